@@ -1,0 +1,64 @@
+"""The small file by which a live stream is found on its machine (SPEC section 9).
+
+Each live stream leaves ``<stream>.json`` in the user's runtime directory and removes it when it ends. A reader skips and may
+remove files whose process is gone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import platformdirs
+from msgspec import Meta
+
+from .errors import ProtocolError
+
+MAX_BYTES = 65_536
+
+
+class Announcement(msgspec.Struct, frozen=True, kw_only=True):
+    """What the file says.
+
+    Attributes:
+        stream: The stream's identity, as in ``Message.stream``.
+        endpoint: Where to subscribe, e.g. ``tcp://127.0.0.1:5590``.
+        name: The stream's name for people.
+        env_id: The environment's id.
+        pid: Process that streams.
+        started: Seconds since the epoch.
+        version: Protocol version, major and minor.
+    """
+
+    stream: Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
+    endpoint: Annotated[str, Meta(max_length=4096)]
+    name: Annotated[str, Meta(max_length=65_536)]
+    env_id: Annotated[str, Meta(max_length=65_536)]
+    pid: int
+    started: float
+    version: tuple[int, int]
+
+
+def directory() -> Path:
+    """Return the directory that holds the announcements of this user's streams. It need not exist yet."""
+    return Path(platformdirs.user_runtime_dir("agentwrap", appauthor=False)) / "streams"
+
+
+def encode_announcement(announcement: Announcement) -> bytes:
+    """Return the file's content."""
+    return msgspec.json.encode(announcement)
+
+
+def decode_announcement(content: bytes) -> Announcement:
+    """Read a file's content.
+
+    Raises:
+        ProtocolError: It is not an announcement; the text says why.
+    """
+    if len(content) > MAX_BYTES:
+        raise ProtocolError(f"announcement of {len(content)} bytes, at most {MAX_BYTES} are accepted")
+    try:
+        return msgspec.json.decode(content, type=Announcement)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ProtocolError(f"announcement: {error}") from None

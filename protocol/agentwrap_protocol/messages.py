@@ -1,0 +1,394 @@
+"""The messages, one immutable type for each kind (SPEC section 4).
+
+Every array is a ``numpy.ndarray`` in ``arrays``, keyed by name; the codec carries it beside the header. Decoded arrays are
+read-only views of the received bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+
+from .graph import Graph
+from .spaces import Name, Space
+
+#: Version spoken here. A major version is a promise: other major versions are refused, newer minor ones understood.
+VERSION: tuple[int, int] = (1, 0)
+
+Text = Annotated[str, Meta(max_length=65_536)]
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Scalar = bool | int | float | str | None
+Options = Annotated[dict[Name, Scalar], Meta(max_length=64)]
+Names = Annotated[tuple[Name, ...], Meta(max_length=65_536)]
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """What all messages have.
+
+    Attributes:
+        stream: Identity of the sender's run: 32 hexadecimal digits, new whenever an agent (re)starts.
+        seq: Counts the messages of this kind in this stream from 0. A jump tells how many were dropped.
+        time: Seconds since the epoch on the sender's clock when the message was made.
+        arrays: Arrays by name.
+    """
+
+    kind: ClassVar[str] = ""
+    reliable: ClassVar[bool] = True  #: False where a sender may drop this kind under load
+
+    stream: Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
+    seq: Count = 0
+    time: float = 0.0
+    arrays: Annotated[dict[Name, np.ndarray[Any, Any]], Meta(max_length=4096)] = {}
+
+
+class PolicyInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known about the policy.
+
+    Attributes:
+        type: Class name, for people.
+        parameters: Number of scalar parameters.
+        outputs: Names of the outputs captured, e.g. ``("logits", "value")``; empty until a first call was seen.
+        graph: ``pending`` until the first call, ``exported``, or ``failed``.
+        problem: Where ``failed``: which operation stood in the way.
+    """
+
+    type: Text
+    parameters: Count = 0
+    outputs: Names = ()
+    graph: Literal["pending", "exported", "failed"] = "pending"
+    problem: Text | None = None
+
+
+class Hello(Message, frozen=True, kw_only=True, eq=False):
+    """Who streams. Sent first, again for every new subscriber, and again whenever a field changes.
+
+    Arrays: ``episodes/return`` float64 (k,), ``episodes/length`` int64 (k,), ``episodes/number`` int64 (k,): the episodes that
+    ended so far, oldest first, at most 1,000.
+
+    Attributes:
+        name: The stream's name for people.
+        env_id: The environment's id, or its class name.
+        software: Names and versions, e.g. ``{"agentwrap": "0.1.0", "gymnasium": "1.4.0"}``.
+        observation_space: Space of the observations, which ``Step.arrays["observation"]`` follows.
+        action_space: Space of the actions.
+        action_meanings: One name for each discrete action, or None.
+        feature_names: One name for each element of a vector observation, or None.
+        frame: Where frames come from: the env's ``render``, the ``observation``, or ``none``.
+        fps: Most steps per second that are sent.
+        control: Endpoint for control requests, or None.
+        policy: What is known about the policy.
+    """
+
+    kind: ClassVar[str] = "hello"
+
+    name: Text
+    env_id: Text
+    software: Annotated[dict[Name, Text], Meta(max_length=64)] = {}
+    observation_space: Space
+    action_space: Space
+    action_meanings: Names | None = None
+    feature_names: Names | None = None
+    frame: Literal["render", "observation", "none"] = "none"
+    fps: Annotated[float, Meta(gt=0)] = 60.0
+    control: Text | None = None
+    policy: PolicyInfo
+
+
+class Step(Message, frozen=True, kw_only=True, eq=False):
+    """One step of the env: the policy saw ``observation``, did ``action``, received ``reward``.
+
+    Steps are sampled at ``Hello.fps``; ``rewards`` holds what came in between.
+
+    Arrays:
+        ``observation`` (or ``observation/<key>``): what the env returned before the action was chosen.
+        ``action``: the action that ``step`` was called with.
+        ``frame``: uint8 (H, W, 3) or (H, W): the picture at the time of ``observation``, absent where there is none.
+        ``output/<name>``: what the policy computed for this step, without batch axis: ``logits``, ``q_values``, ``mean``,
+        ``log_std``, ``value`` (scalar, shape ()), ``latent``, ``layer/<module name>``. Absent where the policy was not called.
+        ``input/<name>``: inputs of the graph that are not simply the observation (recurrent state, preprocessed input),
+        without batch axis.
+        ``rewards``: float32 (k,): rewards of all steps since the last ``step`` message, oldest first, this one last.
+
+    Attributes:
+        step: Counts the env's steps from 0 since the wrapper was made.
+        episode: Counts episodes from 0.
+        episode_step: Counts steps in this episode from 0.
+        reward: The reward of this step.
+        episode_return: Sum of the episode's rewards, this one included, also of steps that were not sent.
+        terminated: As the env returned it.
+        truncated: As the env returned it.
+        policy_version: Version of the newest weights that were sent before this step.
+        policy_stale: True where the policy's weights have changed since that version.
+    """
+
+    kind: ClassVar[str] = "step"
+    reliable: ClassVar[bool] = False
+
+    step: Count
+    episode: Count
+    episode_step: Count
+    reward: float
+    episode_return: float
+    terminated: bool
+    truncated: bool
+    policy_version: Count = 0
+    policy_stale: bool = False
+
+
+class EpisodeEnd(Message, frozen=True, kw_only=True, eq=False):
+    """An episode ended. Never sampled away.
+
+    Attributes:
+        episode: Number of the episode that ended.
+        step: The step it ended with.
+        length: Its number of steps.
+        episode_return: Sum of its rewards.
+        seconds: Wall-clock time from its first to its last step.
+        reason: ``terminated``, ``truncated``, ``reset`` (the user reset before the end) or ``closed``.
+    """
+
+    kind: ClassVar[str] = "episode_end"
+
+    episode: Count
+    step: Count
+    length: Count
+    episode_return: float
+    seconds: float
+    reason: Literal["terminated", "truncated", "reset", "closed"]
+
+
+class PolicyGraph(Message, frozen=True, kw_only=True, eq=False):
+    """The policy's computation as plain data; its weights follow in ``Weights``.
+
+    Arrays: ``constant/<name>``: tensors of the graph that never change.
+    """
+
+    kind: ClassVar[str] = "policy_graph"
+
+    graph: Graph
+
+
+class Weights(Message, frozen=True, kw_only=True, eq=False):
+    """Weights of the policy at one moment.
+
+    Arrays: one for each of the graph's parameters, by name.
+
+    Attributes:
+        policy_version: Counts from 1; 0 means that no weights were sent.
+        step: The step before which they were taken.
+    """
+
+    kind: ClassVar[str] = "weights"
+
+    policy_version: Count
+    step: Count
+
+
+class SaliencyMap(Message, frozen=True, kw_only=True, eq=False):
+    """A saliency map of one step, finished or still being refined.
+
+    Arrays, for each target (``actor``, ``critic``, …):
+        ``heatmap/<target>``: float32 (H, W) in the space of the observation's pixels, raw scores ≥ 0 for perturbation.
+        ``grid/<target>``: float32 (rows, cols), the scores at the grid's centres.
+        ``features/<target>``: float32 (n,), for vector observations, in place of the two.
+        For a dict observation each name ends in ``/<key>``.
+
+    Attributes:
+        source: Stream that the step belongs to (``stream`` is the explainer's own).
+        step: The step explained.
+        episode: Its episode.
+        policy_version: Version of the weights the map was computed with.
+        method: The method's name.
+        options: The method's options.
+        targets: Names of the targets, in order.
+        refined: Share of the full computation that this map rests on; 1 is final.
+        seconds: Time spent computing so far.
+        forwards: Perturbed observations evaluated so far.
+        replica_max_abs_diff: Largest difference between the replica's outputs and what the agent computed at this step;
+            None where the agent's outputs are not known.
+        policy_stale: The weights had already changed when the step was taken; a difference is then expected.
+        step_time: ``Step.time`` of the step explained, to tell the map's age.
+    """
+
+    kind: ClassVar[str] = "saliency_map"
+    reliable: ClassVar[bool] = False
+
+    source: Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
+    step: Count
+    episode: Count = 0
+    policy_version: Count = 0
+    method: Name
+    options: Options = {}
+    targets: Annotated[tuple[Name, ...], Meta(max_length=64)]
+    refined: Share
+    seconds: float
+    forwards: Count
+    replica_max_abs_diff: float | None = None
+    policy_stale: bool = False
+    step_time: float = 0.0
+
+
+class OptionInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """One option of a method: enough to draw a control for it."""
+
+    name: Name
+    default: Scalar
+    doc: Text = ""
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: Annotated[tuple[Scalar, ...], Meta(max_length=64)] = ()
+
+
+class MethodInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A saliency method that the explainer offers.
+
+    Attributes:
+        name: The registered name.
+        title: Name for people.
+        doc: What it computes, in a sentence.
+        source: Paper or document.
+        observations: Kinds of observation it explains: ``image``, ``vector``.
+        options: Its options.
+    """
+
+    name: Name
+    title: Text
+    doc: Text = ""
+    source: Text = ""
+    observations: Annotated[tuple[Name, ...], Meta(max_length=8)] = ("image",)
+    options: Annotated[tuple[OptionInfo, ...], Meta(max_length=64)] = ()
+
+
+class Explainer(Message, frozen=True, kw_only=True, eq=False):
+    """How the explainer does. Sent once a second and whenever something changes.
+
+    Attributes:
+        state: ``waiting`` for a stream, ``pending`` a policy, ``ready``, or ``unable`` (``problem`` says why).
+        problem: What stands in the way, for people, or None.
+        source: Stream it follows, or None.
+        policy_version: Version of the weights in the replica.
+        device: Where it computes, e.g. ``cpu``.
+        methods: What it offers.
+        method: The method in use.
+        options: Its options.
+        budget_ms: Time it spends on one step before it turns to a newer one.
+        maps_per_second: Maps published per second, over the last seconds (steps with at least one map).
+        missed: Messages of the agent that the explainer did not receive.
+        control: Endpoint for control requests.
+    """
+
+    kind: ClassVar[str] = "explainer"
+
+    state: Literal["waiting", "pending", "ready", "unable"]
+    problem: Text | None = None
+    source: Text | None = None
+    policy_version: Count = 0
+    device: Text = "cpu"
+    methods: Annotated[tuple[MethodInfo, ...], Meta(max_length=256)] = ()
+    method: Name = ""
+    options: Options = {}
+    budget_ms: float = 0.0
+    maps_per_second: float = 0.0
+    missed: Count = 0
+    control: Text | None = None
+
+
+class Heartbeat(Message, frozen=True, kw_only=True, eq=False):
+    """The sender lives. Once a second.
+
+    Attributes:
+        step: Steps taken so far.
+        episode: Episode in progress.
+        steps_per_second: Rate of the env's steps over the last second, sent or not.
+        sent: Step messages handed to the network.
+        dropped: Step messages dropped because the sender's queue was full.
+    """
+
+    kind: ClassVar[str] = "heartbeat"
+    reliable: ClassVar[bool] = False
+
+    step: Count = 0
+    episode: Count = 0
+    steps_per_second: float = 0.0
+    sent: Count = 0
+    dropped: Count = 0
+
+
+class Bye(Message, frozen=True, kw_only=True, eq=False):
+    """The stream ends on purpose; ``reason`` is for people."""
+
+    kind: ClassVar[str] = "bye"
+
+    reason: Text = ""
+
+
+class Ping(Message, frozen=True, kw_only=True, eq=False):
+    """Request: are you there?"""
+
+    kind: ClassVar[str] = "ping"
+
+
+class Resend(Message, frozen=True, kw_only=True, eq=False):
+    """Request to the agent: publish the newest messages of these kinds again (after a gap)."""
+
+    kind: ClassVar[str] = "resend"
+
+    kinds: Annotated[tuple[Literal["hello", "policy_graph", "weights"], ...], Meta(max_length=3)]
+
+
+class Configure(Message, frozen=True, kw_only=True, eq=False):
+    """Request to the explainer: what to follow and how to explain. None leaves a setting as it is.
+
+    Attributes:
+        source: Endpoint of the agent's stream to follow.
+        method: Method to use; its options return to their defaults unless given.
+        options: Options to change.
+        budget_ms: Time to spend on one step, in milliseconds.
+    """
+
+    kind: ClassVar[str] = "configure"
+
+    source: Text | None = None
+    method: Name | None = None
+    options: Options | None = None
+    budget_ms: Annotated[float, Meta(ge=1, le=60_000)] | None = None
+
+
+class Explain(Message, frozen=True, kw_only=True, eq=False):
+    """Request to the explainer: explain this step before newer ones.
+
+    Arrays: ``observation…``, ``input/…`` and ``output/…`` of the step in question.
+    """
+
+    kind: ClassVar[str] = "explain"
+
+    source: Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
+    step: Count
+    episode: Count = 0
+    policy_version: Count = 0
+    policy_stale: bool = False
+    step_time: float = 0.0
+
+
+class Reply(Message, frozen=True, kw_only=True, eq=False):
+    """Answer to a request: ``request`` is the ``seq`` of the request."""
+
+    kind: ClassVar[str] = "reply"
+
+    request: Count
+    ok: bool = True
+    problem: Text | None = None
+
+
+#: Every kind there is: wire name to type.
+KINDS: dict[str, type[Message]] = {
+    cls.kind: cls
+    for cls in (
+        Hello, Step, EpisodeEnd, PolicyGraph, Weights, SaliencyMap, Explainer, Heartbeat, Bye,
+        Ping, Resend, Configure, Explain, Reply,
+    )
+}  # fmt: skip
