@@ -30,7 +30,8 @@ try:
     from safetensors.torch import load_file
     from torch import Tensor, nn
 except ImportError as error:
-    raise ImportError(f'the demo needs {error.name}: run `pip install "agentwrap-rl[atari]"`', name=error.name) from error
+    message = f'the demo needs {error.name}: run `pip install "agentwrap-rl[atari]"`'
+    raise ImportError(message, name=error.name) from error
 
 POLICIES = ("expert", "novice")
 
@@ -38,7 +39,7 @@ POLICIES = ("expert", "novice")
 class NatureCNN(nn.Module):
     """The network of Mnih et al. (2015), doi:10.1038/nature14236, with an actor's and a critic's head.
 
-    ``forward`` takes uint8 observations (B, 4, 84, 84) in 0..255 and returns ``(logits, value)``: (B, actions) and (B, 1).
+    ``forward`` takes uint8 observations (B, 4, 84, 84) and returns ``(logits, value)``: (B, actions) and (B, 1).
     """
 
     def __init__(self, actions: int) -> None:
@@ -78,6 +79,7 @@ def load_policy(path: Path) -> NatureCNN:
 
 def make_enduro() -> gym.Env[Any, Any]:
     """Make the game as the policies were trained on it: every 4th frame, four of them stacked, 84 × 84, grey."""
+    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # no banner
     gym.register_envs(ale_py)
     env = gym.make("ALE/Enduro-v5", frameskip=1, repeat_action_probability=0.0, render_mode="rgb_array")
     env = gym.wrappers.AtariPreprocessing(env, noop_max=30, frame_skip=4)
@@ -85,7 +87,15 @@ def make_enduro() -> gym.Env[Any, Any]:
 
 
 def play(env: gym.Env[Any, Any], policy: nn.Module, *, steps: int | None, speed: float, seed: int | None) -> None:
-    """Play ``steps`` steps (None: without end), sampling the actions, at most ``speed`` a second (0: as fast as it goes)."""
+    """Play ``steps`` steps, sampling the actions.
+
+    Args:
+        env: The game, as ``make_enduro`` returns it.
+        policy: Gives ``(logits, value)`` for a batch of observations.
+        steps: How many; None for without end.
+        speed: Most steps per second; 0 for as fast as it goes.
+        seed: Makes the game and the sampled actions repeatable.
+    """
     rng = torch.Generator()
     rng.manual_seed(seed) if seed is not None else rng.seed()
     observation, _ = env.reset(seed=seed)
