@@ -1,7 +1,7 @@
 """The small file by which a live stream is found on its machine (SPEC section 9).
 
-Each live stream leaves ``<stream>.json`` in the user's runtime directory and removes it when it ends. A reader skips and may
-remove files whose process is gone.
+Each live stream leaves ``<stream>.json`` in the user's runtime directory and removes it when it ends. A reader skips
+and may remove files whose process is gone.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import platformdirs
 from msgspec import Meta
 
 from .errors import ProtocolError
+from .messages import StreamId, Text
 
 MAX_BYTES = 65_536
 
@@ -31,10 +32,10 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True):
         version: Protocol version, major and minor.
     """
 
-    stream: Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
+    stream: StreamId
     endpoint: Annotated[str, Meta(max_length=4096)]
-    name: Annotated[str, Meta(max_length=65_536)]
-    env_id: Annotated[str, Meta(max_length=65_536)]
+    name: Text
+    env_id: Text
     pid: int
     started: float
     version: tuple[int, int]

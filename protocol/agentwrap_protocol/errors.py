@@ -4,6 +4,7 @@
 
     ProtocolError               the bytes are not a valid message; the text says what was wrong
     ├── VersionError            the other side speaks another major version
+    ├── UnknownKindError        a newer minor version has a kind of message that this one does not know: skip it
     ├── LimitError              something is larger than this side accepts
     └── GraphError              a policy graph is malformed or uses an operator that is not allowed
 """
@@ -15,6 +16,10 @@ class ProtocolError(ValueError):
 
 class VersionError(ProtocolError):
     """The sender speaks another major version of the protocol."""
+
+
+class UnknownKindError(ProtocolError):
+    """The sender speaks a newer minor version, and this kind of message is unknown here: a receiver skips it."""
 
 
 class LimitError(ProtocolError):

@@ -1,7 +1,8 @@
 """A policy's computation as plain data (SPEC section 6).
 
-A graph is a list of nodes in the order of execution. Each applies one operator to constants, graph inputs, parameters and the
-results of earlier nodes: there is nothing to evaluate and no code. Whoever runs a graph decides which operators it allows.
+A graph is a list of nodes in the order of execution. Each applies one operator to constants, graph inputs, parameters
+and the results of earlier nodes: there is nothing to evaluate and no code. Whoever runs a graph decides which
+operators it allows.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from .spaces import Name
 
 #: Axis lengths; -1 is the batch axis, whose length is free.
 GraphShape = Annotated[tuple[Annotated[int, Meta(ge=-1, le=2**31)], ...], Meta(max_length=16)]
-NodeName = Annotated[str, Meta(max_length=256, pattern="^[A-Za-z_][A-Za-z0-9_./]*$")]
+NodeName = Annotated[str, Meta(max_length=256, pattern=r"^[A-Za-z_][A-Za-z0-9_./]*\Z")]
 
 
 class Ref(msgspec.Struct, frozen=True, tag_field="t", tag="ref"):
@@ -31,7 +32,10 @@ class Dtype(msgspec.Struct, frozen=True, tag_field="t", tag="dtype"):
 
 
 class Enum(msgspec.Struct, frozen=True, tag_field="t", tag="enum"):
-    """A named constant: a memory format (``contiguous_format``), a layout (``strided``) or ``device``: the one that runs it."""
+    """A named constant.
+
+    A memory format (``contiguous_format``), a layout (``strided``) or ``device``: the device that runs the graph.
+    """
 
     kind: Literal["memory_format", "layout", "device"]
     name: Name
@@ -58,8 +62,8 @@ class Input(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: Name of the value in the graph.
-        array: Name of the array in ``Step.arrays`` that fills it: ``observation``, ``observation/<key>`` or ``input/<name>``.
-            Where a step has ``input/<name>``, that is used in place of ``observation``.
+        array: Name of the array in ``Step.arrays`` that fills it: ``observation``, ``observation/<key>`` or
+            ``input/<name>``. Where a step has ``input/<name>``, that is used in place of ``observation``.
         role: ``observation`` (what is explained) or ``state`` (held fixed).
         dtype: Element type the policy was called with.
         shape: Its shape, batch axis included as -1.
@@ -97,7 +101,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Output(msgspec.Struct, frozen=True, kw_only=True):
-    """A named output: ``logits``, ``q_values``, ``mean``, ``log_std``, ``value``, ``latent``, … and the value that it is."""
+    """A named output (``logits``, ``q_values``, ``mean``, ``log_std``, ``value``, …) and the value that it is."""
 
     name: Name
     value: Ref

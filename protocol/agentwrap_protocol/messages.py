@@ -1,7 +1,7 @@
 """The messages, one immutable type for each kind (SPEC section 4).
 
-Every array is a ``numpy.ndarray`` in ``arrays``, keyed by name; the codec carries it beside the header. Decoded arrays are
-read-only views of the received bytes.
+Every array is a ``numpy.ndarray`` in ``arrays``, keyed by name; the codec carries it beside the header. Decoded arrays
+are read-only views of the received bytes.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from .spaces import Name, Space
 VERSION: tuple[int, int] = (1, 0)
 
 Text = Annotated[str, Meta(max_length=65_536)]
+StreamId = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Scalar = bool | int | float | str | None
@@ -39,7 +40,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     kind: ClassVar[str] = ""
     reliable: ClassVar[bool] = True  #: False where a sender may drop this kind under load
 
-    stream: Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
+    stream: StreamId
     seq: Count = 0
     time: float = 0.0
     arrays: Annotated[dict[Name, np.ndarray[Any, Any]], Meta(max_length=4096)] = {}
@@ -66,8 +67,8 @@ class PolicyInfo(msgspec.Struct, frozen=True, kw_only=True):
 class Hello(Message, frozen=True, kw_only=True, eq=False):
     """Who streams. Sent first, again for every new subscriber, and again whenever a field changes.
 
-    Arrays: ``episodes/return`` float64 (k,), ``episodes/length`` int64 (k,), ``episodes/number`` int64 (k,): the episodes that
-    ended so far, oldest first, at most 1,000.
+    Arrays: ``episodes/return`` float64 (k,), ``episodes/length`` int64 (k,), ``episodes/number`` int64 (k,): the
+    episodes that ended so far, oldest first, at most the newest 1,000.
 
     Attributes:
         name: The stream's name for people.
@@ -107,8 +108,9 @@ class Step(Message, frozen=True, kw_only=True, eq=False):
         ``observation`` (or ``observation/<key>``): what the env returned before the action was chosen.
         ``action``: the action that ``step`` was called with.
         ``frame``: uint8 (H, W, 3) or (H, W): the picture at the time of ``observation``, absent where there is none.
-        ``output/<name>``: what the policy computed for this step, without batch axis: ``logits``, ``q_values``, ``mean``,
-        ``log_std``, ``value`` (scalar, shape ()), ``latent``, ``layer/<module name>``. Absent where the policy was not called.
+        ``output/<name>``: what the policy computed for this step, without batch axis: ``logits``, ``q_values``,
+        ``mean``, ``log_std``, ``value`` (scalar, shape ()), ``latent``, ``layer/<module name>``. Absent where the
+        policy was not called.
         ``input/<name>``: inputs of the graph that are not simply the observation (recurrent state, preprocessed input),
         without batch axis.
         ``rewards``: float32 (k,): rewards of all steps since the last ``step`` message, oldest first, this one last.
@@ -217,7 +219,7 @@ class SaliencyMap(Message, frozen=True, kw_only=True, eq=False):
     kind: ClassVar[str] = "saliency_map"
     reliable: ClassVar[bool] = False
 
-    source: Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
+    source: StreamId
     step: Count
     episode: Count = 0
     policy_version: Count = 0
@@ -366,7 +368,7 @@ class Explain(Message, frozen=True, kw_only=True, eq=False):
 
     kind: ClassVar[str] = "explain"
 
-    source: Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
+    source: StreamId
     step: Count
     episode: Count = 0
     policy_version: Count = 0

@@ -50,13 +50,13 @@ class MultiBinary(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", t
 class Dict(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="dict"):
     """Named spaces. Arrays of an entry are named ``observation/<key>``."""
 
-    spaces: Annotated[dict[Name, "Space"], Meta(max_length=256)]
+    spaces: Annotated[dict[Name, Space], Meta(max_length=256)]
 
 
 class Tuple(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="tuple"):
     """Spaces in a row. Arrays of an entry are named ``observation/<index>``."""
 
-    spaces: Annotated[tuple["Space", ...], Meta(max_length=256)]
+    spaces: Annotated[tuple[Space, ...], Meta(max_length=256)]
 
 
 class Other(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="other"):
