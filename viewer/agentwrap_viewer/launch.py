@@ -1,0 +1,274 @@
+"""Starts the viewer's processes together and ends them together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import sys
+import threading
+import webbrowser
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .page.receiver import Receiver
+    from .page.store import Store
+
+#: Seconds before a child that ended is started again: the first time, and at most.
+BACKOFF, LONGEST_BACKOFF = 0.5, 10.0
+
+#: Seconds a child has to end by itself before it is killed.
+GRACE = 3.0
+
+#: A child's line on standard output is at most this long.
+LINE_LIMIT = 2**20
+
+
+class LaunchError(RuntimeError):
+    """The viewer cannot run; the text says why and what to do."""
+
+
+class Child:
+    """A process that ends with this one: its standard input is a pipe from here, which closes even if we are killed.
+
+    It runs in a session of its own, so that Ctrl-C in the terminal reaches this process alone, which then ends the child.
+
+    Args:
+        command: The command line.
+        quiet: Keep what it writes to standard error for ``last_words`` instead of passing it on.
+    """
+
+    def __init__(self, command: Sequence[str], *, quiet: bool = True) -> None:
+        self.command = tuple(command)
+        self.last_words = ""
+        self._quiet = quiet
+        self._process: Process | None = None
+        self._listening: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start the process."""
+        self._process = await asyncio.create_subprocess_exec(
+            *self.command,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE if self._quiet else None,
+            limit=LINE_LIMIT,
+            start_new_session=True,
+        )
+        self._listening = asyncio.create_task(self._listen()) if self._quiet else None
+
+    async def _listen(self) -> None:
+        assert self._process is not None and self._process.stderr is not None
+        while part := await self._process.stderr.read(4096):
+            self.last_words = (self.last_words + part.decode(errors="replace"))[-8192:]
+
+    async def line(self) -> str:
+        """Return its next line of output; empty at the end of it."""
+        assert self._process is not None and self._process.stdout is not None
+        try:
+            return (await self._process.stdout.readline()).decode(errors="replace")
+        except ValueError:  # longer than LINE_LIMIT
+            return ""
+
+    async def wait(self) -> int:
+        """Read and drop its output until it ends; return its exit code (negative: the signal)."""
+        assert self._process is not None
+        while await self.line():
+            pass
+        code = await self._process.wait()
+        if self._listening is not None:
+            await self._listening
+        return code
+
+    async def stop(self) -> None:
+        """Close its standard input, ask it to end, and kill it if it does not."""
+        process = self._process
+        if process is None:
+            return
+        if process.returncode is None:
+            assert process.stdin is not None
+            process.stdin.close()
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+            try:
+                await asyncio.wait_for(process.wait(), GRACE)
+            except TimeoutError:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+        if self._listening is not None:
+            await self._listening
+
+
+async def keep_explaining(receiver: Receiver, arguments: Sequence[str]) -> None:
+    """Run the explainer, and again whenever it ends, after a growing pause; tell the receiver where it is."""
+    store, pause = receiver.store, BACKOFF
+    while True:
+        child = Child([sys.executable, "-m", "agentwrap_viewer.explainer", *arguments])
+        try:
+            await child.start()
+            if await _introduce(child, receiver):
+                pause = BACKOFF
+            code = await child.wait()
+        finally:
+            await child.stop()
+        store.explainer_alive = False
+        store.explainer = None
+        store.explainer_restarts += 1
+        store.explainer_problem = _why(child.last_words, code)
+        store.notify()
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, LONGEST_BACKOFF)
+
+
+async def _introduce(child: Child, receiver: Receiver) -> bool:
+    """Read the line that says where the explainer is, and connect to it."""
+    line = await child.line()
+    try:
+        where = json.loads(line)
+        receiver.explain_with(str(where["publish"]), str(where["control"]))
+    except (ValueError, KeyError, TypeError):
+        return False
+    return True
+
+
+def _why(last_words: str, code: int) -> str:
+    lines = [line for line in last_words.splitlines() if line.strip()]
+    how = f"ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+    return f"{how}: {lines[-1].strip()}" if lines else how
+
+
+def run_viewer(
+    source: str | None = None,
+    *,
+    port: int | None = None,
+    open_browser: bool = True,
+    device: str = "cpu",
+    method: str | None = None,
+    budget_ms: float | None = None,
+    explainer_args: Sequence[str] = (),
+    companions: Sequence[Sequence[str]] = (),
+    until: Callable[[Store], bool] | None = None,
+    on_ready: Callable[[str], None] | None = None,
+) -> Store:
+    """Serve the page and run the explainer until Ctrl-C, SIGTERM, or ``until``; then end everything.
+
+    Args:
+        source: Endpoint of the agent's stream, or None for the newest stream announced on this machine.
+        port: Port on the loopback interface; None takes 5006 or the next that is free.
+        open_browser: Open the page in the user's browser.
+        device: Where the explainer computes: ``cpu``, ``cuda``, ``mps`` or ``auto``.
+        method: Saliency method to begin with, or None for the explainer's default.
+        budget_ms: Time the explainer spends on one step, in milliseconds, or None for its default.
+        explainer_args: Further arguments of ``python -m agentwrap_viewer.explainer``.
+        companions: Command lines of processes to run beside the page and end with it (an agent, for the demo). Their
+            standard input is a pipe that closes when the viewer ends.
+        until: Asked five times a second with the store; when it returns True the viewer ends.
+        on_ready: Called once with the page's address when it is served.
+
+    Returns:
+        The store with everything received: ``store.statistics()`` has the run's figures.
+
+    Raises:
+        LaunchError: The port is taken, the source is not an endpoint, or a companion failed.
+    """
+    return asyncio.run(
+        _run(
+            source,
+            port=port,
+            open_browser=open_browser,
+            explainer_args=("--device", device, *explainer_args),
+            wanted={"method": method, "budget_ms": budget_ms},
+            companions=companions,
+            until=until,
+            on_ready=on_ready,
+        )
+    )
+
+
+async def _run(
+    source: str | None,
+    *,
+    port: int | None,
+    open_browser: bool,
+    explainer_args: Sequence[str],
+    wanted: dict[str, Any],
+    companions: Sequence[Sequence[str]],
+    until: Callable[[Store], bool] | None,
+    on_ready: Callable[[str], None] | None,
+) -> Store:
+    stop = _stop_on_signals()
+    from .page.receiver import Receiver
+    from .page.server import PortTakenError, serve
+    from .page.store import Store
+
+    store = Store()
+    receiver = Receiver(store, source)
+    receiver.configure(**wanted)
+    try:
+        server = serve(receiver, port=port)
+    except PortTakenError as error:
+        raise LaunchError(str(error)) from None
+    tasks = [
+        asyncio.create_task(receiver.run(), name="receiver"),
+        asyncio.create_task(keep_explaining(receiver, explainer_args), name="explainer"),
+        asyncio.create_task(_until(store, until), name="until"),
+        *(asyncio.create_task(_accompany(command), name=command[0]) for command in companions),
+        asyncio.create_task(stop.wait(), name="signal"),
+    ]
+    try:
+        if on_ready is not None:
+            on_ready(server.address)
+        if open_browser:
+            threading.Thread(target=webbrowser.open, args=(server.address,), daemon=True).start()
+        await _first_to_end(tasks)
+    finally:
+        await _end(tasks)
+        server.stop()
+    return store
+
+
+async def _first_to_end(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        error = task.exception()
+        if isinstance(error, ValueError):
+            raise LaunchError(str(error)) from None
+        if error is not None:
+            raise error
+
+
+async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _until(store: Store, until: Callable[[Store], bool] | None) -> None:
+    while until is None or not until(store):
+        await asyncio.sleep(0.2)
+
+
+async def _accompany(command: Sequence[str]) -> None:
+    """Run a companion until it fails or everything ends; one that has finished its work leaves the page up."""
+    child = Child(command)
+    try:
+        await child.start()
+        code = await child.wait()
+    finally:
+        await child.stop()
+    if code != 0:
+        raise LaunchError(f"{' '.join(command)} {_why(child.last_words, code)}")
+    await asyncio.Event().wait()
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt instead
+            loop.add_signal_handler(number, stop.set)
+    return stop

@@ -1,0 +1,148 @@
+"""Which step a tab shows: the newest, one held still, or one played back from the ring."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Literal
+
+from agentwrap_protocol.messages import SaliencyMap, Step
+
+from .store import Store
+
+Mode = Literal["live", "paused", "playing"]
+
+#: Speeds of the view relative to the agent's, slowest first. Faster than 1 catches up with the agent.
+SPEEDS = (0.1, 0.25, 0.5, 1.0, 2.0)
+
+#: Seconds of the agent's time after which a map no longer says anything about the step shown.
+MAP_LIFE = 2.0
+
+
+class Cursor:
+    """A tab's place in the store. Moving it never holds up the agent, nor another tab.
+
+    Args:
+        store: Where the steps are.
+        clock: Monotonic seconds, for playing.
+
+    Attributes:
+        mode: ``live``, ``paused`` or ``playing``.
+        speed: Speed of playing, relative to the agent's.
+        follow: In ``live`` mode, show the ``newest`` step, or the newest that is ``mapped``.
+    """
+
+    def __init__(self, store: Store, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._store = store
+        self._clock = clock
+        self._generation = store.generation
+        self._position = -1
+        self._anchor = (0.0, 0.0)
+        self.mode: Mode = "live"
+        self.speed = 1.0
+        self.follow: Literal["newest", "mapped"] = "newest"
+
+    @property
+    def position(self) -> int:
+        """Position in the ring of the step shown; -1 where there is none."""
+        steps = self._store.steps
+        if self._generation != self._store.generation:
+            self._generation = self._store.generation
+            self.live()
+        if not len(steps):
+            return -1
+        if self.mode == "live":
+            self._position = self._live_position()
+        elif self.mode == "playing":
+            self._advance()
+        self._position = min(max(self._position, steps.first), steps.last)
+        return self._position
+
+    def step(self) -> Step | None:
+        """Return the step shown, or None while there is none."""
+        return self._store.steps.at(self.position)
+
+    def saliency_map(self, step: Step) -> SaliencyMap | None:
+        """Return the map to draw over ``step``: its own; while the view moves else the newest recent one before it."""
+        own = self._store.maps.get(step.step)
+        if own is not None or self.mode == "paused":
+            return own
+        position = self._store.steps.position_of(step.step)
+        while position is not None and position > self._store.steps.first:
+            position -= 1
+            earlier = self._store.steps.at(position)
+            if earlier is None or earlier.episode != step.episode or step.time - earlier.time > MAP_LIFE:
+                return None
+            known = self._store.maps.get(earlier.step)
+            if known is not None:
+                return known
+        return None
+
+    def live(self) -> None:
+        """Show the newest step from now on."""
+        self.mode = "live"
+        self.speed = 1.0
+
+    def pause(self) -> None:
+        """Hold the step shown."""
+        self._position = self.position
+        self.mode = "paused"
+
+    def play(self, speed: float | None = None) -> None:
+        """Go on from the step shown, at a speed.
+
+        Raises:
+            ValueError: The speed is not one of ``SPEEDS``.
+        """
+        speed = self.speed if speed is None else speed
+        if speed not in SPEEDS:
+            raise ValueError(f"speed {speed!r} is not one of {', '.join(map(str, SPEEDS))}")
+        self._position = self.position
+        self.mode, self.speed = "playing", speed
+        self._drop_anchor()
+
+    def move(self, count: int) -> None:
+        """Pause, ``count`` steps further (back where negative)."""
+        self.pause()
+        self.go(self._position + count)
+
+    def go(self, position: int) -> None:
+        """Show the step at a position of the ring, or the nearest that is still kept, and hold it."""
+        self.mode = "paused"
+        self._position = position
+        self._position = self.position
+
+    def wait(self) -> float | None:
+        """Return the seconds until playing shows the next step, or None where only news can change the view."""
+        if self.mode != "playing":
+            return None
+        following = self._store.steps.at(self.position + 1)
+        if following is None:
+            return None
+        due, began = self._anchor
+        return max(0.002, (following.time - due) / self.speed - (self._clock() - began))
+
+    def _live_position(self) -> int:
+        newest = self._store.newest
+        mapped = self._store.maps.newest
+        if self.follow == "mapped" and mapped is not None and newest is not None:
+            position = self._store.steps.position_of(mapped.step)
+            if position is not None and newest.time - mapped.step_time <= MAP_LIFE:
+                return position
+        return self._store.steps.last
+
+    def _advance(self) -> None:
+        steps = self._store.steps
+        if self._position < steps.first:
+            self._position = steps.first
+            self._drop_anchor()
+        due, began = self._anchor
+        shown_until = due + (self._clock() - began) * self.speed
+        while (following := steps.at(self._position + 1)) is not None and following.time <= shown_until:
+            self._position += 1
+        if self.speed > 1 and self._position == steps.last:
+            self.live()
+
+    def _drop_anchor(self) -> None:
+        step = self._store.steps.at(self._position)
+        self._anchor = (step.time if step else 0.0, self._clock())

@@ -1,0 +1,50 @@
+"""Finds the streams of this machine by the files they leave (SPEC section 9)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from agentwrap_protocol.announcement import MAX_BYTES, Announcement, decode_announcement, directory
+from agentwrap_protocol.errors import ProtocolError
+
+#: Files looked at. Far more than anybody runs; a directory full of rubbish does not stall the page.
+MAX_FILES = 256
+
+
+def live_streams(folder: Path | None = None) -> list[Announcement]:
+    """Return the announcements of running processes, newest first; unreadable and orphaned files are skipped."""
+    found = []
+    folder = directory() if folder is None else folder
+    try:
+        files = sorted(folder.glob("*.json"))[:MAX_FILES]
+    except OSError:
+        return []
+    for file in files:
+        announcement = _read(file)
+        if announcement is not None and is_running(announcement.pid):
+            found.append(announcement)
+    return sorted(found, key=lambda announcement: announcement.started, reverse=True)
+
+
+def _read(file: Path) -> Announcement | None:
+    try:
+        with file.open("rb") as stream:
+            return decode_announcement(stream.read(MAX_BYTES + 1))
+    except (OSError, ProtocolError):
+        return None
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether a process of this id exists."""
+    if pid <= 0:
+        return False
+    if os.name == "nt":  # there, os.kill(pid, 0) would end the process
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return not isinstance(pid, int) or pid < 2**31
+    return True

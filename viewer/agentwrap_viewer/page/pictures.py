@@ -1,0 +1,102 @@
+"""Arrays to pictures: frames, observations, stacks of frames, heat."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from agentwrap_protocol.messages import Step
+from agentwrap_protocol.spaces import Box, Dict, Space
+from numpy.typing import NDArray
+
+Picture = NDArray[np.uint8]
+
+#: The most planes of a stack that are shown, and the largest side of a picture.
+PLANES = 4
+MAX_SIDE = 4096
+
+
+def observation_of(step: Step) -> tuple[str, NDArray[Any]] | None:
+    """Return (name, array) of the observation; of a dict's entries the first that is a picture, else the first vector."""
+    entries = [(n, a) for n, a in step.arrays.items() if n == "observation" or n.startswith("observation/")]
+    for name, array in entries:
+        if is_picture(array):
+            return name, array
+    for name, array in entries:
+        if array.ndim <= 1:
+            return name, array
+    return entries[0] if entries else None
+
+
+def is_picture(array: NDArray[Any]) -> bool:
+    """Tell whether an array has the shape of a picture or of a stack of them."""
+    if array.ndim not in (2, 3, 4) or array.dtype.kind not in "uifb" or not array.size:
+        return False
+    sides = sorted(array.shape, reverse=True)[:2]
+    return sides[1] >= 8 and sides[0] <= MAX_SIDE
+
+
+def planes_of(array: NDArray[Any]) -> list[NDArray[Any]]:
+    """Split an observation into the pictures it consists of, oldest first; each is (H, W) or (H, W, 3).
+
+    Taken for colour: three channels. Taken for a stack of grey pictures: any other number of channels, before or after
+    height and width, whichever is the smaller side.
+    """
+    if array.ndim == 2:
+        return [array]
+    if array.ndim == 4:
+        return [plane for part in array for plane in planes_of(part)[-1:]]
+    if array.shape[0] < array.shape[-1]:
+        array = np.moveaxis(array, 0, -1)
+    channels = array.shape[-1]
+    return [array] if channels == 3 else [array[..., index] for index in range(channels)]
+
+
+def bounds_of(space: Space | None, name: str) -> tuple[float, float] | None:
+    """Return the lowest and highest value that the space allows for an array ``observation[/key]``, where finite."""
+    for key in name.split("/")[1:]:
+        space = space.spaces.get(key) if isinstance(space, Dict) else None
+    if isinstance(space, Box) and np.isfinite([space.low, space.high]).all() and space.high > space.low:
+        return space.low, space.high
+    return None
+
+
+def to_uint8(array: NDArray[Any], bounds: tuple[float, float] | None) -> Picture:
+    """Return a picture of 0…255: as it is where uint8, else scaled from ``bounds``, or from its own lowest to highest."""
+    if array.dtype == np.uint8:
+        return array
+    values = np.nan_to_num(array.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = bounds if bounds is not None else (float(values.min()), float(values.max()))
+    scaled = (values - low) / max(high - low, 1e-12)
+    return (np.clip(scaled, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def network_input(step: Step, space: Space | None) -> NDArray[np.uint8] | None:
+    """Return the newest planes of the observation, uint8 (k, H, W) or (k, H, W, 3), oldest first; None for a vector."""
+    observation = observation_of(step)
+    if observation is None or not is_picture(observation[1]):
+        return None
+    name, array = observation
+    planes = planes_of(array)[-PLANES:]
+    return np.stack([to_uint8(plane, bounds_of(space, name)) for plane in planes])
+
+
+def picture_of(step: Step, space: Space | None) -> Picture | None:
+    """Return what the stage shows: the frame, else the observation's newest picture; uint8 (H, W) or (H, W, 3)."""
+    frame = step.arrays.get("frame")
+    if frame is not None and is_picture(frame):
+        return to_uint8(frame[..., :3] if frame.ndim == 3 else frame, None)
+    observation = observation_of(step)
+    if observation is None or not is_picture(observation[1]):
+        return None
+    name, array = observation
+    return to_uint8(planes_of(array)[-1], bounds_of(space, name))
+
+
+def quantise(heat: NDArray[Any]) -> tuple[Picture, float]:
+    """Return (uint8 heat, scale): 255 stands for ``scale``, the largest score; what is negative or NaN is 0."""
+    scores = np.nan_to_num(np.asarray(heat, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    scale = float(scores.max(initial=0.0))
+    if scale <= 0:
+        return np.zeros(scores.shape, np.uint8), 0.0
+    return (np.clip(scores / scale, 0, 1) * 255 + 0.5).astype(np.uint8), scale

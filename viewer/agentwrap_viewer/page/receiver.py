@@ -1,0 +1,253 @@
+"""Sockets to store: what agent and explainer publish, and the requests sent to the explainer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import zmq
+import zmq.asyncio
+from agentwrap_protocol import Announcement, ProtocolError, VersionError, decode, encode
+from agentwrap_protocol.messages import (
+    Bye,
+    Configure,
+    EpisodeEnd,
+    Explain,
+    Explainer,
+    Heartbeat,
+    Hello,
+    Message,
+    Reply,
+    SaliencyMap,
+    Step,
+)
+
+from .discovery import live_streams
+from .store import Store
+
+logger = logging.getLogger(__name__)
+
+#: Not the policy's weights and graph: those are the explainer's business.
+FROM_AGENT = tuple(kind.kind for kind in (Hello, Step, EpisodeEnd, Heartbeat, Bye))
+FROM_EXPLAINER = tuple(kind.kind for kind in (SaliencyMap, Explainer))
+
+#: Messages that may wait in a socket while the page is busy, and those handled before others get their turn.
+HIGH_WATER_MARK = 256
+BATCH = 64
+
+#: Arrays of a step that an explainer needs.
+EXPLAINED_PREFIXES = ("observation", "input/", "output/")
+
+
+class Receiver:
+    """Fills a store from an agent's and an explainer's sockets, on the running asyncio loop.
+
+    Args:
+        store: Where messages go.
+        endpoint: The agent's endpoint. None follows the newest stream announced on this machine, and the restarted agent
+            of the same name wherever it streams next.
+        find_streams: Lists the streams announced; newest first.
+
+    Attributes:
+        endpoint: What is followed now, or None.
+        streams: The streams announced when last looked.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        endpoint: str | None = None,
+        *,
+        find_streams: Callable[[], list[Announcement]] = live_streams,
+    ) -> None:
+        self.store = store
+        self.endpoint = endpoint
+        self.streams: list[Announcement] = []
+        self._pinned = endpoint is not None
+        self._name: str | None = None
+        self._find_streams = find_streams
+        self._context = zmq.asyncio.Context()
+        self._agent: zmq.asyncio.Socket | None = None
+        self._explainer: zmq.asyncio.Socket | None = None
+        self._control: zmq.asyncio.Socket | None = None
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._identity = uuid.uuid4().hex
+        self._requests = 0
+        self._asked: tuple[int, int] | None = None
+        self._wanted: dict[str, Any] = {}
+
+    async def run(self) -> None:
+        """Receive until cancelled, then close every socket.
+
+        Raises:
+            ValueError: The endpoint is not an address.
+        """
+        try:
+            if self.endpoint is not None:
+                self._connect_agent(self.endpoint)
+            while True:
+                self._discover()
+                await asyncio.sleep(1.0)
+        finally:
+            for task in self._tasks.values():
+                task.cancel()
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+            self._context.destroy(linger=0)
+
+    def follow(self, endpoint: str) -> None:
+        """Follow the stream at another endpoint from now on, chosen by a person.
+
+        Raises:
+            ValueError: It is not an endpoint.
+        """
+        self._pinned = endpoint not in {stream.endpoint for stream in self.streams}
+        if endpoint != self.endpoint:
+            self._switch(endpoint)
+
+    def explain_with(self, publish: str, control: str) -> None:
+        """Connect to an explainer that has just started, and tell it what to do."""
+        self._explainer = self._replace(self._explainer, zmq.SUB, publish, FROM_EXPLAINER)
+        self._control = self._replace(self._control, zmq.DEALER, control)
+        self._start("explainer", self._receive(self._explainer, FROM_EXPLAINER))
+        self._start("control", self._receive(self._control, (Reply.kind,)))
+        self.store.explainer_alive = True
+        self.store.explainer = None
+        self._asked = None
+        self.configure(source=self.endpoint, **self._wanted)
+        self.store.notify()
+
+    def configure(self, **settings: Any) -> None:
+        """Ask the explainer for other settings: ``source``, ``method``, ``options``, ``budget_ms``.
+
+        They are asked for again whenever an explainer is started anew.
+        """
+        if settings.get("method") not in (None, self._wanted.get("method")):
+            self._wanted.pop("options", None)
+        for name, value in settings.items():
+            if name == "options" and value:
+                self._wanted["options"] = {**self._wanted.get("options", {}), **value}
+            elif name != "source" and value is not None:
+                self._wanted[name] = value
+        self._asked = None
+        if any(value is not None for value in settings.values()):
+            self._request(Configure(stream=self._identity, seq=self._next_request(), time=time.time(), **settings))
+
+    def explain(self, step: Step) -> None:
+        """Ask for a map of this step before newer ones; once for each step and explainer."""
+        if self._asked == (self.store.generation, step.step) or self._control is None:
+            return
+        self._asked = (self.store.generation, step.step)
+        arrays = {name: array for name, array in step.arrays.items() if name.startswith(EXPLAINED_PREFIXES)}
+        self._request(
+            Explain(
+                stream=self._identity,
+                seq=self._next_request(),
+                time=time.time(),
+                source=step.stream,
+                step=step.step,
+                episode=step.episode,
+                policy_version=step.policy_version,
+                policy_stale=step.policy_stale,
+                step_time=step.time,
+                arrays=arrays,
+            )
+        )
+
+    def _next_request(self) -> int:
+        self._requests += 1
+        return self._requests
+
+    def _request(self, message: Message) -> None:
+        if self._control is None:
+            return
+        try:
+            # a plain send on the underlying socket: never waits, and an explainer that is gone loses the request
+            zmq.Socket.shadow(self._control.underlying).send_multipart(encode(message), flags=zmq.NOBLOCK)
+        except zmq.Again:
+            logger.debug("the explainer takes no requests now")
+
+    def _discover(self) -> None:
+        streams = self._find_streams()
+        changed = streams != self.streams
+        self.streams = streams
+        if self.store.hello is not None:
+            self._name = self.store.hello.name
+        if not self._pinned:
+            self._follow_announced()
+        if changed or self.store.connection != "connected":
+            self.store.notify()
+
+    def _follow_announced(self) -> None:
+        if self.endpoint in {stream.endpoint for stream in self.streams}:
+            return  # it lives, or another agent took its place at the same address
+        heirs = [stream for stream in self.streams if stream.name == self._name] if self._name else self.streams
+        if heirs and self.store.connection != "connected":
+            self._switch(heirs[0].endpoint)
+
+    def _switch(self, endpoint: str) -> None:
+        self._connect_agent(endpoint)
+        self._name = None
+        self.store.clear()
+        self.configure(source=endpoint)
+
+    def _connect_agent(self, endpoint: str) -> None:
+        self._agent = self._replace(self._agent, zmq.SUB, endpoint, FROM_AGENT)
+        self.endpoint = endpoint
+        self._start("agent", self._receive(self._agent, FROM_AGENT))
+
+    def _replace(
+        self, old: zmq.asyncio.Socket | None, kind: int, endpoint: str, topics: tuple[str, ...] = ()
+    ) -> zmq.asyncio.Socket:
+        socket = self._context.socket(kind)
+        socket.set_hwm(HIGH_WATER_MARK)
+        socket.linger = 0
+        socket.setsockopt(zmq.RECONNECT_IVL, 100)
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
+        for topic in topics:
+            socket.subscribe(topic.encode())
+        try:
+            socket.connect(endpoint)
+        except zmq.ZMQError as error:
+            socket.close()
+            raise ValueError(f"{endpoint!r} is not an endpoint such as tcp://127.0.0.1:5590 ({error})") from None
+        if old is not None:
+            old.close()
+        return socket
+
+    def _start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        if name in self._tasks:
+            self._tasks[name].cancel()
+        self._tasks[name] = asyncio.create_task(work, name=f"receive from {name}")
+
+    async def _receive(self, socket: zmq.asyncio.Socket, kinds: tuple[str, ...]) -> None:
+        plain = zmq.Socket.shadow(socket.underlying)
+        while True:
+            frames = await socket.recv_multipart()
+            for _ in range(BATCH):
+                self._take(frames, kinds)
+                try:
+                    frames = plain.recv_multipart(zmq.NOBLOCK)
+                except zmq.Again:
+                    break
+            else:
+                self._take(frames, kinds)
+            self.store.notify()
+            await asyncio.sleep(0)
+
+    def _take(self, frames: list[bytes], kinds: tuple[str, ...]) -> None:
+        try:
+            message = decode(frames)
+        except VersionError as error:
+            self.store.problem = str(error)
+        except ProtocolError as error:
+            self.store.rejected += 1
+            logger.debug("ignored a message: %s", error)
+        else:
+            if isinstance(message, Reply):
+                self.store.explainer_problem = None if message.ok else message.problem
+            elif message.kind in kinds:
+                self.store.add(message)

@@ -1,0 +1,203 @@
+"""Everything the page has received, within bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from agentwrap_protocol.messages import Bye, EpisodeEnd, Explainer, Heartbeat, Hello, Message, SaliencyMap, Step
+
+from .ring import MapShelf, Series, StepRing
+from .statistics import Statistics
+
+#: Seconds without any message after which an agent counts as silent. It sends a heartbeat every second.
+SILENCE = 5.0
+EPISODES = 1000
+
+
+class Store:
+    """What was received of one stream, and what the explainer made of it.
+
+    A new stream identity (the agent was restarted, or another was chosen) empties it. Not for use from several threads.
+
+    Args:
+        ring_bytes: Bytes of recent steps to keep.
+        map_bytes: Bytes of saliency maps to keep.
+        max_steps: Steps to keep, also in the series of scalars.
+        clock: Monotonic seconds; tells how long an agent has been silent.
+
+    Attributes:
+        generation: Changes whenever the store was emptied for another stream.
+        version: Grows with every ``notify``.
+        stream: Identity of the stream, or None before its first message.
+        problem: What keeps messages from being understood (another protocol version), or None.
+    """
+
+    def __init__(
+        self,
+        *,
+        ring_bytes: int = 256 * 2**20,
+        map_bytes: int = 64 * 2**20,
+        max_steps: int = 18_000,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._bounds = (ring_bytes, map_bytes, max_steps)
+        self._clock = clock
+        self._listeners: list[Callable[[], None]] = []
+        self._event: asyncio.Event | None = None
+        self.version = 0
+        self.generation = 0
+        self.rejected = 0  #: Messages that were not valid
+        self.explainer: Explainer | None = None
+        self.explainer_alive: bool | None = None  #: None: there is none; False: it ended and is being restarted
+        self.explainer_problem: str | None = None
+        self.explainer_restarts = 0
+        self._empty()
+
+    def _empty(self) -> None:
+        ring_bytes, map_bytes, max_steps = self._bounds
+        self.stream: str | None = None
+        self.hello: Hello | None = None
+        self.heartbeat: Heartbeat | None = None
+        self.bye: Bye | None = None
+        self.problem: str | None = None
+        self.last_heard: float | None = None
+        self.steps = StepRing(ring_bytes, max_steps)
+        self.series = Series(max_steps)
+        self.maps = MapShelf(map_bytes)
+        self.episodes: dict[int, tuple[float, int]] = {}
+        self.episodes_version = 0
+        self._statistics = Statistics()
+
+    def clear(self) -> None:
+        """Forget the stream, because another is to be followed."""
+        self._empty()
+        self.generation += 1
+        self.notify()
+
+    def add(self, message: Message) -> None:
+        """Take in one message of the agent or the explainer. Call ``notify`` after the last of a batch."""
+        if isinstance(message, SaliencyMap):
+            self._add_map(message)
+        elif isinstance(message, Explainer):
+            self.explainer = message
+        else:
+            self._add_from_agent(message)
+
+    def _add_from_agent(self, message: Message) -> None:
+        if message.stream != self.stream:
+            if self.stream is not None:
+                self._empty()
+                self.generation += 1
+            self.stream = message.stream
+        self.last_heard = self._clock()
+        self.problem = None
+        match message:
+            case Hello():
+                self.hello = message
+                self._add_episodes_of(message)
+            case Step():
+                self._add_step(message)
+            case EpisodeEnd():
+                self._add_episode(message.episode, message.episode_return, message.length)
+            case Heartbeat():
+                self.heartbeat = message
+                self._statistics.on_heartbeat(message)
+            case Bye():
+                self.bye = message
+
+    def _add_step(self, step: Step) -> None:
+        newest = self.newest
+        if newest is not None and step.step <= newest.step:
+            return  # positions follow the env's steps; a repetition would break that
+        self.steps.append(step)
+        reward = float(np.sum(step.arrays.get("rewards", step.reward)))
+        self.series.append(step.step, reward, value_of(step), step.episode_return, step.episode)
+        self._statistics.on_step(step)
+
+    def _add_map(self, message: SaliencyMap) -> None:
+        if message.source == self.stream and self.maps.put(message):
+            self._statistics.on_map(message)
+
+    def _add_episodes_of(self, hello: Hello) -> None:
+        columns = [hello.arrays.get(f"episodes/{name}") for name in ("number", "return", "length")]
+        if any(column is None for column in columns):
+            return
+        for number, episode_return, length in zip(*columns, strict=False):  # type: ignore[arg-type]
+            self._add_episode(int(number), float(episode_return), int(length))
+
+    def _add_episode(self, number: int, episode_return: float, length: int) -> None:
+        self.episodes[number] = (episode_return, length)
+        while len(self.episodes) > EPISODES:
+            del self.episodes[next(iter(self.episodes))]
+        self.episodes_version += 1
+
+    @property
+    def newest(self) -> Step | None:
+        """The newest step, or None."""
+        return self.steps.at(self.steps.last)
+
+    @property
+    def silent_for(self) -> float:
+        """Seconds since the agent was last heard; 0 before its first message."""
+        return 0.0 if self.last_heard is None else self._clock() - self.last_heard
+
+    @property
+    def connection(self) -> str:
+        """``incompatible``, ``waiting`` (never heard), ``ended`` (it said bye), ``silent`` or ``connected``."""
+        if self.problem is not None:
+            return "incompatible"
+        if self.stream is None:
+            return "waiting"
+        if self.bye is not None:
+            return "ended"
+        return "silent" if self.silent_for > SILENCE else "connected"
+
+    def statistics(self) -> dict[str, Any]:
+        """Return the run's figures so far: see ``Statistics.as_dict``."""
+        return self._statistics.as_dict()
+
+    @property
+    def dropped(self) -> int:
+        """Step messages that the agent dropped or the network lost."""
+        return self._statistics.dropped
+
+    def notify(self) -> None:
+        """Tell everyone who waits that something changed."""
+        self.version += 1
+        if self._event is not None:
+            self._event.set()
+            self._event = None
+        for listener in tuple(self._listeners):
+            listener()
+
+    async def changed(self, seen: int, timeout: float | None = None) -> int:
+        """Wait until ``version`` differs from ``seen`` or the seconds have passed; return ``version``."""
+        if self.version == seen:
+            self._event = self._event or asyncio.Event()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._event.wait(), timeout)
+        return self.version
+
+    def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call ``listener`` at every ``notify``; the function returned ends that."""
+        self._listeners.append(listener)
+
+        def stop() -> None:
+            with contextlib.suppress(ValueError):
+                self._listeners.remove(listener)
+
+        return stop
+
+
+def value_of(step: Step) -> float:
+    """Return the policy's value of the state: V(s), else the largest Q-value, else NaN."""
+    if "output/value" in step.arrays:
+        value = np.asarray(step.arrays["output/value"], dtype=np.float64)
+        return float(value.reshape(-1)[0]) if value.size else float("nan")
+    q_values = step.arrays.get("output/q_values")
+    return float(np.max(q_values)) if q_values is not None and q_values.size else float("nan")
