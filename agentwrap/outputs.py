@@ -1,0 +1,160 @@
+"""Names for what a policy returns.
+
+Whoever captures a policy's outputs and whoever exports its computation must speak of the same tensor by the same
+name; both ask here. Nothing is guessed from values: names come from the structure of the result and from the sizes of
+its tensors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+
+from .errors import PolicyTypeError
+from .pytree import distinct, leaves_with_paths
+
+if TYPE_CHECKING:
+    import torch
+
+ACCEPTED = (
+    "a tensor of logits, Q-values or action means; a tuple such as (logits, value); a dict of named tensors; "
+    "or a Categorical, Bernoulli or Normal from torch.distributions"
+)
+
+#: Spellings that stand for one of the protocol's own names.
+ALIASES = {
+    "pi": "logits",
+    "policy": "logits",
+    "action_logits": "logits",
+    "q": "q_values",
+    "q_value": "q_values",
+    "values": "value",
+    "v": "value",
+    "critic": "value",
+}
+
+
+def output_tensors(result: Any) -> list[torch.Tensor]:
+    """Return the tensors of a policy's result, in the order in which ``output_names`` names them.
+
+    Args:
+        result: What the policy returned. Tuples, lists, dicts and everything else that PyTorch's pytree knows are
+            flattened; a ``Categorical`` or ``Bernoulli`` gives its ``logits``, a ``Normal`` its mean and the
+            logarithm of its standard deviation. Other leaves (None, numbers) are left out.
+
+    Raises:
+        PolicyTypeError: There is no tensor in it.
+    """
+    return [tensor for _, tensor in _named_leaves(result)]
+
+
+def output_names(
+    result: Any, action_space: gym.Space[Any], names: Sequence[str] | str | None = None
+) -> tuple[str, ...]:
+    """Name each tensor of a policy's result for **one** observation (with or without a batch axis of length 1).
+
+    A tensor alone is ``logits``, or ``mean`` where actions are continuous (nothing in a tensor tells Q-values from
+    logits: give ``names="q_values"``). In a tuple the first tensor with one number for each action is ``logits`` or
+    ``mean``, the first with a single number is ``value``, for continuous actions the second with one number for each
+    action is ``log_std``; others are ``output_<index>``. A dict keeps its own names, nested ones joined by ``/``, but
+    for a few usual spellings (``pi``, ``v``, ``q``, …) which become ``logits``, ``value``, ``q_values``.
+
+    Args:
+        result: What the policy returned for one observation.
+        action_space: Tells how many numbers an action's logits or mean have, and whether actions are continuous.
+        names: Names to use instead, one for each tensor.
+
+    Returns:
+        One name for each tensor of ``output_tensors(result)``, all different.
+
+    Raises:
+        PolicyTypeError: There is no tensor in the result; the text says what is accepted.
+        ValueError: ``names`` has another number of names than there are tensors, or one of them twice.
+    """
+    leaves = _named_leaves(result)
+    if names is not None:
+        return _checked((names,) if isinstance(names, str) else tuple(names), leaves)
+    head = "mean" if isinstance(action_space, gym.spaces.Box) else "logits"
+    if len(leaves) == 1 and not leaves[0][0]:
+        return (head,)
+    own_names = {own for own, _ in leaves if own}
+    aliases = {own: ALIASES.get(own, own) for own in own_names if ALIASES.get(own) not in own_names}
+    sizes = [tensor.numel() for own, tensor in leaves if not own]
+    by_size = iter(_names_by_size(sizes, head, _action_size(action_space), {*own_names, *aliases.values()}))
+    taken: set[str] = set()
+    return tuple(distinct(aliases.get(own, own) if own else next(by_size), taken) for own, _ in leaves)
+
+
+def _action_size(space: gym.Space[Any]) -> int | None:
+    """How many numbers the logits or the mean of one action have; None where that is not known."""
+    match space:
+        case gym.spaces.Discrete():
+            return int(space.n)
+        case gym.spaces.MultiDiscrete():
+            return int(space.nvec.sum())
+        case gym.spaces.MultiBinary() | gym.spaces.Box():
+            return math.prod(space.shape)
+    return None
+
+
+def _names_by_size(sizes: list[int], head: str, actions: int | None, given: set[str]) -> list[str]:
+    """Names for the tensors of a tuple, from the number of elements of each; not those in ``given``."""
+    names = [f"output_{index}" for index in range(len(sizes))]
+    free = list(range(len(sizes)))
+
+    def assign(name: str, size: int | None) -> None:
+        found = next((index for index in free if sizes[index] == size), None)
+        if found is not None and name not in given:
+            names[found] = name
+            free.remove(found)
+
+    assign(head, actions)
+    # with one action, value and log_std look alike: the usual orders are (mean, value) and (mean, log_std, value)
+    if head == "mean" and (actions != 1 or sum(sizes[index] == 1 for index in free) > 1):
+        assign("log_std", actions)
+    assign("value", 1)
+    return names
+
+
+def _checked(names: tuple[str, ...], leaves: list[tuple[str, torch.Tensor]]) -> tuple[str, ...]:
+    if len(names) != len(leaves):
+        shapes = ", ".join(str(tuple(tensor.shape)) for _, tensor in leaves)
+        raise ValueError(f"{len(names)} names for {len(leaves)} outputs of the policy, of shapes {shapes}: {names}")
+    if len(set(names)) != len(names):
+        raise ValueError(f"names of outputs must differ, these do not: {names}")
+    return names
+
+
+def _named_leaves(result: Any) -> list[tuple[str, torch.Tensor]]:
+    """The tensors in a result, each with the name that the result itself gives it, or ``""``."""
+    import torch
+
+    found: list[tuple[str, torch.Tensor]] = []
+    for path, leaf in leaves_with_paths(result):
+        own = "/".join(map(str, path)) if any(isinstance(part, str) for part in path) else ""
+        if isinstance(leaf, torch.Tensor):
+            found.append((own, leaf))
+        elif isinstance(leaf, torch.distributions.Distribution):
+            found.extend((f"{own}/{name}" if own else name, tensor) for name, tensor in _parameters(leaf))
+    if not found:
+        raise PolicyTypeError(
+            f"the policy returned {type(result).__name__} without any tensor; accepted are {ACCEPTED}"
+        )
+    return found
+
+
+def _parameters(distribution: Any) -> list[tuple[str, torch.Tensor]]:
+    """The parameters of a distribution under the protocol's names."""
+    import torch
+
+    while isinstance(distribution, torch.distributions.Independent):
+        distribution = distribution.base_dist
+    match distribution:
+        case torch.distributions.Categorical() | torch.distributions.Bernoulli():
+            return [("logits", distribution.logits)]
+        case torch.distributions.Normal():
+            return [("mean", distribution.loc), ("log_std", distribution.scale.log())]
+    raise PolicyTypeError(f"the policy returned a {type(distribution).__name__}; accepted are {ACCEPTED}")

@@ -1,0 +1,27 @@
+"""Leaves of nested arguments and results, in the order in which ``torch.export`` flattens them too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def leaves_with_paths(tree: Any) -> list[tuple[tuple[str | int, ...], Any]]:
+    """Return the leaves of a pytree with their paths: an int for a place in a sequence, a str for a key."""
+    from torch.utils import _pytree as pytree
+
+    return [(tuple(_part(key) for key in path), leaf) for path, leaf in pytree.tree_flatten_with_path(tree)[0]]
+
+
+def distinct(name: str, taken: set[str]) -> str:
+    """Return ``name``, with a number at its end if it is taken, and take it."""
+    base, count = name, 2
+    while name in taken:
+        name, count = f"{base}_{count}", count + 1
+    taken.add(name)
+    return name
+
+
+def _part(key: Any) -> str | int:
+    if hasattr(key, "idx"):
+        return int(key.idx)
+    return str(getattr(key, "key", getattr(key, "name", key)))
