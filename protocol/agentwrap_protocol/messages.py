@@ -186,7 +186,7 @@ class Weights(Message, frozen=True, kw_only=True, eq=False):
 
     kind: ClassVar[str] = "weights"
 
-    policy_version: Count
+    policy_version: Annotated[int, Meta(ge=1, le=2**63 - 1)]
     step: Count
 
 
