@@ -1,4 +1,4 @@
-"""The smallest whole example: CartPole learned in a minute, with the one line that lets a viewer look in.
+"""The smallest whole example: CartPole learned in a minute or two, with the one line that lets a viewer look in.
 
     pip install "agentwrap-rl[viewer]" "gymnasium[classic-control]"
     python examples/cartpole.py
@@ -23,7 +23,7 @@ args = parser.parse_args()
 torch.manual_seed(0)
 torch.set_num_threads(1)
 policy = nn.Sequential(nn.Linear(4, 64), nn.Tanh(), nn.Linear(64, 2))
-optimizer = torch.optim.Adam(policy.parameters(), lr=5e-3)
+optimizer = torch.optim.Adam(policy.parameters(), lr=2e-3)
 
 env = gym.make("CartPole-v1", render_mode="rgb_array")
 env = InterpretWrapper(env, policy)
