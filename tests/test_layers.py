@@ -1,0 +1,109 @@
+"""Who may import whom (ARCHITECTURE.md): read from the source, and seen by running."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = {
+    "agentwrap": ROOT / "agentwrap",
+    "agentwrap_protocol": ROOT / "protocol/agentwrap_protocol",
+    "agentwrap_viewer": ROOT / "viewer/agentwrap_viewer",
+}
+PROTOCOL = {"agentwrap_protocol", "numpy", "msgpack", "msgspec", "platformdirs"}
+
+#: What the modules below a name may import beside the standard library, anywhere in them. The longest name counts.
+ALLOWED = {
+    "agentwrap_protocol": PROTOCOL,
+    "agentwrap": {"agentwrap", "agentwrap_protocol", "gymnasium", "msgspec", "numpy", "platformdirs", "torch", "zmq"},
+    "agentwrap.demo": {"agentwrap", "ale_py", "cv2", "gymnasium", "numpy", "safetensors", "torch"},
+    "agentwrap_viewer": {"agentwrap_viewer", "agentwrap_protocol"},
+    "agentwrap_viewer.saliency": {"agentwrap_viewer.saliency", "numpy", "scipy", "torch"},
+    "agentwrap_viewer.replica": {"agentwrap_viewer.replica", "agentwrap_protocol", "numpy", "torch"},
+    "agentwrap_viewer.explainer": {
+        *("agentwrap_viewer.explainer", "agentwrap_viewer.saliency", "agentwrap_viewer.replica"),
+        *("agentwrap_protocol", "numpy", "torch", "zmq"),
+    },
+    "agentwrap_viewer.page": {
+        *("agentwrap_viewer.page", "agentwrap_protocol", "numpy", "zmq"),
+        *("bokeh", "panel", "panel_material_ui", "param", "tornado"),
+    },
+}
+
+#: Importing the module on the left must not load those on the right.
+NOT_LOADED = {
+    "agentwrap": ("torch", "panel", "bokeh", "scipy", "agentwrap_viewer"),
+    "agentwrap_protocol": ("torch", "zmq", "gymnasium", "agentwrap", "agentwrap_viewer"),
+    "agentwrap_viewer.cli": ("torch", "panel", "bokeh", "scipy", "gymnasium", "zmq", "agentwrap"),
+    "agentwrap_viewer.launch": ("torch", "panel", "bokeh", "agentwrap"),
+    "agentwrap_viewer.explainer": ("panel", "bokeh", "gymnasium", "agentwrap"),
+    "agentwrap_viewer.page.server": ("torch", "sklearn", "gymnasium", "agentwrap"),
+    "agentwrap_viewer.replica": ("panel", "zmq", "gymnasium", "agentwrap"),
+    "agentwrap_viewer.saliency": ("panel", "zmq", "gymnasium", "agentwrap", "agentwrap_protocol"),
+}
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the three packages: its dotted name and its file."""
+    return {
+        ".".join((package, *path.relative_to(directory).with_suffix("").parts)).removesuffix(".__init__"): path
+        for package, directory in PACKAGES.items()
+        for path in sorted(directory.rglob("*.py"))
+    }
+
+
+def imports(name: str, path: Path) -> set[str]:
+    """The dotted names of all that a module imports, relative imports resolved, wherever in it they stand."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            stem = ".".join(filter(None, [*base, node.module]))
+            found.update(f"{stem}.{alias.name}" for alias in node.names)
+    return found
+
+
+def below(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(prefix + ".")
+
+
+@pytest.mark.parametrize("name", modules())
+def test_module_imports_only_what_its_room_may(name: str) -> None:
+    room = max((prefix for prefix in ALLOWED if below(name, prefix)), key=len)
+    allowed = ALLOWED[room] | sys.stdlib_module_names
+    refused = {
+        target for target in imports(name, modules()[name]) if not any(below(target, prefix) for prefix in allowed)
+    }
+    assert not refused, f"{name} (room {room}) may not import {', '.join(sorted(refused))}"
+
+
+def test_the_agent_and_the_viewer_never_import_each_other() -> None:
+    for name, path in modules().items():
+        package = name.partition(".")[0]
+        others = {"agentwrap": ("agentwrap_viewer",), "agentwrap_viewer": ("agentwrap",)}
+        others["agentwrap_protocol"] = ("agentwrap", "agentwrap_viewer")
+        for target in imports(name, path):
+            assert not any(below(target, other) for other in others[package]), f"{name} imports {target}"
+
+
+@pytest.mark.parametrize("module", NOT_LOADED)
+def test_importing_a_module_loads_no_more_than_it_needs(module: str) -> None:
+    code = f"import {module}, sys; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert not set(NOT_LOADED[module]) & set(result.stdout.split())
+
+
+def test_an_import_of_another_room_is_seen(tmp_path: Path) -> None:
+    source = tmp_path / "module.py"
+    source.write_text("def f():\n    from .. import cli\n    from ..page import store\n    import torch.nn as nn\n")
+    found = imports("agentwrap_viewer.explainer.module", source)
+    assert found == {"agentwrap_viewer.cli", "agentwrap_viewer.page.store", "torch.nn"}
