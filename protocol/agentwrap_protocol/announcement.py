@@ -6,6 +6,7 @@ and may remove files whose process is gone.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ import msgspec
 import platformdirs
 from msgspec import Meta
 
-from .errors import ProtocolError
+from .errors import LimitError, ProtocolError
 from .messages import StreamId, Text
 
 MAX_BYTES = 65_536
@@ -36,14 +37,21 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: Annotated[str, Meta(max_length=4096)]
     name: Text
     env_id: Text
-    pid: int
+    pid: Annotated[int, Meta(ge=1, le=2**31 - 1)]
     started: float
     version: tuple[int, int]
 
 
 def directory() -> Path:
-    """Return the directory that holds the announcements of this user's streams. It need not exist yet."""
-    return Path(platformdirs.user_runtime_dir("agentwrap", appauthor=False)) / "streams"
+    """Return the directory that holds the announcements of this user's streams. It need not exist yet.
+
+    Raises:
+        PermissionError: The place for it, in a shared temporary directory, belongs to another user.
+    """
+    with warnings.catch_warnings():
+        # where the desktop sets no XDG_RUNTIME_DIR, platformdirs warns and falls back: nothing a user need act on
+        warnings.simplefilter("ignore")
+        return Path(platformdirs.user_runtime_dir("agentwrap", appauthor=False)) / "streams"
 
 
 def encode_announcement(announcement: Announcement) -> bytes:
@@ -55,11 +63,12 @@ def decode_announcement(content: bytes) -> Announcement:
     """Read a file's content.
 
     Raises:
+        LimitError: It is longer than ``MAX_BYTES``.
         ProtocolError: It is not an announcement; the text says why.
     """
     if len(content) > MAX_BYTES:
-        raise ProtocolError(f"announcement of {len(content)} bytes, at most {MAX_BYTES} are accepted")
+        raise LimitError(f"announcement of {len(content)} bytes, at most {MAX_BYTES} are accepted")
     try:
         return msgspec.json.decode(content, type=Announcement)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise ProtocolError(f"announcement: {error}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolError(f"announcement: {error!s:.400}") from None

@@ -25,19 +25,16 @@ from typing import Literal
 import msgspec
 
 from . import events as ev
-from .messages import KINDS, Bye, Explainer, Heartbeat, Hello, Message, PolicyGraph, Step, Weights
+from .messages import KINDS, Bye, Explainer, Hello, Message, PolicyGraph, Step, Weights
 
 #: Seconds without any message after which a stream counts as silent: five heartbeats.
 SILENCE = 5.0
 
-#: Seconds after which a graph or weights that are still missing are reported again.
+#: Seconds that a graph or weights may be missing before they are reported, and reported again.
 PATIENCE = 2.0
 
 #: Streams that are remembered as past, so that what is left of them is ignored.
 _PAST = 64
-
-#: Neither the graph nor weights are missing.
-_NOTHING = (False, 0)
 
 State = Literal["waiting", "live", "silent", "ended"]
 
@@ -52,7 +49,7 @@ class Session:
     Args:
         kinds: Kinds that are subscribed to; all where None. A graph or weights that are not are not missed.
         silence: Seconds without any message after which the stream counts as silent.
-        patience: Seconds after which a graph or weights that are still missing are reported again.
+        patience: Seconds that a graph or weights may be missing before they are reported, and reported again.
 
     Attributes:
         state: Where the picture above stands.
@@ -81,8 +78,7 @@ class Session:
         self._newest: dict[str, int] = {}  # kind → seq
         self._graph = b""  # digest
         self._wanted_version = 0
-        self._reported_missing = _NOTHING
-        self._reported_at: float | None = None
+        self._missing_since: float | None = None
 
     @property
     def stream(self) -> str | None:
@@ -150,10 +146,7 @@ class Session:
             case Explainer():
                 self.introduction = message
             case Step():
-                self._wanted_version = max(self._wanted_version, message.policy_version)
-                return [ev.MessageReceived(message), *self._new_losses()]
-            case Heartbeat():
-                return [ev.MessageReceived(message), *self._new_losses()]
+                return [ev.MessageReceived(message), *self._note_version(message.policy_version)]
         return [ev.MessageReceived(message)]
 
     def _update(self, hello: Hello) -> list[ev.Event]:
@@ -175,35 +168,29 @@ class Session:
         self.policy_version = message.policy_version
         return [ev.WeightsReceived(message)]
 
-    # ── what was sent and has not arrived ──
+    def _note_version(self, version: int) -> list[ev.Event]:
+        """Note which weights a step was taken with.
 
-    def _missing(self) -> tuple[bool, int]:
-        """Return whether the graph is missing, and the version of the weights that are (0 where none are).
-
-        Graph and weights follow a ``hello`` that promises them before any step or heartbeat does, so that each of these
-        proves a loss.
+        Weights are sent before the first step taken with them, so that they are lost where that step comes first.
+        Somebody who has just joined has none yet: for them it is ``advance`` that tells, after a while.
         """
+        is_new = version > self._wanted_version
+        self._wanted_version = max(self._wanted_version, version)
+        if is_new and 0 < self.policy_version < version and Weights.kind in self._kinds:
+            return [ev.WeightsMissing(version, self.policy_version)]
+        return []
+
+    def _missing(self) -> list[ev.Event]:
+        """What the agent has sent and has not arrived."""
         hello = self.introduction
         exported = isinstance(hello, Hello) and hello.policy.graph == "exported"
-        graph = exported and not self._graph and PolicyGraph.kind in self._kinds
-        wanted = max(self._wanted_version, int(exported))
-        weights = wanted if wanted > self.policy_version and Weights.kind in self._kinds else 0
-        return graph, weights
-
-    def _report(self, graph: bool, weights: int) -> list[ev.Event]:
         events: list[ev.Event] = []
-        if graph:
+        if exported and not self._graph and PolicyGraph.kind in self._kinds:
             events.append(ev.GraphMissing())
-        if weights:
-            events.append(ev.WeightsMissing(weights, self.policy_version))
+        wanted = max(self._wanted_version, int(exported))
+        if wanted > self.policy_version and Weights.kind in self._kinds:
+            events.append(ev.WeightsMissing(wanted, self.policy_version))
         return events
-
-    def _new_losses(self) -> list[ev.Event]:
-        """Report at once what was not known to be missing before; ``advance`` repeats it."""
-        graph, weights = self._missing()
-        known_graph, known_weights = self._reported_missing
-        self._reported_missing = (graph, weights)
-        return self._report(graph and not known_graph, weights if weights > known_weights else 0)
 
     # ── time ──
 
@@ -215,7 +202,7 @@ class Session:
         """
         if self.state not in ("live", "silent"):
             return []
-        return [*self._check_silence(now), *self._repeat_losses(now)]
+        return [*self._check_silence(now), *self._check_losses(now)]
 
     def _check_silence(self, now: float) -> list[ev.Event]:
         if self._heard or self._heard_at is None:
@@ -226,18 +213,15 @@ class Session:
         self.state = "silent"
         return [ev.Silent(seconds)]
 
-    def _repeat_losses(self, now: float) -> list[ev.Event]:
-        if self._reported_missing != _NOTHING:
-            self._reported_missing = self._missing()
-        if self._reported_missing == _NOTHING:
-            self._reported_at = None
+    def _check_losses(self, now: float) -> list[ev.Event]:
+        missing = [] if self.state == "silent" else self._missing()
+        if not missing or self._missing_since is None:
+            self._missing_since = now if missing else None
             return []
-        if self._reported_at is None:
-            self._reported_at = now
-        if self.state == "silent" or now - self._reported_at < self._patience:
+        if now - self._missing_since < self._patience:
             return []
-        self._reported_at = now
-        return self._report(*self._reported_missing)
+        self._missing_since = now
+        return missing
 
 
 def _says(hello: Hello) -> bytes:
