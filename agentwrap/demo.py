@@ -145,11 +145,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--speed", type=float, default=30.0, help="steps per second, 0 for as fast as it goes")
     parser.add_argument("--seed", type=int, help="make the game and the sampled actions repeatable")
     parser.add_argument("--endpoint", help="where to stream (default: the first free port from 5590)")
-    parser.add_argument("--follow-stdin", action="store_true", help="end when standard input closes")
+    parser.add_argument(
+        "--companion", action="store_true", help="begin when an explainer listens, end when standard input closes"
+    )
     arguments = parser.parse_args(argv)
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    if arguments.follow_stdin:
+    if arguments.companion:
         stop_with_standard_input()
     torch.set_num_threads(1)
     policy = load_policy(models_directory() / f"enduro-{arguments.policy}.safetensors")

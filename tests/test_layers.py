@@ -30,7 +30,7 @@ ALLOWED = {
         *("agentwrap_protocol", "numpy", "torch", "zmq"),
     },
     "agentwrap_viewer.page": {
-        *("agentwrap_viewer.page", "agentwrap_protocol", "numpy", "zmq"),
+        *("agentwrap_viewer.page", "agentwrap_protocol", "msgspec", "numpy", "zmq"),
         *("bokeh", "panel", "panel_material_ui", "param", "tornado"),
     },
 }

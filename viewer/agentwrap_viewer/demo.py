@@ -1,0 +1,102 @@
+"""``agentwrap demo``: a trained agent plays Enduro in a process of its own, and the viewer looks at it."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+from .launch import LaunchError, run_viewer
+
+if TYPE_CHECKING:
+    from .page.store import Store
+
+POLICIES = ("expert", "novice")
+
+#: What the agent's side and the viewer import, by the name it is imported under.
+NEEDED = ("torch", "panel", "panel_material_ui", "scipy", "ale_py", "cv2", "safetensors")
+
+INSTALL = 'pip install "agentwrap-rl[viewer,atari]"'
+
+#: Seconds of silence after which an agent with ``--steps`` counts as gone although it did not say goodbye.
+GONE = 30.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``agentwrap demo``."""
+    parser.add_argument(
+        "--policy", choices=POLICIES, default="expert", help="the well trained or the barely trained agent"
+    )
+    parser.add_argument("--steps", type=positive, metavar="N", help="end by itself after so many steps of the agent")
+    parser.add_argument("--no-browser", action="store_true", help="do not open the page in the browser")
+    parser.add_argument("--port", type=int, metavar="P", help="port of the page (default: the first free from 5006)")
+    parser.add_argument("--json", action="store_true", help="print the run's figures as JSON in the last line")
+
+
+def positive(text: str) -> int:
+    """Read a whole number of at least 1, for argparse."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not at least 1")
+    return number
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the demo until Ctrl-C, SIGTERM or the end of ``--steps``; returns the exit status.
+
+    Raises:
+        LaunchError: A package is missing, the port is taken, or the agent failed.
+    """
+    require(NEEDED)
+    endpoint = free_endpoint()
+    store = run_viewer(
+        endpoint,
+        port=arguments.port,
+        open_browser=not arguments.no_browser,
+        companions=[agent_command(endpoint, policy=arguments.policy, steps=arguments.steps)],
+        until=has_ended if arguments.steps is not None else None,
+        on_ready=say_where,
+    )
+    if arguments.json:
+        print(json.dumps(store.statistics()), flush=True)
+    return 0
+
+
+def require(packages: tuple[str, ...]) -> None:
+    """Check that packages are installed.
+
+    Raises:
+        LaunchError: One is missing; the text contains the command that installs it.
+    """
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    if missing:
+        raise LaunchError(f"the demo needs {', '.join(missing)}: run `{INSTALL}`")
+
+
+def free_endpoint() -> str:
+    """Return an endpoint on the loopback interface that nothing listens on.
+
+    The viewer is told where the demo's agent is: it must not show another stream that happens to run here.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+
+
+def agent_command(endpoint: str, *, policy: str, steps: int | None) -> list[str]:
+    """Return the command line of the agent's process. It ends when its standard input closes."""
+    command = [sys.executable, "-m", "agentwrap.demo", "--endpoint", endpoint, "--policy", policy, "--companion"]
+    return command if steps is None else [*command, "--steps", str(steps)]
+
+
+def has_ended(store: Store) -> bool:
+    """Whether the agent has played its steps."""
+    return store.connection == "ended" or store.silent_for > GONE
+
+
+def say_where(address: str) -> None:
+    """Tell the user where the page is."""
+    print(f"agentwrap demo: {address}  (Ctrl-C ends it)", flush=True)
