@@ -39,7 +39,15 @@ class MissingExtraError(AgentwrapError, ImportError):
 
 
 class ExportError(AgentwrapError, RuntimeError):
-    """The policy's computation cannot be written as plain data. The text names the operation that stood in the way."""
+    """The policy's computation cannot be written as plain data. The text names the operation that stood in the way.
+
+    Attributes:
+        operation: The operator, or the line of the policy's code, that stood in the way.
+    """
+
+    def __init__(self, operation: str, text: str) -> None:
+        super().__init__(text)
+        self.operation = operation
 
 
 class AgentwrapWarning(UserWarning):
