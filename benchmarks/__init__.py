@@ -1,0 +1,1 @@
+"""What agentwrap costs, measured: ``python -m benchmarks``, or one alone, e.g. ``python -m benchmarks.wrapper``."""

@@ -1,0 +1,28 @@
+"""Run all benchmarks: ``python -m benchmarks [--quick]``. Tables first, JSON lines at the end."""
+
+from __future__ import annotations
+
+import argparse
+
+from . import memory, page, wrapper
+from .report import print_all
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="a minute or two instead of ten: to see that it runs")
+    parser.add_argument("--minutes", type=float, help="how long to watch the viewer's memory (default: 5)")
+    arguments = parser.parse_args()
+    quick = arguments.quick
+    print_all(
+        [
+            (wrapper.TITLE, wrapper.measure(rounds=2, steps=100) if quick else wrapper.measure()),
+            (page.TITLE, page.measure(seconds=5 if quick else 60)),
+            (memory.TITLE, memory.measure(minutes=arguments.minutes or (0.1 if quick else 5))),
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()

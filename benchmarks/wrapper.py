@@ -1,0 +1,208 @@
+"""What the wrapper costs the agent's loop: every way of looking on plays the same game in turns, within one run.
+
+The game is Enduro, the loop is an env step and a forward pass of the policy on one thread, actions are greedy: all
+variants do the same work. A turn of each variant makes a round; a ratio compares two turns of one round, so that what
+else the machine does falls on both. Printed are medians over the rounds::
+
+    python -m benchmarks.wrapper --rounds 20 --steps 400
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import functools
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from agentwrap import InterpretWrapper
+from agentwrap.demo import load_policy, make_enduro, models_directory
+
+from .processes import drain, first_heat, free_endpoint, tab, viewer
+from .report import Row, run
+
+TITLE = "What looking on costs the agent's loop"
+Env = gym.Env[Any, Any]
+
+
+@dataclass
+class Player:
+    """One variant: an env, a policy of its own, and where it is in the game."""
+
+    name: str
+    env: Env
+    policy: torch.nn.Module
+    after_step: Callable[[Env], None] | None = None
+
+    def __post_init__(self) -> None:
+        self.observation, _ = self.env.reset(seed=1)
+
+    def play(self, steps: int) -> float:
+        """Play on; returns microseconds per step."""
+        start = time.perf_counter()
+        for _ in range(steps):
+            with torch.no_grad():
+                logits, _ = self.policy(torch.from_numpy(np.asarray(self.observation)).unsqueeze(0))
+            self.observation, _, terminated, truncated, _ = self.env.step(logits.argmax().item())
+            if self.after_step is not None:
+                self.after_step(self.env)
+            if terminated or truncated:
+                self.observation, _ = self.env.reset(seed=1)
+        return (time.perf_counter() - start) / steps * 1e6
+
+
+class Bench:
+    """Makes the variants, and ends what they started."""
+
+    def __init__(self, stack: ExitStack, steps: int) -> None:
+        self._stack, self._steps = stack, steps
+        self._folder = stack.enter_context(tempfile.TemporaryDirectory())
+        self._trained = load_policy(models_directory() / "enduro-expert.safetensors")
+
+    def _player(self, name: str, wrap: Callable[[Env, torch.nn.Module], Env], **more: Any) -> Player:
+        policy = copy.deepcopy(self._trained)
+        env = wrap(make_enduro(), policy)
+        self._stack.callback(env.close)
+        return Player(name, env, policy, **more)
+
+    def bare(self) -> Player:
+        """Play without anyone looking on."""
+        return self._player("bare", lambda env, policy: env)
+
+    def unwatched(self) -> Player:
+        """Wrap, with no viewer."""
+        return self._player("agentwrap, nobody watching", InterpretWrapper)
+
+    def drained(self) -> Player:
+        """Wrap, with a subscriber in another process that takes everything at 60 frames/s and drops it."""
+        endpoint = free_endpoint()
+        wrap = functools.partial(InterpretWrapper, endpoint=endpoint)
+        player = self._player("agentwrap, a subscriber that only drains", wrap)
+        self._stack.enter_context(drain(endpoint))
+        return player
+
+    def viewed(self) -> Player:
+        """Wrap, with explainer, page and browser on the same cores, niced."""
+        endpoint = free_endpoint()
+        wrap = functools.partial(InterpretWrapper, endpoint=endpoint)
+        player = self._player("agentwrap, explainer + page + browser", wrap)
+        _, address = self._stack.enter_context(viewer(endpoint))
+        first_heat(self._stack.enter_context(tab(address)), meanwhile=lambda: player.play(1))
+        return player
+
+    def recorded(self) -> Player:
+        """Record every step as video, encoding included: one film a turn."""
+
+        def wrap(env: Env, policy: torch.nn.Module) -> Env:
+            return gym.wrappers.RecordVideo(
+                env,
+                self._folder,
+                step_trigger=lambda step: step % self._steps == 0,
+                video_length=self._steps,
+                disable_logger=True,
+            )
+
+        return self._player("gymnasium RecordVideo", wrap)
+
+    def logged(self) -> Player:
+        """Log every step's picture for TensorBoard."""
+        writer = SummaryWriter(self._folder)
+        self._stack.callback(writer.close)
+        return self._player(
+            "TensorBoard add_image per step",
+            lambda env, policy: env,
+            after_step=lambda env: writer.add_image("frame", np.asarray(env.render()), dataformats="HWC"),
+        )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the peers' warnings out of the table."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def measure_enduro(rounds: int, steps: int, view: bool) -> list[Row]:
+    """Measure all variants on Enduro."""
+    with ExitStack() as stack, quiet():
+        bench = Bench(stack, steps)
+        makers = [bench.bare, bench.unwatched, bench.drained, bench.recorded, bench.logged]
+        players = [make() for make in (*makers, *([bench.viewed] if view else []))]
+        for player in players:  # the first turn warms up: export, allocations, caches
+            player.play(steps)
+        turns = [[player.play(steps) for player in players] for _ in range(rounds)]
+    return [
+        {
+            "benchmark": "wrapper/enduro",
+            "variant": player.name,
+            "us_per_step": round(statistics.median(turn[i] for turn in turns), 1),
+            "ratio": round(statistics.median(turn[i] / turn[0] for turn in turns), 4),
+        }
+        for i, player in enumerate(players)
+    ]
+
+
+def measure_cartpole(rounds: int, steps: int) -> list[Row]:
+    """Measure what the wrapper adds to an env step of a few microseconds, with nobody watching."""
+    policy = torch.nn.Linear(4, 2)
+    bare, wrapped = gym.make("CartPole-v1"), InterpretWrapper(gym.make("CartPole-v1"), policy)
+    times = {"bare": [], "agentwrap, nobody watching": []}  # type: dict[str, list[float]]
+    for number in range(rounds + 1):
+        for name, env in zip(times, (bare, wrapped), strict=True):
+            taken = balance(env, steps)
+            if number:  # the first round warms up
+                times[name].append(taken)
+    wrapped.close()
+    first = times["bare"]
+    return [
+        {
+            "benchmark": "wrapper/cartpole",
+            "variant": name,
+            "us_per_step": round(statistics.median(each), 3),
+            "added_us": round(statistics.median(a - b for a, b in zip(each, first, strict=True)), 3),
+        }
+        for name, each in times.items()
+    ]
+
+
+def balance(env: Env, steps: int) -> float:
+    """Step CartPole from side to side; returns microseconds per step, resets left out."""
+    seconds, done = 0.0, 0
+    while done < steps:
+        env.reset(seed=1)
+        terminated = False
+        start = time.perf_counter()
+        while not terminated and done < steps:
+            _, _, terminated, _, _ = env.step(done % 2)
+            done += 1
+        seconds += time.perf_counter() - start
+    return seconds / steps * 1e6
+
+
+def measure(*, rounds: int = 20, steps: int = 400, view: bool = True) -> list[Row]:
+    """Measure Enduro and CartPole."""
+    torch.set_num_threads(1)
+    return measure_enduro(rounds, steps, view) + measure_cartpole(rounds, 50 * steps)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this benchmark's options."""
+    parser.add_argument("--rounds", type=int, default=20, help="turns of each variant")
+    parser.add_argument("--steps", type=int, default=400, help="steps in a turn")
+    parser.add_argument("--no-view", dest="view", action="store_false", help="leave out explainer, page and browser")
+
+
+if __name__ == "__main__":
+    run(TITLE, add_arguments, measure)
