@@ -1,8 +1,8 @@
 """The operators that a policy graph may use (SPEC section 6): pure functions, and nothing else.
 
-Named as PyTorch names them. They are the operators that PyTorch tags as *core*, those left out that draw random numbers,
-change an argument, look at uninitialised memory or at raw storage, have an output whose shape depends on values, or serve
-training alone. Whoever writes a graph refuses what is not here, and so does whoever runs one.
+Named as PyTorch names them. They are the operators that PyTorch tags as *core*, those left out that draw random
+numbers, change an argument, look at uninitialised memory or at raw storage, have an output whose shape depends on
+values, or serve training alone. Whoever writes a graph refuses what is not here, and so does whoever runs one.
 """
 
 from __future__ import annotations
