@@ -19,7 +19,7 @@ import numpy as np
 from msgspec import Meta
 
 from .errors import LimitError, ProtocolError, UnknownKindError, VersionError
-from .messages import KINDS, VERSION, Message
+from .messages import KINDS, MAX_ARRAYS, VERSION, Message
 from .spaces import Name
 
 T = TypeVar("T")
@@ -51,7 +51,7 @@ class Limits:
     """
 
     header: int = 8 * 2**20
-    arrays: int = 4096
+    arrays: int = MAX_ARRAYS
     array: int = 2**30
     total: int = 2**31
 
@@ -157,7 +157,7 @@ _Description = tuple[str, Annotated[tuple[_Length, ...], Meta(max_length=MAX_AXE
 class _Arrays(msgspec.Struct):
     """A header's descriptions of arrays, by name."""
 
-    arrays: dict[Name, _Description] = {}
+    arrays: Annotated[dict[Name, _Description], Meta(max_length=MAX_ARRAYS)] = {}
 
 
 _PLACEHOLDER = np.empty(0)

@@ -18,6 +18,9 @@ from .spaces import Name, Space
 #: Version spoken here. A major version is a promise: other major versions are refused, newer minor ones understood.
 VERSION: tuple[int, int] = (1, 0)
 
+#: Most arrays of a message.
+MAX_ARRAYS = 4096
+
 Text = Annotated[str, Meta(max_length=65_536)]
 StreamId = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -43,7 +46,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     stream: StreamId
     seq: Count = 0
     time: float = 0.0
-    arrays: Annotated[dict[Name, np.ndarray[Any, Any]], Meta(max_length=4096)] = {}
+    arrays: Annotated[dict[Name, np.ndarray[Any, Any]], Meta(max_length=MAX_ARRAYS)] = {}
 
 
 class PolicyInfo(msgspec.Struct, frozen=True, kw_only=True):
