@@ -20,6 +20,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from agentwrap_protocol.messages import PolicyGraph
 
 from .wrapper import InterpretWrapper
 
@@ -125,6 +126,13 @@ class Pace:
             time.sleep(self._next - now)
 
 
+def wait_for_explainer(env: InterpretWrapper, seconds: float = 60.0) -> None:
+    """Wait until somebody asks for the policy, so that a short run is explained from its first step; but not for ever."""
+    deadline = time.monotonic() + seconds
+    while not env._publisher.wants(PolicyGraph.kind) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
 def stop_with_standard_input() -> None:
     """Interrupt this process when its standard input closes: a child started so never outlives its parent."""
 
@@ -157,6 +165,8 @@ def main(argv: list[str] | None = None) -> int:
     policy = load_policy(models_directory() / f"enduro-{arguments.policy}.safetensors")
     env = InterpretWrapper(make_enduro(), policy, endpoint=arguments.endpoint, name=f"Enduro, {arguments.policy}")
     try:
+        if arguments.companion:
+            wait_for_explainer(env)
         play(env, policy, steps=arguments.steps, speed=arguments.speed, seed=arguments.seed)
     except KeyboardInterrupt:
         return 130

@@ -21,7 +21,16 @@ PROTOCOL = {"agentwrap_protocol", "numpy", "msgpack", "msgspec", "platformdirs"}
 ALLOWED = {
     "agentwrap_protocol": PROTOCOL,
     "agentwrap": {"agentwrap", "agentwrap_protocol", "gymnasium", "msgspec", "numpy", "platformdirs", "torch", "zmq"},
-    "agentwrap.demo": {"agentwrap", "ale_py", "cv2", "gymnasium", "numpy", "safetensors", "torch"},
+    "agentwrap.demo": {
+        "agentwrap",
+        "agentwrap_protocol",
+        "ale_py",
+        "cv2",
+        "gymnasium",
+        "numpy",
+        "safetensors",
+        "torch",
+    },
     "agentwrap_viewer": {"agentwrap_viewer", "agentwrap_protocol"},
     "agentwrap_viewer.saliency": {"agentwrap_viewer.saliency", "numpy", "scipy", "torch"},
     "agentwrap_viewer.replica": {"agentwrap_viewer.replica", "agentwrap_protocol", "numpy", "torch"},
