@@ -1,1 +1,28 @@
+"""See why a reinforcement-learning agent acts, while it acts: wrap its environment, run ``agentwrap view``."""
+
 __version__ = "0.1.0"
+
+from .errors import (
+    AgentwrapError,
+    AgentwrapWarning,
+    EndpointError,
+    ExportError,
+    MissingExtraError,
+    PolicyTypeError,
+    PortTakenError,
+    UnknownLayerError,
+)
+from .wrapper import InterpretWrapper
+
+__all__ = [
+    "AgentwrapError",
+    "AgentwrapWarning",
+    "EndpointError",
+    "ExportError",
+    "InterpretWrapper",
+    "MissingExtraError",
+    "PolicyTypeError",
+    "PortTakenError",
+    "UnknownLayerError",
+    "__version__",
+]

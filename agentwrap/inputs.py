@@ -66,7 +66,7 @@ def call_inputs(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[st
 
 
 def arrays_to_tensors(tree: Any) -> Any:
-    """Return ``tree`` with its NumPy arrays as tensors that share their memory: some policies are called with arrays."""
+    """Return ``tree`` with its arrays as tensors that share their memory: some policies are called with arrays."""
     import numpy as np
     import torch
     from torch.utils import _pytree as pytree

@@ -1,0 +1,79 @@
+"""Observations, actions and tensors as arrays that can travel: copies, of an element type the protocol knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from agentwrap_protocol.codec import DTYPES
+
+if TYPE_CHECKING:
+    import torch
+
+Array = np.ndarray[Any, Any]
+
+#: Most arrays that one observation or action may consist of; the rest of it is left out.
+MOST_PARTS = 256
+
+
+def parts(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the parts of a nested observation or action, named ``name``, ``name/<key>`` or ``name/<index>``."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from parts(f"{name}/{key}", item)
+    elif isinstance(value, tuple | list) and not _is_numbers(value):
+        for index, item in enumerate(value):
+            yield from parts(f"{name}/{index}", item)
+    else:
+        yield name, value
+
+
+def copied(name: str, value: Any) -> tuple[dict[str, Array], list[str]]:
+    """Copy an observation or action into arrays.
+
+    Args:
+        name: ``observation`` or ``action``.
+        value: Anything that a Gymnasium space holds: a number, an array, or dicts and tuples of such.
+
+    Returns:
+        The arrays by name, and the names of the parts that do not travel (text, objects).
+    """
+    arrays: dict[str, Array] = {}
+    left_out: list[str] = []
+    for part, item in parts(name, value):
+        array = to_array(item)
+        if array is None or len(arrays) == MOST_PARTS:
+            left_out.append(part)
+        else:
+            arrays[part] = array
+    return arrays, left_out
+
+
+def to_array(value: Any) -> Array | None:
+    """Copy a number, array or tensor into an array of its own; None where its element type does not travel."""
+    if hasattr(value, "detach"):
+        return tensor_to_array(value)
+    array = np.array(value)
+    return array if array.dtype.newbyteorder("<").str in DTYPES else None
+
+
+def tensor_to_array(tensor: torch.Tensor) -> Array:
+    """Copy a tensor on any device into an array of the same shape; bfloat16, which NumPy lacks, becomes float32."""
+    import torch
+
+    tensor = tensor.detach()
+    if tensor.dtype is torch.bfloat16:
+        tensor = tensor.float()
+    return np.array(tensor.cpu().numpy())
+
+
+def shapes(observation: Any) -> dict[str, tuple[int, ...]]:
+    """Shapes of an observation's parts, without copying them."""
+    return {name: np.shape(value) for name, value in parts("observation", observation)}
+
+
+def _is_numbers(value: tuple[Any, ...] | list[Any]) -> bool:
+    """True for a plain vector such as ``[0.1, 0.2]``, which is one array and not several."""
+    return len(value) > 0 and all(isinstance(item, int | float | np.number) for item in value)

@@ -1,0 +1,32 @@
+"""What Gymnasium's documentation says about its classic environments, and their spaces do not.
+
+Sources: https://gymnasium.farama.org/environments/classic_control/ and
+https://gymnasium.farama.org/environments/box2d/.
+"""
+
+from __future__ import annotations
+
+#: Names of a vector observation's elements, by environment id without its version.
+FEATURES: dict[str, tuple[str, ...]] = {
+    "CartPole": ("cart position", "cart velocity", "pole angle", "pole angular velocity"),
+    "MountainCar": ("position", "velocity"),
+    "MountainCarContinuous": ("position", "velocity"),
+    "Pendulum": ("cos θ", "sin θ", "angular velocity"),
+    "Acrobot": ("cos θ1", "sin θ1", "cos θ2", "sin θ2", "angular velocity 1", "angular velocity 2"),
+    "LunarLander": (
+        "x", "y", "velocity x", "velocity y", "angle", "angular velocity", "left leg contact", "right leg contact",
+    ),
+}  # fmt: skip
+
+#: Names of discrete actions, by environment id without its version.
+ACTIONS: dict[str, tuple[str, ...]] = {
+    "CartPole": ("push left", "push right"),
+    "MountainCar": ("accelerate left", "coast", "accelerate right"),
+    "Acrobot": ("torque -1", "torque 0", "torque +1"),
+    "LunarLander": ("nothing", "left engine", "main engine", "right engine"),
+}
+
+
+def family(env_id: str) -> str:
+    """Return an id without namespace and version: ``CartPole`` for ``CartPole-v1``."""
+    return env_id.rsplit("/", 1)[-1].rsplit("-v", 1)[0]

@@ -1,0 +1,142 @@
+"""What a viewer gets to know about the policy: its outputs, its computation as a graph, its weights."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+from msgspec.structs import replace
+
+from agentwrap_protocol.messages import PolicyGraph, PolicyInfo, Weights
+
+from .capture import Call, PolicyCapture
+from .errors import ExportError, PolicyTypeError
+from .guard import Guard
+from .publisher import Publisher
+from .weights import WeightsWatch
+
+if TYPE_CHECKING:
+    from torch import nn
+
+ACCEPTED = "a torch.nn.Module whose forward returns logits or action means, (logits, value), or a dict of named outputs"
+
+
+def check_policy(policy: Any) -> None:
+    """Refuse what is not a policy that can be watched.
+
+    Raises:
+        PolicyTypeError: The text says what is accepted.
+    """
+    torch = sys.modules.get("torch")  # where nobody has imported it, nobody has a module either
+    if torch is None or not isinstance(policy, torch.nn.Module):
+        raise PolicyTypeError(f"a policy of type {type(policy).__name__} cannot be watched; accepted is {ACCEPTED}")
+    if getattr(type(policy).forward, "__name__", "") == "_forward_unimplemented":
+        raise PolicyTypeError(
+            f"{type(policy).__name__} has no forward(), so there is no call to see; accepted is {ACCEPTED}"
+        )
+
+
+class PolicyFeed:
+    """Follows the policy on the agent's thread and publishes what changes.
+
+    Nothing here runs while nobody watches. The computation is exported once, when somebody first subscribes to it,
+    which makes the agent wait for about a second; weights travel when they have changed and somebody wants them, at
+    most every ``weights_every`` seconds.
+
+    Attributes:
+        capture: The hooks.
+        info: What hello says about the policy.
+        version: Version of the newest weights sent, 0 before the first.
+        stale: Whether the weights have changed since.
+
+    Args:
+        policy: The policy.
+        action_space: For the names of outputs.
+        outputs: Names of outputs to use instead.
+        layers: Names of submodules to capture too.
+        weights_every: Least seconds between two copies of the weights.
+        guard: Told of what goes wrong.
+        quiet: Print nothing.
+
+    Raises:
+        UnknownLayerError: The policy has no submodule of that name.
+    """
+
+    def __init__(
+        self,
+        policy: nn.Module,
+        action_space: gym.Space[Any],
+        *,
+        outputs: Sequence[str] | str | None,
+        layers: Sequence[str],
+        weights_every: float,
+        guard: Guard,
+        quiet: bool = True,
+    ) -> None:
+        self.capture = PolicyCapture(policy, action_space, outputs=outputs, layers=layers, guard=guard)
+        self.version, self.stale = 0, False
+        self._policy, self._guard, self._quiet = policy, guard, quiet
+        self._weights_every, self._next_weights = weights_every, 0.0
+        self._weights: WeightsWatch | None = None
+        self.info = PolicyInfo(type=type(policy).__name__, parameters=_count(policy))
+
+    def update(self, call: Call | None, step: int, publisher: Publisher) -> None:
+        """Publish what is new, before a step that will be sent.
+
+        Args:
+            call: The policy's call for this step, if it was seen.
+            step: Number of the step.
+            publisher: Where messages go.
+        """
+        if call is not None and call.names != self.info.outputs:
+            self._tell(publisher, outputs=call.names, parameters=_count(self._policy))
+        if call is not None and self.info.graph == "pending" and publisher.wants(PolicyGraph.kind):
+            self._export(call, publisher)
+        if self._weights is not None:
+            self._guard.run("watching the weights", self._update_weights, step, publisher)
+
+    def _tell(self, publisher: Publisher, **changes: Any) -> None:
+        self.info = replace(self.info, **changes)
+        publisher.publish_hello()
+
+    def _export(self, call: Call, publisher: Publisher) -> None:
+        from .export import export_policy
+
+        if not self._quiet:
+            print("agentwrap: exporting the policy for the viewer, the agent pauses once", file=sys.stderr, flush=True)
+        try:
+            exported = export_policy(
+                self._policy, call.args, call.kwargs, output_names=call.names, batched=call.batched
+            )
+        except Exception as error:
+            self._tell(publisher, graph="failed", problem=str(error))
+            if not isinstance(error, ExportError):  # a policy may be beyond export; anything else is our fault
+                self._guard.switch_off("exporting the policy", error)
+            return
+        constants = {f"constant/{name}": array for name, array in exported.constants.items()}
+        graph = PolicyGraph(stream=publisher.stream, time=time.time(), graph=exported.graph, arrays=constants)
+        publisher.publish(graph)
+        self._weights = WeightsWatch(exported.parameters, every=self._weights_every)
+        self._tell(publisher, graph="exported", problem=None)
+
+    def _update_weights(self, step: int, publisher: Publisher) -> None:
+        assert self._weights is not None
+        self.stale = self._weights.changed()
+        now = time.monotonic()
+        if not self.stale or now < self._next_weights or not publisher.wants(Weights.kind):
+            return
+        arrays = dict(self._weights.snapshot())
+        self.version, self.stale, self._next_weights = self.version + 1, False, now + self._weights_every
+        publisher.publish(
+            Weights(stream=publisher.stream, time=time.time(), policy_version=self.version, step=step, arrays=arrays)
+        )
+
+
+def _count(policy: nn.Module) -> int:
+    """Number of scalar parameters; those of lazy modules that have not been called are not known yet and left out."""
+    from torch.nn.parameter import is_lazy
+
+    return sum(parameter.numel() for parameter in policy.parameters() if not is_lazy(parameter))

@@ -1,0 +1,315 @@
+"""The thread that sends: one XPUB socket for the stream, one ROUTER for requests.
+
+The agent's thread only puts messages into a bounded queue and reads an attribute. Everything that can take time or go
+wrong (encoding, sockets, subscriptions, requests) happens in a daemon thread of the publisher's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import math
+import os
+import socket
+import threading
+import time
+import weakref
+from collections import defaultdict
+from collections.abc import Callable
+from typing import ParamSpec
+
+import msgspec
+import zmq
+
+from agentwrap_protocol import Limits, Message, ProtocolError, decode, encode
+from agentwrap_protocol import messages as m
+
+from . import endpoint as endpoints
+from .outbox import Outbox
+from .subscriptions import Subscriptions
+
+P = ParamSpec("P")
+
+log = logging.getLogger("agentwrap")
+
+#: Messages that wait for one slow subscriber before further ones are dropped for it.
+HIGH_WATER_MARK = 32
+
+#: How long closing waits for messages on their way, in seconds.
+LINGER = 0.25
+
+#: Seconds between heartbeats.
+HEARTBEAT = 1.0
+
+#: Bounds on a request: those to an agent carry no arrays.
+REQUEST_LIMITS = Limits(header=65_536, arrays=0, array=0, total=0)
+
+#: Requests answered before steps get their turn again.
+REQUESTS_AT_ONCE = 64
+
+#: Kinds that every new subscriber gets at once, in this order.
+RETAINED = (m.Hello.kind, m.PolicyGraph.kind, m.Weights.kind)
+
+
+class Publisher:
+    """Publishes a stream and answers requests, from a daemon thread.
+
+    Attributes:
+        stream: Identity of the stream.
+        endpoint: Where the stream is, for subscribers.
+        control: Where requests go.
+        watched: True while somebody subscribes to steps. A plain attribute: reading it is all that an unwatched step
+            costs.
+        error: First unexpected error in the thread, or None.
+
+    Args:
+        stream: 32 hexadecimal digits.
+        endpoint: See ``agentwrap.endpoint.bind``.
+        hello: Bound method that makes the hello message of this moment; called in the publisher's thread and held
+            weakly, so that a forgotten wrapper can be collected.
+        progress: Bound method that returns (steps so far, episode in progress); as ``hello``.
+
+    Raises:
+        EndpointError: The endpoint is malformed or reaches beyond this machine.
+        PortTakenError: Something else listens there.
+    """
+
+    def __init__(
+        self,
+        stream: str,
+        endpoint: str | None,
+        *,
+        hello: Callable[[], m.Hello],
+        progress: Callable[[], tuple[int, int]],
+    ) -> None:
+        self.stream = stream
+        self.watched = False
+        self.error: Exception | None = None
+        self._hello, self._progress = weakref.WeakMethod(hello), weakref.WeakMethod(progress)
+        self._outbox = Outbox()
+        self._subscriptions = Subscriptions()
+        self._sequences: defaultdict[str, itertools.count[int]] = defaultdict(itertools.count)
+        self._retained: dict[str, Message] = {}
+        self._due: set[str] = set()  # retained kinds to publish again; the thread's alone
+        self._hello_changed = False
+        self._sent_steps = 0
+        self._next_beat = self._last_beat = 0.0
+        self._step_at_last_beat = 0
+        self._logged: set[str] = set()
+        self._closed = False
+        self._open_sockets(endpoint)
+        self._thread = threading.Thread(target=self._run, name="agentwrap-publisher", daemon=True)
+        self._thread.start()
+        _LIVE.add(self)
+
+    def _open_sockets(self, endpoint: str | None) -> None:
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._xpub, self._router = self._context.socket(zmq.XPUB), self._context.socket(zmq.ROUTER)
+        for each in (self._xpub, self._router):
+            each.setsockopt(zmq.LINGER, int(LINGER * 1000))
+            each.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
+            each.setsockopt(zmq.RCVHWM, 4 * REQUESTS_AT_ONCE)
+            each.setsockopt(zmq.MAXMSGSIZE, REQUEST_LIMITS.header)
+        self._xpub.setsockopt(zmq.XPUB_VERBOSE, 1)  # reports every subscription, not only a topic's first: late joiners
+        try:
+            self.endpoint = endpoints.bind(self._xpub, endpoint)
+            self.control = endpoints.bind_beside(self._router, self.endpoint)
+        except BaseException:
+            self._context.destroy(linger=0)
+            raise
+        self._wake_reader, self._wake_writer = socket.socketpair()
+        self._wake_reader.setblocking(False)
+        self._wake_writer.setblocking(False)
+
+    # What the agent's thread calls.
+
+    def wants(self, kind: str) -> bool:
+        """Whether somebody subscribes to messages of this kind."""
+        return kind in self._subscriptions.kinds and not self._closed
+
+    def publish(self, message: Message) -> None:
+        """Hand a message over; ``seq`` is filled in here. Never waits for the network, never raises because of it."""
+        if self._closed:
+            return
+        if isinstance(message, m.Step):  # numbered before it can be dropped, so that the gap shows
+            message = self._numbered(message)
+        self._outbox.put(message)
+        self._wake()
+
+    def publish_hello(self) -> None:
+        """Have hello made and sent again: a field has changed."""
+        if not self._closed:
+            self._hello_changed = True
+            self._wake()
+
+    def close(self, reason: str = "closed") -> None:
+        """Say bye, send what waits, end the thread. Takes at most about a second; may be called again."""
+        if self._closed:
+            return
+        self.publish(m.Bye(stream=self.stream, time=time.time(), reason=reason))
+        self._closed = True
+        self.watched = False
+        self._wake()
+        if threading.current_thread() is not self._thread:  # the garbage collector runs finalizers in any thread
+            self._thread.join(timeout=1.0)
+        _LIVE.discard(self)
+
+    def fall_silent(self) -> None:
+        """In a forked child: thread and sockets belong to the parent."""
+        self._closed = True
+        self.watched = False
+
+    def _wake(self) -> None:
+        with contextlib.suppress(OSError):  # full: the thread is awake anyway; closed: there is nobody to wake
+            self._wake_writer.send(b"!")
+
+    # What runs in the thread.
+
+    def _run(self) -> None:
+        poller = zmq.Poller()
+        for each in (self._xpub, self._router, self._wake_reader):
+            poller.register(each, zmq.POLLIN)
+        try:
+            while not self._closed:
+                poller.poll(self._milliseconds_to_beat())
+                self._clear_wake()
+                self._guarded("read subscriptions", self._read_subscriptions)
+                self._guarded("answer requests", self._answer_requests)
+                self._guarded("send what is due", self._send_due)
+                self._send_waiting()
+                self._guarded("send a heartbeat", self._beat)
+            self._send_waiting()
+        finally:
+            self._wake_reader.close()
+            self._wake_writer.close()
+            self._context.destroy(linger=int(LINGER * 1000))
+
+    def _guarded(self, what: str, work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Do some work. Nothing ends the thread: what goes wrong is logged, once for each sort of error."""
+        try:
+            work(*args, **kwargs)
+        except Exception as error:
+            self.error = self.error or error
+            self._log_once(f"{what}: {type(error).__name__}", "agentwrap: could not %s: %s", what, error)
+
+    def _log_once(self, about: str, text: str, *args: object) -> None:
+        if about not in self._logged:
+            self._logged.add(about)
+            log.warning(text, *args)
+
+    def _clear_wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._wake_reader.recv(4096)
+
+    def _read_subscriptions(self) -> None:
+        had_heartbeat = self.wants(m.Heartbeat.kind)
+        with contextlib.suppress(zmq.Again):
+            while True:
+                self._due.update(self._subscriptions.receive(b"".join(self._xpub.recv_multipart(zmq.NOBLOCK))))
+        self._due.intersection_update(RETAINED)
+        self.watched = self.wants(m.Step.kind)
+        if self.wants(m.Heartbeat.kind) and not had_heartbeat:
+            self._start_beating()
+
+    def _answer_requests(self) -> None:
+        with contextlib.suppress(zmq.Again):
+            for _ in range(REQUESTS_AT_ONCE):
+                identity, *frames = self._router.recv_multipart(zmq.NOBLOCK)
+                envelope = (
+                    [identity, *frames[:1]] if frames[:1] == [b""] else [identity]
+                )  # REQ sockets add an empty frame
+                reply = self._answer(frames[len(envelope) - 1 :])
+                self._router.send_multipart([*envelope, *encode(self._numbered(reply))], zmq.NOBLOCK)
+
+    def _answer(self, frames: list[bytes]) -> m.Reply:
+        """Do what a request asks for."""
+        try:
+            request = decode(frames, REQUEST_LIMITS)
+        except ProtocolError as error:
+            self._log_once(f"request: {type(error).__name__}", "agentwrap: refused a request: %s", error)
+            return self._reply(0, problem=str(error))
+        match request:
+            case m.Ping():
+                return self._reply(request.seq)
+            case m.Resend():
+                self._due.update(request.kinds)
+                return self._reply(request.seq)
+        return self._reply(request.seq, problem=f"an agent answers ping and resend, not {request.kind}")
+
+    def _reply(self, request: int, problem: str | None = None) -> m.Reply:
+        return m.Reply(stream=self.stream, time=time.time(), request=request, ok=problem is None, problem=problem)
+
+    def _send_due(self) -> None:
+        if self._hello_changed:
+            self._hello_changed = False  # before it is made: a change from now on needs another
+            self._due.add(m.Hello.kind)
+        for kind in RETAINED:
+            if kind in self._due:
+                self._due.discard(kind)
+                message = self._make_hello() if kind == m.Hello.kind else self._retained.get(kind)
+                if message is not None:
+                    self._send(self._numbered(message))
+
+    def _make_hello(self) -> m.Hello | None:
+        make = self._hello()
+        return make() if make is not None else None
+
+    def _send_waiting(self) -> None:
+        while (message := self._outbox.take()) is not None:
+            if isinstance(message, m.Step):
+                self._sent_steps += 1
+            else:
+                message = self._numbered(message)
+            if message.kind in RETAINED:
+                self._retained[message.kind] = message
+            self._guarded(f"send {message.kind}", self._send, message)
+
+    def _send(self, message: Message) -> None:
+        with contextlib.suppress(zmq.Again):
+            self._xpub.send_multipart(encode(message), zmq.NOBLOCK, copy=False)
+
+    def _numbered(self, message: Message) -> Message:
+        return msgspec.structs.replace(message, seq=next(self._sequences[message.kind]))
+
+    def _milliseconds_to_beat(self) -> int | None:
+        if not self.wants(m.Heartbeat.kind):
+            return None
+        return max(0, math.ceil((self._next_beat - time.monotonic()) * 1000))
+
+    def _start_beating(self) -> None:
+        progress = self._progress()
+        self._last_beat = time.monotonic()
+        self._next_beat = self._last_beat + HEARTBEAT
+        self._step_at_last_beat = progress()[0] if progress is not None else 0
+
+    def _beat(self) -> None:
+        now, progress = time.monotonic(), self._progress()
+        if progress is None or now < self._next_beat or not self.wants(m.Heartbeat.kind):
+            return
+        step, episode = progress()
+        beat = m.Heartbeat(
+            stream=self.stream,
+            time=time.time(),
+            step=step,
+            episode=episode,
+            steps_per_second=(step - self._step_at_last_beat) / (now - self._last_beat),
+            sent=self._sent_steps,
+            dropped=self._outbox.dropped_steps,
+        )
+        self._last_beat, self._next_beat, self._step_at_last_beat = now, now + HEARTBEAT, step
+        self._send(self._numbered(beat))
+
+
+#: Publishers of this process that are open.
+_LIVE: set[Publisher] = set()
+
+
+def _fall_silent_after_fork() -> None:
+    # they stay in the set, so that a child never tries to close what is its parent's
+    for publisher in _LIVE:
+        publisher.fall_silent()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_fall_silent_after_fork)

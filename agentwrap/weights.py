@@ -1,0 +1,70 @@
+"""Tells cheaply whether a policy's weights have changed, and takes copies of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from .arrays import Array, tensor_to_array
+
+if TYPE_CHECKING:
+    import torch
+
+
+class WeightsWatch:
+    """Watches tensors that somebody else changes.
+
+    Every in-place change counts up ``Tensor._version``, which costs 0.6 µs to read; a tensor that was given other
+    memory shows in its ``data_ptr``. Neither sees what is written through ``.data``, as some target-network updates
+    do, so once in a while the bits are summed too.
+
+    Args:
+        parameters: The live tensors by name.
+        every: Least time between two sums, in seconds.
+    """
+
+    def __init__(self, parameters: Mapping[str, torch.Tensor], *, every: float = 2.0) -> None:
+        self._parameters = dict(parameters)
+        self._every = every
+        self._seen: tuple[int, ...] | None = None
+        self._sum: tuple[int, ...] = ()
+        self._next_sum = 0.0
+        self._changed = True
+
+    def changed(self) -> bool:
+        """Whether anything has changed since the last snapshot; True before the first."""
+        if self._changed:
+            return True
+        if self._seen != self._versions():
+            self._changed = True
+        elif time.monotonic() >= self._next_sum:
+            self._next_sum = time.monotonic() + self._every
+            self._changed = self._sums() != self._sum
+        return self._changed
+
+    def snapshot(self) -> dict[str, Array]:
+        """Copy the weights, shaped as the tensors are; bfloat16 becomes float32."""
+        self._seen, self._sum = self._versions(), self._sums()
+        self._next_sum = time.monotonic() + self._every
+        self._changed = False
+        return {name: tensor_to_array(tensor) for name, tensor in self._parameters.items()}
+
+    def _versions(self) -> tuple[int, ...]:
+        tensors = self._parameters.values()
+        return (
+            sum(tensor._version for tensor in tensors if not tensor.is_inference()),
+            *(tensor.data_ptr() for tensor in tensors),
+        )
+
+    def _sums(self) -> tuple[int, ...]:
+        return tuple(_sum_of_bits(tensor) for tensor in self._parameters.values())
+
+
+def _sum_of_bits(tensor: torch.Tensor) -> int:
+    """Sum of a tensor's bits read as integers: any change of a single element shows, and NaN is no exception."""
+    import torch
+
+    integers = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    flat = tensor.detach().reshape(-1)
+    return int(flat.view(integers.get(tensor.element_size(), torch.uint8)).sum(dtype=torch.int64))
