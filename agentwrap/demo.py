@@ -20,6 +20,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+
 from agentwrap_protocol.messages import PolicyGraph
 
 from .wrapper import InterpretWrapper
@@ -127,7 +128,7 @@ class Pace:
 
 
 def wait_for_explainer(env: InterpretWrapper, seconds: float = 60.0) -> None:
-    """Wait until somebody asks for the policy, so that a short run is explained from its first step; but not for ever."""
+    """Wait, but not for ever, until somebody asks for the policy: so a short run is explained from its first step."""
     deadline = time.monotonic() + seconds
     while not env._publisher.wants(PolicyGraph.kind) and time.monotonic() < deadline:
         time.sleep(0.02)
