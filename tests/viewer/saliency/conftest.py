@@ -1,0 +1,44 @@
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from networks import A3CLSTM, Impala, Nature
+from torch import nn
+
+DATA = Path(__file__).parents[2] / "data" / "conformance"
+
+
+@dataclass
+class Case:
+    name: str
+    policy: nn.Module
+    observation: np.ndarray
+    state: Any
+    params: dict[str, Any]
+    rise_masks: np.ndarray
+    expected: dict[str, np.ndarray]
+
+
+@pytest.fixture(scope="session", params=[Nature, Impala, A3CLSTM], ids=lambda network: network.__name__.lower())
+def case(request) -> Case:
+    network = request.param()
+    name = request.param.__name__.lower()
+    (path,) = DATA.glob(f"{name}-*.npz")
+    with np.load(path) as data:
+        arrays = dict(data)
+    weights = {key[7:]: torch.from_numpy(array) for key, array in arrays.items() if key.startswith("weight/")}
+    network.load_state_dict(weights)
+    state = (torch.from_numpy(arrays["state_h"]), torch.from_numpy(arrays["state_c"])) if "state_h" in arrays else None
+    return Case(
+        name=name,
+        policy=network.eval(),
+        observation=arrays["observation"],
+        state=state,
+        params=json.loads(str(arrays["params"])),
+        rise_masks=arrays["rise_masks"],
+        expected={key.removeprefix("map/"): a for key, a in arrays.items() if key.startswith("map/")},
+    )

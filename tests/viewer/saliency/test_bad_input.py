@@ -1,0 +1,69 @@
+"""What is refused says what was wrong and what is accepted."""
+
+import numpy as np
+import pytest
+import torch
+
+from agentwrap_viewer.saliency import SaliencyError, explain
+
+IMAGE = np.random.default_rng(0).uniform(0, 1, (1, 20, 20)).astype(np.float32)
+
+
+def logits(batch):
+    return batch[:, 0, :3, 0]
+
+
+CASES = {
+    "unknown method": (logits, IMAGE, {"method": "magic"}, "no method 'magic'; there are .*perturbation.*sarfa"),
+    "unknown option": (logits, IMAGE, {"strid": 4}, "no option 'strid'; it has stride, mask_sigma"),
+    "option of a wrong type": (
+        logits,
+        IMAGE,
+        {"stride": "4"},
+        "stride='4': accepted is a value of type int from 1",
+    ),
+    "option that is not whole": (logits, IMAGE, {"stride": 4.5}, "option stride=4.5"),
+    "option out of bounds": (logits, IMAGE, {"stride": 0}, "from 1 up to 64"),
+    "option that is NaN": (logits, IMAGE, {"blur_sigma": float("nan")}, "option blur_sigma=nan"),
+    "option not among the choices": (logits, IMAGE, {"frames": "old"}, "one of 'all', 'newest'"),
+    "unknown target": (logits, IMAGE, {"target": "player"}, "not defined for target 'player', but for actor, critic"),
+    "target without critic": (logits, IMAGE, {"target": "critic"}, "'critic': this policy offers actor, chosen"),
+    "target out of range": (logits, IMAGE, {"target": 3}, "an index below 3"),
+    "target not of the method": (logits, IMAGE, {"method": "sarfa", "target": "critic"}, "sarfa is not defined for"),
+    "patch larger than the picture": (logits, IMAGE, {"method": "occlusion", "patch": 21}, "larger than the picture"),
+    "image method on a vector": (lambda b: b, np.ones(4), {"method": "sarfa"}, "vector observation; feature_perturb"),
+    "vector method on an image": (logits, IMAGE, {"method": "feature_perturbation"}, "image observation; .*sarfa"),
+    "NaN in the observation": (logits, IMAGE * np.nan, {}, "observation has values that are NaN"),
+    "objects": (logits, np.array([object()]), {}, "observation: can't convert"),
+    "shape that the policy refuses": (
+        torch.nn.Linear(3, 2),
+        np.ones(4, np.float32),
+        {},
+        r"refuses observation torch.float32 \(1, 4\): mat1 and mat2",
+    ),
+    "scalar observation": (logits, np.float32(3), {}, "neither a vector nor an image"),
+    "NaN in the outputs": (lambda b: logits(b) * torch.nan, IMAGE, {}, "logits is NaN"),
+    "infinite outputs": (lambda b: logits(b) / 0, IMAGE, {}, "logits is infinite"),
+    "wrong batch size": (lambda b: logits(b)[:1].expand(7, 3), IMAGE, {}, r"shape \(7, 3\) for a batch of 1"),
+    "outputs without names": (lambda b: {"policy": logits(b)}, IMAGE, {}, "outputs are policy; one of logits"),
+    "no outputs": (lambda b: None, IMAGE, {}, "not NoneType"),
+    "value of several numbers": (lambda b: (logits(b), logits(b)), IMAGE, {}, "value has 3 numbers"),
+    "no policy": (3, IMAGE, {}, "not int"),
+    "actions of a continuous policy": (lambda b: {"mean": logits(b)}, IMAGE, {"method": "rise"}, "has none of them"),
+    "history of another shape": (lambda b: b, np.ones(4), {"history": np.ones((2, 3))}, r"wanted is \(k, 4\)"),
+    "rise masks of another size": (logits, IMAGE, {"method": "rise", "masks": np.ones((2, 5, 5))}, "picture is"),
+    "state without batch axis": (lambda b, s: logits(b), IMAGE, {"state": np.ones(3)}, "no batch axis of one"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bad_input_is_refused_by_name(name):
+    policy, observation, arguments, text = CASES[name]
+    with np.errstate(invalid="ignore"), pytest.raises(SaliencyError, match=text):
+        explain(policy, observation, **arguments)
+
+
+def test_numbers_of_other_types_are_taken():
+    whole = explain(logits, IMAGE, target=np.int64(2), stride=4.0, mask_sigma=3)
+    assert whole.options["stride"] == 4 and isinstance(whole.options["mask_sigma"], float)
+    assert whole.target == 2

@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+import torch
+
+from agentwrap_viewer.saliency import Explanation, SaliencyError, explain, refine
+
+OBSERVATION = np.random.default_rng(1).integers(0, 256, (4, 84, 84), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def policy():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(4, 8, 8, 4), torch.nn.ReLU(), torch.nn.Conv2d(8, 8, 4, 2), torch.nn.ReLU(), torch.nn.Flatten(),
+        torch.nn.Linear(648, 6),
+    ).eval()  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["perturbation", "sarfa", "chosen_action", "occlusion", "rise"])
+def test_last_refinement_is_what_explain_returns(policy, method):
+    whole = explain(policy, OBSERVATION, method=method, target="chosen" if method != "perturbation" else "actor")
+    *_, last = refine(policy, OBSERVATION, method=method, target=whole.target, budget_ms=0)
+    np.testing.assert_array_equal(last.grid, whole.grid)
+    np.testing.assert_array_equal(last.heatmap, whole.heatmap)
+    assert last.refined == whole.refined == 1
+    assert last.forwards == whole.forwards
+
+
+def test_refinement_goes_from_coarse_to_fine(policy):
+    maps = list(refine(policy, OBSERVATION, target="actor", budget_ms=60_000))
+    assert [m.forwards for m in maps] == [25, 81, 289]
+    assert [m.refined for m in maps] == [25 / 289, 81 / 289, 1]
+    errors = [np.abs(m.grid - maps[-1].grid).mean() for m in maps]
+    assert errors[0] > errors[1] > errors[2] == 0
+
+
+def test_coarse_map_is_exact_at_its_centres_and_has_no_holes(policy):
+    first, *_, last = refine(policy, OBSERVATION, target="actor", budget_ms=60_000)
+    np.testing.assert_array_equal(first.grid[::4, ::4], last.grid[::4, ::4])
+    assert first.grid.min() >= first.grid[::4, ::4].min() > 0
+    assert first.heatmap.shape == (84, 84)
+
+
+def test_budget_slices_a_level(policy):
+    refined = [m.refined for m in refine(policy, OBSERVATION, target="actor", budget_ms=0, chunk=10)]
+    assert len(refined) == 3 + 6 + 21  # chunks of 25, 56 and 208
+    assert refined == sorted(refined)
+
+
+def test_expected_importance_orders_a_level():
+    seen = []
+
+    def policy(batch):
+        seen.append(len(batch))
+        return batch[:, 60:62, 60:62].mean((1, 2))[:, None]
+
+    image = torch.from_numpy(OBSERVATION[0]).float()
+    explanation = Explanation(policy, image, target="actor", chunk=25, options={"mask_sigma": 2.0})
+    while explanation.level < 1:
+        explanation.advance()
+    explanation.advance()  # the first chunk of the second level
+    (partial,), whole = explanation.maps(), explain(policy, image, target="actor", mask_sigma=2.0)
+    peak = np.unravel_index(whole.grid[::2, ::2].argmax(), (9, 9))
+    assert partial.grid[::2, ::2][peak] == pytest.approx(whole.grid[::2, ::2][peak], rel=1e-4)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 64, 1000])
+def test_chunks_do_not_change_the_map(policy, chunk):
+    whole = explain(policy, OBSERVATION, target="actor")
+    chunked = explain(policy, OBSERVATION, target="actor", chunk=chunk)
+    np.testing.assert_allclose(chunked.grid, whole.grid, rtol=0, atol=1e-5 * whole.grid.max())
+
+
+def test_nan_that_appears_on_the_way_is_named():
+    def policy(batch):
+        return torch.where(batch[:, :1, 0] < 0.5, torch.nan, batch[:, :1, 0])
+
+    with pytest.raises(SaliencyError, match="logits is NaN"):
+        explain(policy, torch.eye(20), target="actor")
+
+
+def test_targets_share_the_forwards():
+    rows = []
+
+    def policy(batch):
+        rows.append(len(batch))
+        return batch[:, :3, 0], batch[:, 5, 5]
+
+    maps = explain(policy, torch.eye(20), target=("actor", "critic", "chosen", 2))
+    assert [m.target for m in maps] == ["actor", "critic", "chosen", 2]
+    assert sum(rows) == 1 + 16 and all(m.forwards == 16 for m in maps)

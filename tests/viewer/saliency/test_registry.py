@@ -1,0 +1,78 @@
+import doctest
+import importlib.metadata
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+
+import agentwrap_viewer.saliency.api
+from agentwrap_viewer.saliency import MaskMethod, Option, SaliencyError, explain, methods, option, register, registry
+from agentwrap_viewer.saliency.masks import patch_masks
+
+
+@pytest.fixture
+def scratch_registry(monkeypatch):
+    monkeypatch.setattr(registry, "_methods", dict(registry._methods))
+
+
+def test_methods_that_there_are():
+    expected = {"perturbation", "sarfa", "chosen_action", "occlusion", "rise", "feature_perturbation"}
+    assert set(methods()) == expected
+    for name, method in methods().items():
+        assert method.name == name and method.title and method.doc and method.source
+        assert all(isinstance(item, Option) and item.doc for item in method.options().values())
+        assert set(method.targets) <= set(method.accepts)
+
+
+def test_own_method_is_one_class(scratch_registry):
+    @register
+    @dataclass(frozen=True, kw_only=True)
+    class Erase(MaskMethod):
+        name = "erase"
+        title = "Erase"
+        doc = "How much the value falls when a square is painted black."
+        accepts = targets = ("critic",)
+        side: int = option(2, doc="side of the square", minimum=1)
+
+        def make_masks(self, layout):
+            return patch_masks(layout.size, self.side, self.side)
+
+        def baseline(self, image, layout):
+            return torch.zeros_like(image)
+
+        def score(self, clean, perturbed, target):
+            return (clean.columns(target) - perturbed.columns(target))[:, 0]
+
+    image = np.arange(16, dtype=np.float32).reshape(4, 4)
+    (saliency,) = explain(lambda batch: {"value": batch.sum((1, 2))}, image, method="erase")
+    np.testing.assert_allclose(saliency.grid, [[10, 18], [42, 50]])
+    assert saliency.options == {"side": 2} and methods()["erase"] is Erase
+
+
+def test_name_of_another_method_is_refused(scratch_registry):
+    class Impostor(MaskMethod):
+        name = "sarfa"
+
+    with pytest.raises(SaliencyError, match="method 'sarfa' already"):
+        register(Impostor)
+
+
+def test_entry_point_that_fails_leaves_the_other_methods(monkeypatch):
+    broken = importlib.metadata.EntryPoint("broken", "no_such_package", registry.ENTRY_POINTS)
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [broken])
+    registry._load_entry_points.cache_clear()
+    with pytest.warns(UserWarning, match="'broken'.*cannot be loaded"):
+        assert "perturbation" in methods()
+
+
+def test_example_in_the_documentation_runs():
+    assert doctest.testmod(agentwrap_viewer.saliency.api).failed == 0
+
+
+def test_library_is_imported_without_the_page_or_sockets():
+    code = "import sys, agentwrap_viewer.saliency; print({'panel', 'bokeh', 'zmq', 'tornado'} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "set()"

@@ -1,0 +1,41 @@
+"""Saliency maps of reinforcement-learning policies: which parts of an observation the actor and the critic depend on.
+
+::
+
+    from agentwrap_viewer.saliency import explain, refine, methods
+
+    actor, critic = explain(policy, observation, target=("actor", "critic"))
+    for saliency in refine(policy, observation, target="actor", budget_ms=16):
+        show(saliency.heatmap, saliency.refined)
+
+``Explanation`` is what both are made of: it computes chunk by chunk and can be looked at on the way. A method of your
+own is one class, see ``agentwrap_viewer.saliency.method``. Needs torch, numpy and scipy only.
+"""
+
+from . import chosen_action, feature_perturbation, occlusion, perturbation, rise, sarfa  # noqa: F401  they register themselves
+from .api import explain, refine
+from .errors import SaliencyError
+from .explanation import DEFAULT_METHODS, Explanation
+from .layout import Layout, layout_of
+from .maps import SaliencyMap
+from .method import MaskMethod, Method, Option, option
+from .outputs import Outputs
+from .registry import methods, register
+
+__all__ = [
+    "DEFAULT_METHODS",
+    "Explanation",
+    "Layout",
+    "MaskMethod",
+    "Method",
+    "Option",
+    "Outputs",
+    "SaliencyError",
+    "SaliencyMap",
+    "explain",
+    "layout_of",
+    "methods",
+    "option",
+    "refine",
+    "register",
+]

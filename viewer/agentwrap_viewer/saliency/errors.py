@@ -1,0 +1,5 @@
+"""What can go wrong when a map is asked for."""
+
+
+class SaliencyError(ValueError):
+    """No map can be computed as asked. The text names what stood in the way and what is accepted."""

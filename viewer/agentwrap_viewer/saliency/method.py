@@ -1,0 +1,231 @@
+"""What a saliency method is: options, what it perturbs, and how outputs become a score.
+
+A method is a frozen dataclass whose fields, made with ``option``, are its options. A method that masks an image says
+which masks and what shows through them::
+
+    @register
+    @dataclass(frozen=True, kw_only=True)
+    class Erase(MaskMethod):
+        name = "erase"
+        title = "Erase"
+        doc = "How much the value falls when a square is painted black."
+        accepts = ("critic",)
+        stride: int = option(4, doc="distance between squares", minimum=1)
+
+        def make_masks(self, layout):
+            return patch_masks(layout.size, self.stride, 2 * self.stride)
+
+        def baseline(self, image, layout):
+            return torch.zeros_like(image)
+
+        def score(self, clean, perturbed, target):
+            return clean.columns(target)[:, 0] - perturbed.columns(target)[:, 0]
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import numbers
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, Self
+
+import torch
+
+from .arrangement import Arrangement
+from .errors import SaliencyError
+from .layout import Kind, Layout
+from .masks import Masks
+from .outputs import Outputs, Target
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """One option of a method.
+
+    Attributes:
+        name: Its name.
+        default: Its default; its type is the option's type.
+        doc: What it does.
+        minimum: Lowest accepted number, or None.
+        maximum: Highest accepted number, or None.
+        choices: Accepted values, where only these are.
+        live: Whether it is a plain number, word or flag that a control can set.
+    """
+
+    name: str
+    default: Any
+    doc: str
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[Any, ...] = ()
+    live: bool = True
+
+    def check(self, value: Any) -> Any:
+        """Return the value as the option's type.
+
+        Raises:
+            SaliencyError: It is of another type or outside what is accepted.
+        """
+        if not self.live:
+            return value
+        if not self._right_type(value) or (self.choices and value not in self.choices) or not self._in_bounds(value):
+            raise SaliencyError(f"option {self.name}={value!r}: accepted is {self.accepted}")
+        return type(self.default)(value)
+
+    @property
+    def accepted(self) -> str:
+        """What is accepted, for people."""
+        if self.choices:
+            return "one of " + ", ".join(map(repr, self.choices))
+        low = "" if self.minimum is None else f" from {self.minimum:g}"
+        high = "" if self.maximum is None else f" up to {self.maximum:g}"
+        return f"a value of type {type(self.default).__name__}{low}{high}"
+
+    def _right_type(self, value: Any) -> bool:
+        if isinstance(self.default, bool) or isinstance(value, bool):
+            return isinstance(self.default, bool) and isinstance(value, bool)
+        if isinstance(self.default, int | float):
+            whole = isinstance(self.default, int)  # a control may send 5.0 where 5 is meant
+            return isinstance(value, numbers.Real) and math.isfinite(value) and (not whole or float(value).is_integer())
+        return isinstance(value, type(self.default))
+
+    def _in_bounds(self, value: Any) -> bool:
+        return (self.minimum is None or value >= self.minimum) and (self.maximum is None or value <= self.maximum)
+
+
+def option(default: Any, *, doc: str, **limits: Any) -> Any:
+    """Make a dataclass field that is an option; ``limits`` are further attributes of `Option`."""
+    return field(default=default, metadata={"option": {"doc": doc, **limits}})
+
+
+class Perturbations(Protocol):
+    """The perturbed observations of one entry, made a few at a time."""
+
+    @property
+    def arrangement(self) -> Arrangement:
+        """In which order they are evaluated and where their scores belong."""
+
+    def build(self, indices: torch.Tensor, out: torch.Tensor) -> None:
+        """Write the perturbed observations numbered ``indices`` into ``out`` (B, *shape), float32."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What is explained.
+
+    Attributes:
+        observation: One entry of the observation, float32 (*shape), without batch axis. Not to be changed.
+        layout: Its layout.
+        history: Earlier observations of the same entry, float32 (k, *shape), k ≥ 0, for methods that replace by what
+            was seen.
+    """
+
+    observation: torch.Tensor
+    layout: Layout
+    history: torch.Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(ABC):
+    """A saliency method with its options set.
+
+    Attributes:
+        name: The name it is asked for by.
+        title: Name for people.
+        doc: What it computes, in a sentence.
+        source: Paper or document.
+        observations: Kinds of observation that it explains.
+        accepts: Targets it is defined for, of ``actor``, ``critic``, ``chosen`` and ``action`` (an index).
+        targets: The targets taken when none is given.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    doc: ClassVar[str] = ""
+    source: ClassVar[str] = ""
+    observations: ClassVar[tuple[Kind, ...]] = ("image",)
+    accepts: ClassVar[tuple[str, ...]] = ("chosen", "action")
+    targets: ClassVar[tuple[str, ...]] = ("chosen",)
+
+    @classmethod
+    def options(cls) -> dict[str, Option]:
+        """The method's options by name."""
+        marked = [item for item in dataclasses.fields(cls) if "option" in item.metadata]
+        return {item.name: Option(name=item.name, default=item.default, **item.metadata["option"]) for item in marked}
+
+    @classmethod
+    def configured(cls, options: Mapping[str, Any]) -> Self:
+        """Make the method with these options, the others at their defaults.
+
+        Raises:
+            SaliencyError: An option is unknown (the text names those there are) or its value is not accepted.
+        """
+        known = cls.options()
+        for name in options:
+            if name not in known:
+                raise SaliencyError(f"{cls.name} has no option {name!r}; it has {', '.join(known) or 'none'}")
+        return cls(**{name: known[name].check(value) for name, value in options.items()})
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The options as they are set."""
+        return {name: getattr(self, name) for name in self.options()}
+
+    @abstractmethod
+    def perturb(self, context: Context) -> Perturbations:
+        """Say what is perturbed."""
+
+    @abstractmethod
+    def score(self, clean: Outputs, perturbed: Outputs, target: Target) -> torch.Tensor:
+        """Score a batch of perturbed observations.
+
+        Args:
+            clean: Outputs for the observation itself, a batch of one.
+            perturbed: Outputs for B perturbed ones.
+            target: ``actor``, ``critic``, or an action's index (``chosen`` is resolved before).
+
+        Returns:
+            float32 (B,): how much each perturbation matters.
+        """
+
+
+class MaskMethod(Method):
+    """A method that lets a baseline show through masks: I′ = I·(1 − M) + baseline·M."""
+
+    @abstractmethod
+    def make_masks(self, layout: Layout) -> Masks:
+        """Return the masks for observations of this layout."""
+
+    @abstractmethod
+    def baseline(self, image: torch.Tensor, layout: Layout) -> torch.Tensor:
+        """Return what shows through the masks, float32, of the shape of ``image``, which is not to be changed."""
+
+    def difference(self, image: torch.Tensor, layout: Layout) -> torch.Tensor:
+        """Return what a mask of ones adds to ``image``."""
+        return self.baseline(image, layout) - image
+
+    def perturb(self, context: Context) -> MaskedImages:
+        """Say what is perturbed: the image under each mask."""
+        image, layout = context.observation, context.layout
+        return MaskedImages(image, self.difference(image, layout), self.make_masks(layout), layout)
+
+
+class MaskedImages:
+    """I + M·difference for each of some masks M."""
+
+    def __init__(self, image: torch.Tensor, difference: torch.Tensor, masks: Masks, layout: Layout) -> None:
+        """Keep the parts."""
+        self._image, self._difference, self._masks, self._layout = image, difference, masks, layout
+
+    @property
+    def arrangement(self) -> Arrangement:
+        """The masks' arrangement."""
+        return self._masks.arrangement
+
+    def build(self, indices: torch.Tensor, out: torch.Tensor) -> None:
+        """Write the perturbed images numbered ``indices`` into ``out`` (B, *shape)."""
+        masks = self._layout.spread(self._masks.make(indices))
+        torch.addcmul(self._image[None], masks, self._difference[None], out=out)

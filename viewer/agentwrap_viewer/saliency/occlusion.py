@@ -1,0 +1,44 @@
+"""Occlusion, Zeiler & Fergus 2014, "Visualizing and Understanding Convolutional Networks", arXiv 1311.2901."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from .errors import SaliencyError
+from .layout import Layout
+from .masks import SeparableMasks, patch_masks
+from .method import MaskMethod, option
+from .outputs import Outputs, Target
+from .registry import register
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class Occlusion(MaskMethod):
+    """S = q(I)[a] − q(I′)[a], with a square of pixels set to ``fill``, wherever it fits on a grid."""
+
+    name = "occlusion"
+    title = "Occlusion"
+    doc = "How much the chosen action's logit or Q-value falls when a square is covered."
+    source = "Zeiler & Fergus 2014, arXiv 1311.2901"
+    accepts = ("critic", "chosen", "action")
+
+    patch: int = option(6, doc="side of the square in pixels", minimum=1, maximum=4096)
+    patch_stride: int = option(4, doc="pixels between positions of the square", minimum=1, maximum=64)
+    fill: float = option(0.0, doc="what the square is filled with, in the observation's units")
+
+    def make_masks(self, layout: Layout) -> SeparableMasks:
+        """Return squares."""
+        if self.patch > min(layout.size):
+            raise SaliencyError(f"option patch={self.patch}: the square is larger than the picture, {layout.size}")
+        return patch_masks(layout.size, self.patch_stride, self.patch)
+
+    def baseline(self, image: torch.Tensor, layout: Layout) -> torch.Tensor:
+        """Return ``fill``."""
+        return torch.full_like(image, self.fill)
+
+    def score(self, clean: Outputs, perturbed: Outputs, target: Target) -> torch.Tensor:
+        """Return the fall, (B,); negative where the square lifts the output."""
+        return (clean.columns(target) - perturbed.columns(target))[:, 0]
