@@ -2,40 +2,27 @@
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from sources import below, imports, modules
 
-ROOT = Path(__file__).parents[1]
-PACKAGES = {
-    "agentwrap": ROOT / "agentwrap",
-    "agentwrap_protocol": ROOT / "protocol/agentwrap_protocol",
-    "agentwrap_viewer": ROOT / "viewer/agentwrap_viewer",
-}
+ATARI = {"ale_py", "cv2", "safetensors"}
+REPLICA = ("agentwrap_viewer.replica", "agentwrap_viewer.operators", "agentwrap_viewer.program")
 PROTOCOL = {"agentwrap_protocol", "numpy", "msgpack", "msgspec", "platformdirs"}
 
 #: What the modules below a name may import beside the standard library, anywhere in them. The longest name counts.
 ALLOWED = {
     "agentwrap_protocol": PROTOCOL,
     "agentwrap": {"agentwrap", "agentwrap_protocol", "gymnasium", "msgspec", "numpy", "platformdirs", "torch", "zmq"},
-    "agentwrap.demo": {
-        "agentwrap",
-        "agentwrap_protocol",
-        "ale_py",
-        "cv2",
-        "gymnasium",
-        "numpy",
-        "safetensors",
-        "torch",
-    },
+    "agentwrap.demo": {"agentwrap", "agentwrap_protocol", "gymnasium", "numpy", "torch", *ATARI},
     "agentwrap_viewer": {"agentwrap_viewer", "agentwrap_protocol"},
     "agentwrap_viewer.saliency": {"agentwrap_viewer.saliency", "numpy", "scipy", "torch"},
-    "agentwrap_viewer.replica": {"agentwrap_viewer.replica", "agentwrap_protocol", "numpy", "torch"},
+    **dict.fromkeys(REPLICA, {*REPLICA, "agentwrap_protocol", "numpy", "torch"}),
     "agentwrap_viewer.explainer": {
-        *("agentwrap_viewer.explainer", "agentwrap_viewer.saliency", "agentwrap_viewer.replica"),
+        *("agentwrap_viewer.explainer", "agentwrap_viewer.saliency", *REPLICA),
         *("agentwrap_protocol", "numpy", "torch", "zmq"),
     },
     "agentwrap_viewer.page": {
@@ -55,33 +42,6 @@ NOT_LOADED = {
     "agentwrap_viewer.replica": ("panel", "zmq", "gymnasium", "agentwrap"),
     "agentwrap_viewer.saliency": ("panel", "zmq", "gymnasium", "agentwrap", "agentwrap_protocol"),
 }
-
-
-def modules() -> dict[str, Path]:
-    """Every module of the three packages: its dotted name and its file."""
-    return {
-        ".".join((package, *path.relative_to(directory).with_suffix("").parts)).removesuffix(".__init__"): path
-        for package, directory in PACKAGES.items()
-        for path in sorted(directory.rglob("*.py"))
-    }
-
-
-def imports(name: str, path: Path) -> set[str]:
-    """The dotted names of all that a module imports, relative imports resolved, wherever in it they stand."""
-    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            stem = ".".join(filter(None, [*base, node.module]))
-            found.update(f"{stem}.{alias.name}" for alias in node.names)
-    return found
-
-
-def below(name: str, prefix: str) -> bool:
-    return name == prefix or name.startswith(prefix + ".")
 
 
 @pytest.mark.parametrize("name", modules())

@@ -1,0 +1,141 @@
+"""The demo: its agent alone, and the whole of it as a user starts it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from agentwrap import demo as agent
+from agentwrap_viewer import demo as viewer
+from agentwrap_viewer.launch import LaunchError
+
+FIGURES = {
+    *("steps", "maps", "maps_per_s", "map_ms_p50"),
+    *("step_to_map_ms_p50", "steps_per_s", "dropped", "replica_max_abs_diff"),
+}
+
+
+@contextmanager
+def started(*command: str) -> Iterator[subprocess.Popen[str]]:
+    """Run Python with these arguments; it is ended, and its children with it, whatever happens."""
+    pipe = subprocess.PIPE
+    process = subprocess.Popen([sys.executable, *command], stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+    try:
+        yield process
+    finally:
+        for each in [*psutil.Process(process.pid).children(recursive=True), process] if process.poll() is None else []:
+            each.kill()
+        process.communicate()
+
+
+def test_the_policies_are_found_and_loaded() -> None:
+    for name in agent.POLICIES:
+        policy = agent.load_policy(agent.models_directory() / f"enduro-{name}.safetensors")
+        logits, value = policy(torch.zeros(2, 4, 84, 84, dtype=torch.uint8))
+        assert logits.shape == (2, 9) and value.shape == (2, 1)
+        assert {parameter.dtype for parameter in policy.parameters()} == {torch.float32}
+
+
+def test_the_expert_overtakes_cars_and_a_seed_repeats_the_game() -> None:
+    def total(policy_name: str, seed: int) -> float:
+        torch.set_num_threads(1)
+        policy = agent.load_policy(agent.models_directory() / f"enduro-{policy_name}.safetensors")
+        env = Counting(agent.make_enduro())
+        agent.play(env, policy, steps=250, speed=0, seed=seed)
+        env.close()
+        return env.total
+
+    assert total("expert", 1) == total("expert", 1) > 5
+    assert total("novice", 1) <= 0
+
+
+class Counting(agent.gym.Wrapper):  # type: ignore[type-arg]
+    total = 0.0
+
+    def step(self, action):  # type: ignore[no-untyped-def]
+        result = self.env.step(action)
+        self.total += float(result[1])
+        return result
+
+
+def test_pace_waits_for_the_next_turn_and_makes_up_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, slept = [100.0], []
+    monkeypatch.setattr(agent.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(agent.time, "sleep", lambda seconds: slept.append(round(seconds, 6)))
+    pace = agent.Pace(10)
+    now[0] = 100.03
+    pace.wait()
+    now[0] = 100.5  # this turn took five
+    pace.wait()
+    now[0] = 100.52
+    pace.wait()
+    assert slept == [0.07, 0.08]
+
+
+def test_the_agent_plays_its_steps_and_ends() -> None:
+    with started("-m", "agentwrap.demo", "--steps", "30", "--speed", "0") as process:
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+        assert "Enduro, expert" in errors
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_the_agent_ends_quietly_when_told(number: int, status: int) -> None:
+    with started("-m", "agentwrap.demo") as process:
+        assert process.stderr is not None and "streaming" in process.stderr.readline()
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+        assert (process.returncode, errors) == (status, "")
+
+
+def test_a_companion_ends_when_its_standard_input_closes() -> None:
+    with started("-m", "agentwrap.demo", "--companion") as process:
+        assert process.stderr is not None and "streaming" in process.stderr.readline()
+        _, errors = process.communicate(timeout=60)  # closes standard input first
+        assert (process.returncode, errors) == (0, "")
+
+
+def test_what_is_missing_is_named_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = viewer.importlib.util.find_spec
+    monkeypatch.setattr(viewer.importlib.util, "find_spec", lambda name: None if name == "ale_py" else found(name))
+    with pytest.raises(LaunchError, match=r"needs ale_py: run `pip install \"agentwrap-rl\[viewer,atari\]\"`"):
+        viewer.require(viewer.NEEDED)
+
+
+def test_the_demo_explains_what_its_agent_does() -> None:
+    command = ("-m", "agentwrap_viewer", "demo", "--steps", "90", "--no-browser", "--json")
+    with started(*command) as process:
+        output, errors = process.communicate(timeout=110)
+    assert process.returncode == 0, errors
+    first, *_, last = output.splitlines()
+    assert "http://127.0.0.1:" in first
+    figures = json.loads(last)
+    assert set(figures) == FIGURES
+    assert figures["steps"] == 90
+    assert figures["maps"] > 0 and figures["maps_per_s"] > 0
+    assert 0 < figures["map_ms_p50"] and 0 < figures["step_to_map_ms_p50"]
+    assert figures["replica_max_abs_diff"] < 1e-4
+
+
+def test_ctrl_c_ends_the_demo_and_all_its_processes() -> None:
+    with started("-m", "agentwrap_viewer", "demo", "--no-browser", "--policy", "novice") as process:
+        assert process.stdout is not None and "http://127.0.0.1:" in process.stdout.readline()
+        everyone = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode in (0, 130), errors
+        assert "Traceback" not in errors
+        assert not psutil.wait_procs(everyone, timeout=20)[1]
+
+
+def test_models_are_part_of_the_checkout() -> None:
+    assert agent.models_directory() == Path(__file__).parents[1] / "examples" / "models"

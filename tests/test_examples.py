@@ -1,0 +1,51 @@
+"""The examples run as they stand, on a tiny budget."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from agentwrap.demo import load_policy
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def run(name: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run an example in a process of its own, on one thread, warnings being errors."""
+    command = [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=100, check=False)
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+def test_cartpole_trains_and_streams(tmp_path: Path) -> None:
+    result = run("cartpole.py", "--episodes", "21", cwd=tmp_path)
+    assert result.stdout.startswith("episode    0:")
+    assert "episode   20:" in result.stdout
+    assert "agentwrap view" in result.stderr
+
+
+def test_train_atari_trains_and_saves_what_the_demo_can_load(tmp_path: Path) -> None:
+    result = run("train_atari.py", "--games", "2", "--rollout", "8", "--steps", "32", cwd=tmp_path)
+    assert "32 of 32 steps" in result.stdout
+    policy = load_policy(tmp_path / "policy.safetensors")
+    logits, value = policy(torch.zeros(3, 4, 84, 84, dtype=torch.uint8))
+    assert logits.shape == (3, 9) and value.shape == (3, 1)
+
+
+def test_train_atari_learns_from_what_it_collects(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    import train_atari
+
+    rollout = train_atari.Rollout(length=3, games=1, device=torch.device("cpu"))
+    rollout.rewards[:, 0] = torch.tensor([0.0, 1.0, 0.0])
+    rollout.ends[:, 0] = torch.tensor([0.0, 1.0, 0.0])
+    advantages = rollout.advantages(next_value=torch.tensor([2.0]))[:, 0]
+    gamma, decay = train_atari.GAMMA, train_atari.GAMMA * train_atari.LAMBDA
+    assert torch.allclose(advantages, torch.tensor([decay, 1.0, 2 * gamma]))  # nothing passes over the episode's end
