@@ -34,7 +34,7 @@ class LaunchError(RuntimeError):
 class Child:
     """A process that ends with this one: its standard input is a pipe from here, which closes even if we are killed.
 
-    It runs in a session of its own, so that Ctrl-C in the terminal reaches this process alone, which then ends the child.
+    It runs in a session of its own: Ctrl-C in the terminal reaches this process alone, which then ends the child.
 
     Args:
         command: The command line.

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from agentwrap_protocol.messages import Step
 from agentwrap_protocol.spaces import Box, Dict, Space
-from numpy.typing import NDArray
 
 Picture = NDArray[np.uint8]
 
@@ -17,7 +18,7 @@ MAX_SIDE = 4096
 
 
 def observation_of(step: Step) -> tuple[str, NDArray[Any]] | None:
-    """Return (name, array) of the observation; of a dict's entries the first that is a picture, else the first vector."""
+    """Return (name, array) of the observation; of a dict the first picture, else the first vector."""
     entries = [(n, a) for n, a in step.arrays.items() if n == "observation" or n.startswith("observation/")]
     for name, array in entries:
         if is_picture(array):
@@ -33,7 +34,7 @@ def is_picture(array: NDArray[Any]) -> bool:
     if array.ndim not in (2, 3, 4) or array.dtype.kind not in "uifb" or not array.size:
         return False
     sides = sorted(array.shape, reverse=True)[:2]
-    return sides[1] >= 8 and sides[0] <= MAX_SIDE
+    return bool(sides[1] >= 8 and sides[0] <= MAX_SIDE)
 
 
 def planes_of(array: NDArray[Any]) -> list[NDArray[Any]]:
@@ -62,13 +63,13 @@ def bounds_of(space: Space | None, name: str) -> tuple[float, float] | None:
 
 
 def to_uint8(array: NDArray[Any], bounds: tuple[float, float] | None) -> Picture:
-    """Return a picture of 0…255: as it is where uint8, else scaled from ``bounds``, or from its own lowest to highest."""
+    """Return a picture of 0…255: as it is where uint8, else scaled from ``bounds`` or from its own range."""
     if array.dtype == np.uint8:
         return array
     values = np.nan_to_num(array.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     low, high = bounds if bounds is not None else (float(values.min()), float(values.max()))
     scaled = (values - low) / max(high - low, 1e-12)
-    return (np.clip(scaled, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return np.asarray(np.clip(scaled, 0, 1) * 255 + 0.5, dtype=np.uint8)
 
 
 def network_input(step: Step, space: Space | None) -> NDArray[np.uint8] | None:

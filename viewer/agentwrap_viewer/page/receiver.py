@@ -11,28 +11,15 @@ from typing import Any
 
 import zmq
 import zmq.asyncio
+
 from agentwrap_protocol import Announcement, ProtocolError, VersionError, decode, encode
-from agentwrap_protocol.messages import (
-    Bye,
-    Configure,
-    EpisodeEnd,
-    Explain,
-    Explainer,
-    Heartbeat,
-    Hello,
-    Message,
-    Reply,
-    SaliencyMap,
-    Step,
-)
+from agentwrap_protocol.messages import Configure, Explain, Explainer, Message, Reply, SaliencyMap, Step
 
 from .discovery import live_streams
-from .store import Store
+from .store import FROM_AGENT, Store
 
 logger = logging.getLogger(__name__)
 
-#: Not the policy's weights and graph: those are the explainer's business.
-FROM_AGENT = tuple(kind.kind for kind in (Hello, Step, EpisodeEnd, Heartbeat, Bye))
 FROM_EXPLAINER = tuple(kind.kind for kind in (SaliencyMap, Explainer))
 
 #: Messages that may wait in a socket while the page is busy, and those handled before others get their turn.
@@ -48,8 +35,8 @@ class Receiver:
 
     Args:
         store: Where messages go.
-        endpoint: The agent's endpoint. None follows the newest stream announced on this machine, and the restarted agent
-            of the same name wherever it streams next.
+        endpoint: The agent's endpoint. None follows the newest stream announced on this machine, and the restarted
+            agent of the same name wherever it streams next.
         find_streams: Lists the streams announced; newest first.
 
     Attributes:
@@ -178,6 +165,7 @@ class Receiver:
             self._name = self.store.hello.name
         if not self._pinned:
             self._follow_announced()
+        self.store.advance()
         if changed or self.store.connection != "connected":
             self.store.notify()
 
@@ -224,7 +212,7 @@ class Receiver:
         self._tasks[name] = asyncio.create_task(work, name=f"receive from {name}")
 
     async def _receive(self, socket: zmq.asyncio.Socket, kinds: tuple[str, ...]) -> None:
-        plain = zmq.Socket.shadow(socket.underlying)
+        plain: zmq.Socket[bytes] = zmq.Socket.shadow(socket.underlying)
         while True:
             frames = await socket.recv_multipart()
             for _ in range(BATCH):

@@ -6,8 +6,9 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator
 
 import numpy as np
-from agentwrap_protocol.messages import Message, SaliencyMap, Step
 from numpy.typing import NDArray
+
+from agentwrap_protocol.messages import Message, SaliencyMap, Step
 
 #: What a message takes besides its arrays' bytes: objects, dictionaries, the deque's slots. Measured, rounded up.
 OVERHEAD = 2048

@@ -9,13 +9,18 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+from agentwrap_protocol import events as ev
 from agentwrap_protocol.messages import Bye, EpisodeEnd, Explainer, Heartbeat, Hello, Message, SaliencyMap, Step
+from agentwrap_protocol.session import Session
 
 from .ring import MapShelf, Series, StepRing
 from .statistics import Statistics
 
-#: Seconds without any message after which an agent counts as silent. It sends a heartbeat every second.
-SILENCE = 5.0
+#: What the page wants of an agent. Not the policy's weights and graph: those are the explainer's business.
+FROM_AGENT = tuple(kind.kind for kind in (Hello, Step, EpisodeEnd, Heartbeat, Bye))
+
+#: Episodes kept.
 EPISODES = 1000
 
 
@@ -33,7 +38,6 @@ class Store:
     Attributes:
         generation: Changes whenever the store was emptied for another stream.
         version: Grows with every ``notify``.
-        stream: Identity of the stream, or None before its first message.
         problem: What keeps messages from being understood (another protocol version), or None.
     """
 
@@ -56,16 +60,14 @@ class Store:
         self.explainer_alive: bool | None = None  #: None: there is none; False: it ended and is being restarted
         self.explainer_problem: str | None = None
         self.explainer_restarts = 0
-        self._empty()
+        self.clear()
 
-    def _empty(self) -> None:
+    def _forget(self) -> None:
         ring_bytes, map_bytes, max_steps = self._bounds
-        self.stream: str | None = None
         self.hello: Hello | None = None
         self.heartbeat: Heartbeat | None = None
         self.bye: Bye | None = None
         self.problem: str | None = None
-        self.last_heard: float | None = None
         self.steps = StepRing(ring_bytes, max_steps)
         self.series = Series(max_steps)
         self.maps = MapShelf(map_bytes)
@@ -75,9 +77,21 @@ class Store:
 
     def clear(self) -> None:
         """Forget the stream, because another is to be followed."""
-        self._empty()
+        self._session = Session(FROM_AGENT)
+        self.last_heard: float | None = None
+        self._forget()
         self.generation += 1
         self.notify()
+
+    def advance(self) -> None:
+        """Let time pass: call it about once a second. A stream that is not heard becomes silent."""
+        if self._session.advance(self._clock()):
+            self.notify()
+
+    @property
+    def stream(self) -> str | None:
+        """Identity of the stream, or None before its first message."""
+        return self._session.stream
 
     def add(self, message: Message) -> None:
         """Take in one message of the agent or the explainer. Call ``notify`` after the last of a batch."""
@@ -89,17 +103,35 @@ class Store:
             self._add_from_agent(message)
 
     def _add_from_agent(self, message: Message) -> None:
-        if message.stream != self.stream:
-            if self.stream is not None:
-                self._empty()
+        events = self._session.receive(message)
+        if events:
+            self.last_heard = self._clock()
+            self.problem = None
+        for event in events:
+            self._take(event)
+
+    def _take(self, event: ev.Event) -> None:
+        match event:
+            case ev.StreamStarted(introduction) | ev.StreamUpdated(introduction):
+                self._introduce(introduction)
+            case ev.StreamReplaced(introduction):
+                self._forget()
                 self.generation += 1
-            self.stream = message.stream
-        self.last_heard = self._clock()
-        self.problem = None
+                self._introduce(introduction)
+            case ev.StreamEnded(bye):
+                self.bye = bye
+            case ev.Gap("step", missing):
+                self._statistics.steps_missed += missing
+            case ev.MessageReceived(message):
+                self._take_message(message)
+
+    def _introduce(self, introduction: Hello | Explainer) -> None:
+        if isinstance(introduction, Hello):
+            self.hello = introduction
+            self._add_episodes_of(introduction)
+
+    def _take_message(self, message: Message) -> None:
         match message:
-            case Hello():
-                self.hello = message
-                self._add_episodes_of(message)
             case Step():
                 self._add_step(message)
             case EpisodeEnd():
@@ -107,8 +139,6 @@ class Store:
             case Heartbeat():
                 self.heartbeat = message
                 self._statistics.on_heartbeat(message)
-            case Bye():
-                self.bye = message
 
     def _add_step(self, step: Step) -> None:
         newest = self.newest
@@ -127,7 +157,7 @@ class Store:
         columns = [hello.arrays.get(f"episodes/{name}") for name in ("number", "return", "length")]
         if any(column is None for column in columns):
             return
-        for number, episode_return, length in zip(*columns, strict=False):  # type: ignore[arg-type]
+        for number, episode_return, length in zip(*columns, strict=False):
             self._add_episode(int(number), float(episode_return), int(length))
 
     def _add_episode(self, number: int, episode_return: float, length: int) -> None:
@@ -151,11 +181,7 @@ class Store:
         """``incompatible``, ``waiting`` (never heard), ``ended`` (it said bye), ``silent`` or ``connected``."""
         if self.problem is not None:
             return "incompatible"
-        if self.stream is None:
-            return "waiting"
-        if self.bye is not None:
-            return "ended"
-        return "silent" if self.silent_for > SILENCE else "connected"
+        return "connected" if self._session.state == "live" else self._session.state
 
     def statistics(self) -> dict[str, Any]:
         """Return the run's figures so far: see ``Statistics.as_dict``."""

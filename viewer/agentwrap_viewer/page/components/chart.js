@@ -1,0 +1,114 @@
+// One scalar over the last steps, up to the step shown.
+
+import {send, subscribe} from "./feed.js"
+import {at, windowUntil} from "./history.js"
+import {card, colour, crisp, dress, h, integer, number, onTheme, put} from "./kit.js"
+import {boxOf, drawBelow, drawGrid, ticks} from "./plot.js"
+
+export async function render({model, el}) {
+  await dress(el)
+  const {root, caption, aside, body} = card(`chart ${model.field}`, model.heading)
+  const canvas = h("canvas", {class: "plot", role: "img", "aria-label": model.heading})
+  const empty = h("p", {class: "empty"}, model.field === "value" ? "The policy gives no value." : "")
+  body.append(canvas, empty)
+  put(caption, model.caption)
+  let position = -1, hover = null
+
+  const {redraw, stop: stopFit} = crisp(canvas, (context, width, height) => {
+    const shown = windowUntil(position, model.window), box = boxOf(width, height)
+    if (shown.last < shown.from) return
+    const range = rangeOf(shown, model.field)
+    empty.hidden = range !== null || model.field !== "value"
+    if (range === null) return put(aside, "")
+    const axis = ticks(range.low, range.high)
+    const x = p => box.right - (shown.last - p) * (box.right - box.left) / (model.window - 1)
+    const y = value => box.bottom - (value - axis.low) / (axis.high - axis.low) * (box.bottom - box.top)
+    drawGrid(context, box, axis, y)
+    drawBelow(context, box, [`−${integer(model.window)}`, `−${integer(model.window / 2)}`, "shown"])
+    if (model.style === "stems") drawStems(context, shown, model.field, x, y)
+    else drawLine(context, shown, model.field, x, y, box)
+    drawReadout(context, box, shown, x, y)
+  })
+
+  function drawReadout(context, box, shown, x, y) {
+    let p = shown.last
+    if (hover !== null) {
+      p = Math.round(shown.last - (box.right - hover) * (model.window - 1) / (box.right - box.left))
+      p = Math.max(shown.from, Math.min(shown.last, p))
+      context.strokeStyle = colour("muted")
+      context.beginPath(); context.moveTo(x(p), box.top); context.lineTo(x(p), box.bottom); context.stroke()
+    }
+    const value = at(p, model.field)
+    put(aside, hover === null ? number(value) : `step ${integer(at(p, "step"))}: ${number(value)}`)
+    if (!Number.isFinite(value) || (model.style === "stems" && hover === null)) return
+    context.fillStyle = colour(model.field)
+    context.beginPath(); context.arc(x(p), y(value), 3, 0, 2 * Math.PI); context.fill()
+  }
+
+  canvas.addEventListener("pointermove", event => { hover = event.offsetX; redraw() })
+  canvas.addEventListener("pointerleave", () => { hover = null; redraw() })
+  canvas.addEventListener("click", event => {
+    const box = boxOf(canvas.clientWidth, canvas.clientHeight), shown = windowUntil(position, model.window)
+    const p = Math.round(shown.last - (box.right - event.offsetX) * (model.window - 1) / (box.right - box.left))
+    if (p >= shown.from && p <= shown.last) send({do: "go", position: p})
+  })
+  const stops = [
+    subscribe("transport", (_, transport) => { position = transport.position; redraw() }),
+    onTheme(redraw),
+    stopFit,
+  ]
+  model.on("remove", () => stops.forEach(stop => stop()))
+  return root
+}
+
+function rangeOf({from, last}, field) {
+  let low = Infinity, high = -Infinity
+  for (let p = from; p <= last; p++) {
+    const value = at(p, field)
+    if (value < low) low = value
+    if (value > high) high = value
+  }
+  if (low > high || !Number.isFinite(low) || !Number.isFinite(high)) return null
+  if (field !== "value") { low = Math.min(low, 0); high = Math.max(high, 0) }
+  return {low, high}
+}
+
+function drawLine(context, {from, last}, field, x, y, box) {
+  const line = colour(field)
+  context.lineWidth = 1.5
+  context.lineJoin = "round"
+  context.strokeStyle = line
+  let begin = null, path = null
+  const finish = end => {
+    context.stroke(path)
+    const area = new Path2D(path)
+    area.lineTo(x(end), box.bottom); area.lineTo(x(begin), box.bottom); area.closePath()
+    context.globalAlpha = 0.12; context.fillStyle = line; context.fill(area); context.globalAlpha = 1
+  }
+  for (let p = from; p <= last; p++) {
+    const value = at(p, field)
+    if (!Number.isFinite(value)) {
+      if (path !== null) finish(p - 1)
+      path = null
+    } else if (path === null) {
+      path = new Path2D(); path.moveTo(x(p), y(value)); begin = p
+    } else path.lineTo(x(p), y(value))
+  }
+  if (path !== null) finish(last)
+  context.lineWidth = 1
+}
+
+function drawStems(context, {from, last}, field, x, y) {
+  const zero = y(0)
+  for (const [sign, name] of [[1, "good"], [-1, "bad"]]) {
+    context.strokeStyle = colour(name)
+    context.lineWidth = 1.5
+    context.beginPath()
+    for (let p = from; p <= last; p++) {
+      const value = at(p, field)
+      if (value * sign > 0) { context.moveTo(x(p), zero); context.lineTo(x(p), y(value)) }
+    }
+    context.stroke()
+  }
+  context.lineWidth = 1
+}

@@ -1,0 +1,27 @@
+// Where the parts are. Which of them are shown follows from what the agent streams.
+
+import {subscribe} from "./feed.js"
+import {dress, h} from "./kit.js"
+
+const COLUMNS = {
+  left: ["stage"],
+  middle: ["policy", "value", "reward"],
+  right: ["inputs", "features", "returns", "episodes", "explanation"],
+}
+
+export async function render({model, el}) {
+  await dress(el)
+  const slots = {}
+  const slot = name => slots[name] = h("div", {class: `slot ${name}`}, model.get_child(name))
+  const columns = Object.entries(COLUMNS).map(([name, parts]) => h("div", {class: `column ${name}`}, ...parts.map(slot)))
+  const root = h("div", {class: "deck idle"}, slot("notices"), h("div", {class: "columns"}, ...columns), slot("transport"))
+
+  const stops = [
+    subscribe("status", (_, status) => root.classList.toggle("idle", status.step === null)),
+    subscribe("inputs", source => root.classList.toggle("pictures", source.planes !== null)),
+    subscribe("features", source => root.classList.toggle("vector", source.rows.length > 0)),
+    subscribe("stage", source => { if ("frame" in source) root.classList.toggle("blind", source.frame === null) }),
+  ]
+  model.on("remove", () => stops.forEach(stop => stop()))
+  return root
+}

@@ -1,0 +1,44 @@
+// How the explanation does.
+
+import {subscribe} from "./feed.js"
+import {card, dress, h, integer, milliseconds, number, put} from "./kit.js"
+
+const STATES = {
+  none: "not running", down: "restarting", starting: "starting", waiting: "waiting for an agent",
+  pending: "waiting for the policy", ready: "", unable: "unable",
+}
+const FIGURES = ["maps / s", "compute", "age", "refined", "replica", "weights"]
+
+export async function render({model, el}) {
+  await dress(el)
+  const {root, caption, aside, body} = card("explanation", "Explainer")
+  const list = h("dl", {class: "figures"})
+  const cells = Object.fromEntries(FIGURES.map(name => {
+    const value = h("dd")
+    list.append(h("div", {}, h("dt", {}, name), value))
+    return [name, value]
+  }))
+  body.append(list)
+
+  const stop = subscribe("explanation", (_, source) => {
+    const map = source.map
+    put(caption, STATES[source.state] || (map ? map.method : "ready"))
+    put(aside, source.device || "")
+    put(cells["maps / s"], source.rate === null ? "–" : source.rate.toFixed(1))
+    put(cells.compute, milliseconds(map ? map.seconds : null))
+    put(cells.age, map ? (map.behind === 0 ? "this step" : milliseconds(map.age)) : "–")
+    put(cells.refined, map ? `${Math.floor(map.refined * 100 + 1e-6)} %` : "–")
+    put(cells.weights, source.policy_version === null ? "–" : `v${integer(source.policy_version)}`)
+    drawCheck(cells.replica, source.replica)
+    list.title = map ? `step ${integer(map.step)}, ${integer(map.forwards)} forwards` : ""
+  })
+  model.on("remove", stop)
+  return root
+}
+
+function drawCheck(cell, {state, difference}) {
+  const words = {unknown: "–", same: "agrees", stale: "weights changed", differs: "differs"}
+  put(cell, words[state])
+  cell.className = {same: "good", stale: "fair", differs: "bad"}[state] || ""
+  cell.title = difference === null ? "" : `largest difference of outputs: ${number(difference)}`
+}

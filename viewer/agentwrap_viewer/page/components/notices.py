@@ -1,0 +1,108 @@
+"""What stands in the way, in words: waiting, silence, an explainer that is down or unable, NaN outputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from agentwrap_viewer.page.view import View
+
+from .element import Element
+from .explanation import explainer_state, replica_check
+
+#: The line that a user adds to a training or evaluation loop.
+THE_LINE = "env = InterpretWrapper(env, policy)"
+
+
+class NoticesElement(Element):
+    """Draws the notices above the page's parts."""
+
+    _module = "notices"
+
+
+class Notices:
+    """Source of the notices for one tab."""
+
+    name = "notices"
+
+    def __init__(self) -> None:
+        self._shown: list[dict[str, Any]] | None = None
+
+    def update(self, view: View) -> dict[str, Any] | None:
+        """Return ``items``, most serious first, each with ``id``, ``level``, ``title``, ``text``; None if unchanged."""
+        items = [*_about_agent(view), *_about_explainer(view), *_about_outputs(view)]
+        if items == self._shown and not view.fresh:
+            return None
+        self._shown = items
+        return {"items": items}
+
+
+def _notice(key: str, level: str, title: str, text: str = "", **more: Any) -> dict[str, Any]:
+    return {"id": key, "level": level, "title": title, "text": text, **more}
+
+
+def _about_agent(view: View) -> list[dict[str, Any]]:
+    store = view.store
+    match store.connection:
+        case "incompatible":
+            return [_notice("version", "error", "Another version of the protocol", store.problem or "")]
+        case "waiting":
+            text = "Add this line to your program and run it. The page starts by itself."
+            code = f"from agentwrap import InterpretWrapper\n\n{THE_LINE}"
+            return [_notice("waiting", "info", "Waiting for an agent", text, code=code)]
+        case "silent":
+            text = "The page resumes by itself as soon as it streams again."
+            return [_notice("silent", "warning", f"Agent silent for {store.silent_for:.0f} s — waiting", text)]
+        case "ended":
+            reason = store.bye.reason if store.bye else ""
+            text = "The last steps can still be looked through. The page resumes when the agent is started again."
+            return [_notice("ended", "info", "The agent has ended" + (f": {reason}" if reason else ""), text)]
+    return []
+
+
+def _about_explainer(view: View) -> list[dict[str, Any]]:
+    store = view.store
+    state = explainer_state(store)
+    if state == "down":
+        text = f"Steps are shown without maps meanwhile. It {store.explainer_problem or 'ended'}."
+        return [_notice("explainer-down", "warning", "The explainer stopped and is being started again", text)]
+    if store.connection == "waiting":
+        return []
+    policy = store.hello.policy if store.hello else None
+    if policy is not None and policy.graph == "failed":
+        text = policy.problem or "The policy could not be exported."
+        return [_notice("no-maps", "warning", "No maps: this policy cannot be exported", text)]
+    if state == "unable":
+        problem = store.explainer.problem if store.explainer else None
+        return [_notice("unable", "warning", "No maps for this policy", problem or "")]
+    if state == "none":
+        return [_notice("no-explainer", "info", "No explainer runs", "Steps are shown without maps.")]
+    if store.explainer_problem:
+        return [_notice("request", "warning", "The explainer refused the settings", store.explainer_problem)]
+    return _about_replica(view)
+
+
+def _about_replica(view: View) -> list[dict[str, Any]]:
+    check = replica_check(view.saliency_map)
+    if check["state"] != "differs":
+        return []
+    text = (
+        f"Outputs differ from the agent's by up to {check['difference']:.3g}: the maps explain something else than the "
+        "policy that acts. Usual causes: preprocessing outside the policy, or dropout left on."
+    )
+    return [_notice("replica", "warning", "The replica does not compute what the agent computed", text)]
+
+
+def _about_outputs(view: View) -> list[dict[str, Any]]:
+    if view.step is None:
+        return []
+    bad = [
+        name.removeprefix("output/")
+        for name, array in view.step.arrays.items()
+        if name.startswith("output/") and array.dtype.kind == "f" and not np.isfinite(array).all()
+    ]
+    if not bad:
+        return []
+    text = f"Not a finite number at step {view.step.step}: {', '.join(bad[:8])}."
+    return [_notice("nan", "error", "The policy's outputs contain NaN or infinity", text)]

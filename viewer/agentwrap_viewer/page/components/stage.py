@@ -1,0 +1,93 @@
+"""The stage: the frame, and the heat over it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import param
+
+from agentwrap_protocol.messages import SaliencyMap, Step
+from agentwrap_viewer.page.pictures import picture_of, quantise
+from agentwrap_viewer.page.view import View
+
+from .element import Element
+
+#: Targets drawn in a colour of their own; a method's other targets are drawn like the actor's.
+TARGETS = ("actor", "critic")
+
+
+class StageElement(Element):
+    """Draws the frame with the heat over it, on a canvas as large as the frame.
+
+    Attributes:
+        targets: Which heat is drawn: ``actor``, ``critic``, ``both`` or ``none``.
+        opacity: Opacity of the strongest heat, 0…1.
+        smooth: Interpolate the heat between its pixels.
+        scale: What the strongest colour stands for: the largest score of each ``map``, or of the ``recent`` maps.
+    """
+
+    targets = param.Selector(default="both", objects=["both", "actor", "critic", "none"])
+    opacity = param.Number(default=0.75, bounds=(0, 1))
+    smooth = param.Boolean(default=True)
+    scale = param.Selector(default="map", objects=["map", "recent"])
+
+    _module = "stage"
+
+
+class Stage:
+    """Source of the stage for one tab; sends a frame or a map only where the tab has another."""
+
+    name = "stage"
+
+    def __init__(self) -> None:
+        self._frame: Step | None = None
+        self._map: tuple[SaliencyMap | None, Step | None] = (None, None)
+
+    def update(self, view: View) -> dict[str, Any] | None:
+        """Return ``frame`` and ``heat`` where they changed; a value of None clears what is shown."""
+        source: dict[str, Any] = {}
+        if view.fresh or view.step is not self._frame:
+            self._frame = view.step
+            source["frame"] = _frame(view)
+            source["vector"] = view.step is not None and source["frame"] is None
+        shown = (view.saliency_map, view.step)
+        if view.fresh or shown[0] is not self._map[0] or shown[1] is not self._map[1]:
+            if view.fresh or shown[0] is not self._map[0]:
+                source["heat"] = _heat(view)
+            source["lag"] = _lag(view)
+            self._map = shown
+        return source or None
+
+
+def _frame(view: View) -> dict[str, Any] | None:
+    if view.step is None:
+        return None
+    picture = picture_of(view.step, view.hello.observation_space if view.hello else None)
+    if picture is None:
+        return None
+    return view.packet.array(picture, (view.step.stream, view.step.step, "frame"))
+
+
+def _heat(view: View) -> list[dict[str, Any]] | None:
+    message = view.saliency_map
+    if message is None:
+        return None
+    layers = []
+    for target in message.targets:
+        heat = next((a for n, a in message.arrays.items() if _is_heat(n, target) and a.ndim == 2 and a.size), None)
+        if heat is not None:
+            quantised, scale = quantise(heat)
+            layers.append({"target": target, "heat": view.packet.array(quantised), "scale": scale})
+    return layers or None
+
+
+def _is_heat(name: str, target: str) -> bool:
+    return name == f"heatmap/{target}" or name.startswith(f"heatmap/{target}/")
+
+
+def _lag(view: View) -> dict[str, Any] | None:
+    """Say which step the map explains, and how far behind the frame that is."""
+    message, step = view.saliency_map, view.step
+    if message is None or step is None:
+        return None
+    return {"step": message.step, "steps": step.step - message.step, "time": message.step_time}

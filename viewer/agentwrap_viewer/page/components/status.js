@@ -1,0 +1,47 @@
+// The header: name, connection, and the figures of the step shown.
+
+import {subscribe} from "./feed.js"
+import {dress, h, integer, number, put} from "./kit.js"
+
+const WORDS = {
+  connected: "streaming", waiting: "waiting for an agent", silent: "agent silent", ended: "agent has ended",
+  incompatible: "other version",
+}
+const FIGURES = ["step", "episode", "return", "V(s)", "steps / s", "dropped"]
+
+export async function render({model, el}) {
+  await dress(el)
+  const dot = h("i", {class: "dot"}), words = h("b"), name = h("span", {class: "name"})
+  const pill = h("span", {class: "pill", role: "status"}, dot, words, name)
+  const figures = h("dl", {class: "headline"})
+  const cells = Object.fromEntries(FIGURES.map(label => {
+    const value = h("dd")
+    figures.append(h("div", {class: label.replace(/\W+/g, "")}, h("dt", {}, label), value))
+    return [label, value]
+  }))
+  const root = h("div", {class: "status"}, h("span", {class: "brand"}, "agentwrap"), pill, figures)
+  let connected = true
+
+  function drawState(status) {
+    const state = connected ? status.connection : "lost"
+    root.dataset.state = state
+    put(words, connected ? WORDS[state] || state : "viewer gone")
+    put(name, status.stream || "")
+    name.title = status.stream || ""
+  }
+
+  const stops = [
+    subscribe("link", link => { connected = link.connected; drawState({connection: "waiting", ...link.status}) }),
+    subscribe("status", (_, status) => {
+      drawState(status)
+      put(cells.step, integer(status.step))
+      put(cells.episode, integer(status.episode))
+      put(cells.return, number(status.return))
+      put(cells["V(s)"], number(status.value))
+      put(cells["steps / s"], status.rate === null ? "–" : status.rate >= 100 ? integer(status.rate) : status.rate.toFixed(1))
+      put(cells.dropped, integer(status.dropped))
+    }),
+  ]
+  model.on("remove", () => stops.forEach(stop => stop()))
+  return root
+}

@@ -1,0 +1,40 @@
+"""The header: connection, and the figures of the step shown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agentwrap_viewer.page.store import value_of
+from agentwrap_viewer.page.view import View
+
+from .element import Element
+
+
+class StatusElement(Element):
+    """Draws the connection's state, the stream's name and the headline figures."""
+
+    _module = "status"
+
+
+class Status:
+    """Source of the header for one tab."""
+
+    name = "status"
+
+    def update(self, view: View) -> dict[str, Any]:
+        """Return the connection's state and the figures; those of a step are None while there is none."""
+        store, step = view.store, view.step
+        heartbeat = store.heartbeat
+        return {
+            "connection": store.connection,
+            "silent": round(store.silent_for, 1),
+            "stream": store.hello.name if store.hello else None,
+            "env": store.hello.env_id if store.hello else None,
+            "rate": heartbeat.steps_per_second if heartbeat else None,
+            "dropped": store.dropped,
+            "step": step.step if step else None,
+            "time": step.time if step else None,
+            "episode": step.episode if step else None,
+            "return": step.episode_return if step else None,
+            "value": value_of(step) if step else None,
+        }

@@ -1,0 +1,19 @@
+"""Light or dark."""
+
+from __future__ import annotations
+
+import param
+
+from .element import Element
+
+
+class ThemeElement(Element):
+    """A button. Begins with what the system prefers; a choice is remembered in the browser.
+
+    Attributes:
+        dark: The theme in use.
+    """
+
+    dark = param.Boolean(default=True)
+
+    _module = "theme"

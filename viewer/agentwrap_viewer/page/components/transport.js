@@ -1,0 +1,145 @@
+// Pause, step, speed, live; the ring as a slider with the rewards marked; and the keys for all of it.
+
+import {send, subscribe} from "./feed.js"
+import {at, reach} from "./history.js"
+import {colour, crisp, dress, h, integer, onTheme, put} from "./kit.js"
+
+const ICONS = {
+  first: "M6 6h2v12H6zm3.5 6 8.5 6V6z", back: "M15.4 7.4 14 6l-6 6 6 6 1.4-1.4L10.8 12z", play: "M8 5v14l11-7z",
+  pause: "M6 19h4V5H6zm8-14v14h4V5z", on: "M10 6 8.6 7.4l4.6 4.6-4.6 4.6L10 18l6-6z", last: "m6 18 8.5-6L6 6zM16 6v12h2V6z",
+}
+
+function icon(name) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg")
+  svg.setAttribute("viewBox", "0 0 24 24")
+  svg.setAttribute("aria-hidden", "true")
+  const path = document.createElementNS("http://www.w3.org/2000/svg", "path")
+  path.setAttribute("d", ICONS[name])
+  svg.append(path)
+  return svg
+}
+
+function button(name, label, press) {
+  const element = h("button", {type: "button", class: name, title: label, "aria-label": label, onclick: press}, icon(name))
+  return element
+}
+
+export async function render({model, el}) {
+  await dress(el)
+  let now = {mode: "live", speed: 1, speeds: [1], position: -1, first: 0, last: -1, behind: 0}
+  const actions = {
+    toggle: () => send(now.mode === "paused" ? {do: "play"} : {do: "pause"}),
+    back: (count = 1) => send({do: "move", count: -count}),
+    on: (count = 1) => send({do: "move", count}),
+    first: () => send({do: "go", position: now.first}),
+    live: () => send({do: "live"}),
+  }
+  const toggle = button("pause", "Pause (space)", actions.toggle)
+  const live = h("button", {type: "button", class: "live", title: "Show the newest step (End)", onclick: actions.live},
+    h("i", {class: "dot"}), "LIVE")
+  const speed = h("select", {class: "speed", title: "Speed of the view; the agent is never held up", "aria-label": "Speed"})
+  speed.addEventListener("change", () => send({do: "play", speed: Number(speed.value)}))
+  const canvas = h("canvas", {class: "track", role: "slider", tabIndex: 0, "aria-label": "Position among the steps kept"})
+  const place = h("span", {class: "place"}), behind = h("span", {class: "behind"})
+  const root = h("div", {class: "transport card", role: "toolbar", "aria-label": "Playback"},
+    h("div", {class: "buttons"}, button("first", "Oldest step kept (Home)", actions.first),
+      button("back", "One step back (←)", () => actions.back()), toggle,
+      button("on", "One step on (→)", () => actions.on()), button("last", "Newest step (End)", actions.live)),
+    canvas, h("div", {class: "where"}, place, behind), speed, live)
+
+  const {redraw, stop: stopFit} = crisp(canvas, (context, width, height) => drawTrack(context, width, height, now))
+
+  function draw(transport) {
+    now = transport
+    root.dataset.mode = now.mode
+    const paused = now.mode === "paused"
+    if (toggle.dataset.paused !== String(paused)) {
+      toggle.dataset.paused = paused
+      toggle.title = paused ? "Play (space)" : "Pause (space)"
+      toggle.setAttribute("aria-label", toggle.title)
+      toggle.replaceChildren(icon(paused ? "play" : "pause"))
+    }
+    if (speed.options.length !== now.speeds.length) {
+      speed.replaceChildren(...now.speeds.map(value => h("option", {value}, `${value}×`)))
+    }
+    if (Number(speed.value) !== now.speed && speed.getRootNode().activeElement !== speed) speed.value = String(now.speed)
+    live.setAttribute("aria-pressed", now.mode === "live")
+    const count = now.last - now.first + 1
+    put(place, now.position < 0 ? "–" : `${integer(now.position - now.first + 1)} / ${integer(count)}`)
+    put(behind, now.mode === "live" ? "" : `−${now.behind.toFixed(1)} s`)
+    canvas.setAttribute("aria-valuemin", now.first)
+    canvas.setAttribute("aria-valuemax", now.last)
+    canvas.setAttribute("aria-valuenow", now.position)
+    redraw()
+  }
+
+  // the position under the pointer is fixed while dragging, or the ring would slip away below it
+  let held = null
+  const go = event => {
+    const box = canvas.getBoundingClientRect(), share = (event.clientX - box.left - 8) / (box.width - 16)
+    const position = Math.round(held.first + Math.max(0, Math.min(1, share)) * (held.last - held.first))
+    send({do: "go", position: Math.max(0, position)})
+  }
+  canvas.addEventListener("pointerdown", event => { held = now; canvas.setPointerCapture(event.pointerId); go(event) })
+  canvas.addEventListener("pointermove", event => { if (held !== null) go(event) })
+  canvas.addEventListener("pointerup", () => { held = null })
+  canvas.addEventListener("pointercancel", () => { held = null })
+
+  const stopKeys = listenForKeys(actions)
+  const stops = [subscribe("transport", (_, transport) => draw(transport)), onTheme(redraw), stopFit, stopKeys]
+  model.on("remove", () => stops.forEach(stop => stop()))
+  return root
+}
+
+function listenForKeys(actions) {
+  const keys = {
+    " ": () => actions.toggle(), ArrowLeft: event => actions.back(event.shiftKey ? 10 : 1),
+    ArrowRight: event => actions.on(event.shiftKey ? 10 : 1), Home: actions.first, End: actions.live,
+  }
+  const listen = event => {
+    if (!(event.key in keys) || event.ctrlKey || event.altKey || event.metaKey || isInput(event)) return
+    event.preventDefault()
+    keys[event.key](event)
+  }
+  document.addEventListener("keydown", listen)
+  return () => document.removeEventListener("keydown", listen)
+}
+
+/** Whether the key is meant for a control: text, a select, a slider, or a button that has the focus. */
+function isInput(event) {
+  const target = event.composedPath()[0]
+  if (!(target instanceof Element)) return false
+  if (target.closest("input, textarea, select, [contenteditable], [role=combobox], [role=listbox], [role=option]")) return true
+  return event.key === " " && target.closest("button, [role=button]") !== null
+}
+
+function drawTrack(context, width, height, now) {
+  const middle = height / 2, left = 8, right = width - 8, span = Math.max(1, now.last - now.first)
+  const x = position => left + (position - now.first) / span * (right - left)
+  const here = now.position < 0 ? left : now.mode === "live" ? right : x(now.position)
+  context.lineCap = "round"
+  context.lineWidth = 4
+  for (const [from, to, name] of [[left, right, "grid"], [left, here, "primary"]]) {
+    context.strokeStyle = colour(name)
+    context.beginPath(); context.moveTo(from, middle); context.lineTo(to, middle); context.stroke()
+  }
+  drawRewards(context, now, x, middle)
+  context.fillStyle = colour("strong")
+  context.beginPath(); context.arc(here, middle, 7, 0, 2 * Math.PI); context.fill()
+}
+
+/** One mark for each pixel with a reward: above the track where positive, below where negative. */
+function drawRewards(context, now, x, middle) {
+  const {first, end} = reach(), marked = {1: -1, [-1]: -1}
+  context.lineWidth = 1.5
+  context.lineCap = "butt"
+  for (let p = Math.max(first, now.first); p < Math.min(end, now.last + 1); p++) {
+    const reward = at(p, "reward"), sign = Math.sign(reward), column = Math.round(x(p))
+    if (!sign || marked[sign] >= column - 2) continue
+    marked[sign] = column
+    context.strokeStyle = colour(sign > 0 ? "good" : "bad")
+    context.beginPath()
+    context.moveTo(column, middle - sign * 8); context.lineTo(column, middle - sign * 13)
+    context.stroke()
+  }
+}

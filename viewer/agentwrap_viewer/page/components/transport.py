@@ -1,0 +1,38 @@
+"""The bar at the bottom: pause, step, speed, live, and where in the ring the view is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agentwrap_viewer.page.cursor import SPEEDS
+from agentwrap_viewer.page.view import View
+
+from .element import Element
+
+
+class TransportElement(Element):
+    """Draws the bar and listens for the keys: space, arrows, Home, End."""
+
+    _module = "transport"
+
+
+class Transport:
+    """Source of the bar for one tab."""
+
+    name = "transport"
+
+    def update(self, view: View) -> dict[str, Any]:
+        """Return mode, position and reach of the ring, and the seconds the view is behind the newest step."""
+        cursor, steps = view.cursor, view.store.steps
+        newest = view.store.newest
+        behind = newest.time - view.step.time if newest is not None and view.step is not None else 0.0
+        return {
+            "mode": cursor.mode,
+            "speed": cursor.speed,
+            "speeds": list(SPEEDS),
+            "follow": cursor.follow,
+            "position": cursor.position,
+            "first": steps.first,
+            "last": steps.last,
+            "behind": behind,
+        }

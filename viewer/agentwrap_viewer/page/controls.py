@@ -1,0 +1,170 @@
+"""The sidebar: which stream, how it is explained, how the heat is drawn."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import panel_material_ui as pmui
+from panel.viewable import Viewable
+
+from agentwrap_protocol.messages import MethodInfo, OptionInfo, Scalar
+
+from .components.features import vector_of
+from .components.stage import StageElement
+from .receiver import Receiver
+
+#: Milliseconds offered for one step. The explainer accepts 1 to 60,000.
+BUDGETS = (10, 20, 30, 50, 100, 200, 500, 1000)
+
+TARGETS = {"Both": "both", "Actor": "actor", "Critic": "critic", "None": "none"}
+SCALES = {"largest of this map": "map", "largest of recent maps": "recent"}
+
+
+class Controls:
+    """The controls of one tab. What they ask of the explainer holds for all tabs; ``update`` shows what it answered.
+
+    Args:
+        receiver: Takes the requests.
+        stage: The stage whose drawing they set.
+    """
+
+    def __init__(self, receiver: Receiver, stage: StageElement) -> None:
+        self._receiver = receiver
+        self._stage = stage
+        self._updating = False
+        self._drawn_for: tuple[Any, ...] | None = None
+        self._settings: dict[str, Any] = {}
+        wide: dict[str, Any] = {"sizing_mode": "stretch_width", "margin": 0}
+        self.stream = pmui.Select(label="Stream", options={}, size="small", **wide)
+        self.method = pmui.Select(label="Method", options={}, size="small", **wide)
+        self.method_doc = pmui.Typography("", variant="caption", margin=0, sizing_mode="stretch_width")
+        self.options = pmui.Column(sizing_mode="stretch_width", margin=0)
+        self.budget = pmui.Select(
+            label="Time for one step", options={f"{ms} ms": float(ms) for ms in BUDGETS}, size="small", **wide
+        )
+        self.targets = pmui.RadioButtonGroup(label="Show", options=TARGETS, value=stage.targets, size="small", **wide)
+        self.opacity = pmui.FloatSlider(
+            label="Opacity", start=0.0, end=1.0, step=0.05, value=stage.opacity, size="small", **wide
+        )
+        self.scale = pmui.Select(label="Full colour", options=SCALES, value=stage.scale, size="small", **wide)
+        self.smooth = pmui.Switch(label="Smooth", value=stage.smooth, size="small", margin=0)
+        self._connect()
+        self.root = self._layout()
+
+    def _connect(self) -> None:
+        for name in ("targets", "opacity", "scale", "smooth"):
+            getattr(self, name).link(self._stage, value=name)
+        self.stream.param.watch(lambda event: self._choose_stream(event.new), "value")
+        self.method.param.watch(lambda event: self._ask(method=event.new), "value")
+        self.budget.param.watch(lambda event: self._ask(budget_ms=event.new), "value")
+
+    def _layout(self) -> list[Viewable]:
+        explanation = (self.method, self.method_doc, self.options, self.budget)
+        heat = (self.targets, self.opacity, self.scale, self.smooth)
+        return [_section("Source", self.stream), _section("Explanation", *explanation), _section("Heat", *heat)]
+
+    def update(self) -> None:
+        """Show the streams announced and what the explainer says of itself, without asking it for anything."""
+        self._updating = True
+        try:
+            self._update_streams()
+            self._update_explainer()
+        finally:
+            self._updating = False
+
+    def _update_streams(self) -> None:
+        options = {f"{stream.name} · {stream.env_id}": stream.endpoint for stream in self._receiver.streams}
+        endpoint = self._receiver.endpoint
+        if endpoint is not None and endpoint not in options.values():
+            options[endpoint] = endpoint
+        options = options or {"none yet": ""}
+        if options != self.stream.options:
+            self.stream.options = options
+        self.stream.value = endpoint if endpoint is not None else next(iter(options.values()))
+
+    def _update_explainer(self) -> None:
+        explainer = self._receiver.store.explainer
+        for control in (self.method, self.budget, self.options):
+            control.disabled = explainer is None
+        if explainer is None:
+            return
+        offered = [method for method in explainer.methods if self._observation in method.observations]
+        chosen = next((method for method in explainer.methods if method.name == explainer.method), None)
+        if chosen is not None and chosen not in offered:
+            offered.append(chosen)
+        drawn_for = (tuple(method.name for method in offered), chosen.name if chosen else None)
+        if drawn_for != self._drawn_for:
+            self._drawn_for = drawn_for
+            self._draw_methods(offered, chosen)
+        self._show_settings(explainer.options, explainer.budget_ms)
+
+    @property
+    def _observation(self) -> str:
+        newest = self._receiver.store.newest
+        return "vector" if newest is not None and vector_of(newest) is not None else "image"
+
+    def _draw_methods(self, offered: list[MethodInfo], chosen: MethodInfo | None) -> None:
+        self.method.options = {method.title: method.name for method in offered}
+        self.method.value = chosen.name if chosen else None
+        self.method_doc.object = " ".join(filter(None, (chosen.doc, chosen.source))) if chosen else ""
+        self._settings = {option.name: control_of(option) for option in chosen.options} if chosen else {}
+        for name, control in self._settings.items():
+            what = "value_throttled" if hasattr(control, "value_throttled") else "value"
+            control.param.watch(lambda event, name=name: self._ask(options={name: event.new}), what)
+        self.options.objects = list(self._settings.values())
+
+    def _show_settings(self, options: dict[str, Scalar], budget_ms: float) -> None:
+        for name, control in self._settings.items():
+            if name in options and control.value != options[name]:
+                with contextlib.suppress(ValueError):  # an option outside the bounds that its method announced
+                    control.value = options[name]
+        if budget_ms and budget_ms not in self.budget.options.values():
+            budgets = sorted({*self.budget.options.values(), budget_ms})
+            self.budget.options = {f"{budget:g} ms": budget for budget in budgets}
+        if budget_ms:
+            self.budget.value = budget_ms
+
+    def _choose_stream(self, endpoint: str) -> None:
+        if not self._updating and endpoint:
+            self._receiver.follow(endpoint)
+
+    def _ask(self, **settings: Any) -> None:
+        if not self._updating:
+            self._receiver.configure(**settings)
+
+
+def control_of(option: OptionInfo) -> Viewable:
+    """Return a control for one option of a method: by its choices, else by the type of its default and its bounds."""
+    common: dict[str, Any] = {
+        "label": option.name.replace("_", " "),
+        "description": option.doc or None,
+        "sizing_mode": "stretch_width",
+        "size": "small",
+        "margin": 0,
+    }
+    if option.choices:
+        return pmui.Select(options={str(choice): choice for choice in option.choices}, value=option.default, **common)
+    if isinstance(option.default, bool):
+        return pmui.Switch(value=option.default, **common)
+    if isinstance(option.default, int | float):
+        return _number_control(option, common)
+    return pmui.TextInput(value="" if option.default is None else str(option.default), **common)
+
+
+def _number_control(option: OptionInfo, common: dict[str, Any]) -> Viewable:
+    whole = isinstance(option.default, int)
+    low, high = option.minimum, option.maximum
+    if low is not None and high is not None:
+        slider = pmui.IntSlider if whole else pmui.FloatSlider
+        as_number = int if whole else float
+        step = 1 if whole else (high - low) / 100
+        return slider(value=option.default, start=as_number(low), end=as_number(high), step=step, **common)
+    entry = pmui.IntInput if whole else pmui.FloatInput
+    return entry(value=option.default, start=low, end=high, **common)
+
+
+def _section(title: str, *parts: Viewable) -> Viewable:
+    heading = pmui.Typography(title, variant="overline", margin=0, sx={"lineHeight": 1.4, "color": "text.secondary"})
+    spacing = {"gap": "12px", "padding": "14px 16px 2px"}
+    return pmui.Column(heading, *parts, sizing_mode="stretch_width", margin=0, sx=spacing)

@@ -1,0 +1,225 @@
+"""The binary WebSocket ``/frames``: each tab's view, sent as fast as the tab paints and no faster."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import uuid
+from typing import Annotated, Any, Literal
+from urllib.parse import urlparse
+
+import msgspec
+from bokeh.server.util import check_allowlist
+from bokeh.server.views.auth_request_handler import AuthRequestHandler
+from msgspec import Meta
+from tornado.websocket import WebSocketClosedError, WebSocketHandler
+
+from .components import all_components
+from .cursor import Cursor
+from .packet import EncodedCache, Packet
+from .receiver import Receiver
+from .view import View
+
+logger = logging.getLogger(__name__)
+
+#: Messages sent and not yet painted. With two, one travels while the other is painted; what a stalled tab costs is two.
+IN_FLIGHT = 2
+
+#: Seconds after which a tab hears from us even if nothing happened, so that it can tell silence from a dead viewer.
+IDLE = 1.0
+
+#: Seconds between two messages to a tab that is paused and asks for nothing.
+PAUSED = 0.1
+
+#: Bytes of the longest command.
+MAX_COMMAND = 4096
+
+#: Tells a tab that the viewer was restarted, so that it loads the page anew.
+SERVER = uuid.uuid4().hex
+
+
+class Command(msgspec.Struct, frozen=True, tag_field="do"):
+    """What a tab asks for, as a JSON object with ``do``."""
+
+
+class Painted(Command, frozen=True, tag="painted"):
+    """The oldest unacknowledged message was painted."""
+
+
+class Live(Command, frozen=True, tag="live"):
+    """Show the newest step."""
+
+
+class Pause(Command, frozen=True, tag="pause"):
+    """Hold the step shown."""
+
+
+class Play(Command, frozen=True, tag="play"):
+    """Go on at a speed (None: the last)."""
+
+    speed: float | None = None
+
+
+class Move(Command, frozen=True, tag="move"):
+    """Hold the step ``count`` further."""
+
+    count: Annotated[int, Meta(ge=-(2**31), le=2**31)]
+
+
+class Go(Command, frozen=True, tag="go"):
+    """Hold the step at a position of the ring."""
+
+    position: Annotated[int, Meta(ge=0, le=2**62)]
+
+
+class Follow(Command, frozen=True, tag="follow"):
+    """Live, show the ``newest`` step or the newest that is ``mapped``."""
+
+    what: Literal["newest", "mapped"]
+
+
+COMMANDS = msgspec.json.Decoder(Painted | Live | Pause | Play | Move | Go | Follow)
+
+
+class Tab:
+    """One tab's state: its cursor, and what it has been sent.
+
+    Args:
+        receiver: Whose store is shown; asked for a map of the step at which the tab is paused.
+        cache: Encoded arrays, shared by all tabs.
+    """
+
+    def __init__(self, receiver: Receiver, cache: EncodedCache) -> None:
+        self.cursor = Cursor(receiver.store)
+        self._receiver = receiver
+        self._cache = cache
+        self._components = all_components()
+        self._generation: int | None = None
+        self._sent = 0
+
+    def compose(self) -> bytes:
+        """Return the message that brings the tab up to date."""
+        store = self._receiver.store
+        fresh, self._generation = self._generation != store.generation, store.generation
+        packet = Packet(self._cache)
+        view = View.of(store, self.cursor, packet, fresh=fresh)
+        sections = {component.name: component.update(view) for component in self._components}
+        self._sent += 1
+        if self.cursor.mode == "paused" and view.step is not None:
+            if view.saliency_map is None or view.saliency_map.refined < 1:
+                self._receiver.explain(view.step)
+        return packet.finish(
+            {
+                "number": self._sent,
+                "server": SERVER,
+                "sections": {name: section for name, section in sections.items() if section is not None},
+            }
+        )
+
+    def obey(self, command: Command) -> None:
+        """Do what the tab asks for.
+
+        Raises:
+            ValueError: It cannot be done; the text says why.
+        """
+        match command:
+            case Live():
+                self.cursor.live()
+            case Pause():
+                self.cursor.pause()
+            case Play(speed):
+                self.cursor.play(speed)
+            case Move(count):
+                self.cursor.move(count)
+            case Go(position):
+                self.cursor.go(position)
+            case Follow(what):
+                self.cursor.follow = what
+
+
+class FrameSocket(AuthRequestHandler, WebSocketHandler):  # type: ignore[misc]
+    """One tab's connection. The page's own Origin only; a login, where the server asks for one, holds here as well."""
+
+    def initialize(self, receiver: Receiver, cache: EncodedCache) -> None:
+        """Take what the server's routing table holds."""
+        self._receiver = receiver
+        self._tab = Tab(receiver, cache)
+        self._unpainted = 0
+        self._painted = asyncio.Event()
+        self._commanded = asyncio.Event()
+        self._pump: asyncio.Task[None] | None = None
+
+    @property
+    def max_message_size(self) -> int:
+        """Bytes of the longest message accepted from a tab."""
+        return MAX_COMMAND
+
+    def check_origin(self, origin: str) -> bool:
+        """Accept the origins that the server accepts for Bokeh's WebSocket."""
+        return bool(check_allowlist(urlparse(origin).netloc.lower(), self.application.websocket_origins))
+
+    async def prepare(self) -> None:
+        """Refuse whoever is not logged in, and whoever sends another page's Origin.
+
+        Tornado does not ask ``check_origin`` where Origin equals Host; the guard of hosts covers that case.
+        """
+        await super().prepare()
+        if self.application.auth_provider.get_user and not self.current_user:
+            self.set_status(403)
+            self.finish()
+
+    def open(self) -> None:
+        """Begin to send."""
+        self.set_nodelay(True)
+        self._pump = asyncio.create_task(self._send_views(), name="frames")
+
+    def on_message(self, message: str | bytes) -> None:
+        """Take a command."""
+        try:
+            command = COMMANDS.decode(message)
+            if isinstance(command, Painted):
+                self._unpainted = max(0, self._unpainted - 1)
+                self._painted.set()
+            else:
+                self._tab.obey(command)
+                self._commanded.set()
+        except (msgspec.DecodeError, ValueError) as error:
+            logger.debug("ignored a tab's command: %s", error)
+
+    def on_close(self) -> None:
+        """Stop sending."""
+        if self._pump is not None:
+            self._pump.cancel()
+
+    async def _send_views(self) -> None:
+        store = self._receiver.store
+        with contextlib.suppress(WebSocketClosedError, asyncio.CancelledError):
+            while True:
+                while self._unpainted >= IN_FLIGHT:
+                    self._painted.clear()
+                    await self._painted.wait()
+                seen = store.version
+                self._commanded.clear()
+                self._unpainted += 1
+                await self.write_message(self._tab.compose(), binary=True)
+                await self._news(seen)
+
+    async def _news(self, seen: int) -> None:
+        """Wait for a command, a change in the store, the next step of a playback, or until we should be heard again."""
+        due = self._tab.cursor.wait()
+        commanded = asyncio.ensure_future(self._commanded.wait())
+        if self._tab.cursor.mode == "paused":  # what changes then are figures, which nobody reads 60 times a second
+            await asyncio.wait((commanded,), timeout=PAUSED)
+        changed = asyncio.ensure_future(self._receiver.store.changed(seen))
+        try:
+            timeout = IDLE if due is None else min(due, IDLE)
+            await asyncio.wait((commanded, changed), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            commanded.cancel()
+            changed.cancel()
+
+
+def routes(receiver: Receiver) -> list[tuple[str, Any, dict[str, Any]]]:
+    """Return the routing table's entry for this socket."""
+    return [("/frames", FrameSocket, {"receiver": receiver, "cache": EncodedCache()})]

@@ -1,0 +1,127 @@
+"""One tab's page: shell, controls and parts put together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import panel as pn
+import panel_material_ui as pmui
+from panel.util import edit_readonly
+
+from .components.charts import ChartElement
+from .components.deck import Deck
+from .components.episodes import EpisodesElement
+from .components.explanation import ExplanationElement
+from .components.features import FeaturesElement
+from .components.inputs import InputsElement
+from .components.notices import NoticesElement
+from .components.policy import PolicyElement
+from .components.stage import StageElement
+from .components.status import StatusElement
+from .components.theme import ThemeElement
+from .components.transport import TransportElement
+from .controls import Controls
+from .receiver import Receiver
+
+#: Milliseconds between two looks at what the controls should show.
+REFRESH_MS = 500
+
+_FONT = (
+    'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans", "Liberation Sans", Arial, sans-serif'
+)
+
+
+def _palette(
+    *, ground: str, card: str, primary: str, on_primary: str, text: str, muted: str, line: str
+) -> dict[str, Any]:
+    return {
+        "palette": {
+            "primary": {"main": primary, "contrastText": on_primary},
+            "background": {"default": ground, "paper": card},
+            "text": {"primary": text, "secondary": muted},
+            "divider": line,
+        },
+        "typography": {"fontFamily": _FONT, "fontSize": 13},
+        "shape": {"borderRadius": 6},
+    }
+
+
+#: The Material controls in the colours of ``components/page.css``.
+THEME = {
+    "dark": _palette(
+        ground="#0b0f16",
+        card="#0f141c",
+        primary="#7ea6ff",
+        on_primary="#0b0f16",
+        text="#d3dae4",
+        muted="#93a0b2",
+        line="#242d3b",
+    ),
+    "light": _palette(
+        ground="#eef1f5",
+        card="#ffffff",
+        primary="#2a5bd7",
+        on_primary="#ffffff",
+        text="#2b3442",
+        muted="#586476",
+        line="#dce2ea",
+    ),
+}
+
+_SHELL = {
+    ".MuiAppBar-root": {
+        "backgroundColor": "background.paper",
+        "backgroundImage": "none",
+        "color": "text.primary",
+        "boxShadow": "none",
+        "borderBottom": "1px solid",
+        "borderColor": "divider",
+    },
+    ".MuiDrawer-paper": {"backgroundColor": "background.paper", "backgroundImage": "none"},
+    "main.main": {"backgroundColor": "background.default"},
+}
+
+#: Until the components are there, the page has the ground that the system's theme will have.
+_BEFORE = (
+    "html, body { background: #0b0f16 } @media (prefers-color-scheme: light) { html, body { background: #eef1f5 } }"
+)
+
+
+def build_page(receiver: Receiver) -> pmui.Page:
+    """Build the page of one tab and keep its controls up to date as long as the tab is open."""
+    stage, theme = StageElement(), ThemeElement()
+    controls = Controls(receiver, stage)
+    controls.update()
+    deck = Deck(
+        notices=NoticesElement(),
+        stage=stage,
+        policy=PolicyElement(),
+        value=ChartElement(field="value", heading="Value", caption="V(s), last 500 steps"),
+        reward=ChartElement(field="reward", heading="Reward", caption="last 500 steps", style="stems"),
+        inputs=InputsElement(),
+        features=FeaturesElement(),
+        returns=ChartElement(field="return", heading="Return", caption="of the episode so far"),
+        episodes=EpisodesElement(),
+        explanation=ExplanationElement(),
+        transport=TransportElement(),
+        sizing_mode="stretch_both",
+    )
+    page = pmui.Page(
+        title="",
+        meta_title="agentwrap",
+        header=[StatusElement(sizing_mode="stretch_width"), theme],
+        sidebar=controls.root,
+        sidebar_width=248,
+        sidebar_resizable=False,
+        main=[deck],
+        theme_toggle=False,
+        busy_indicator=None,
+        theme_config=THEME,
+        sx=_SHELL,
+        raw_css=[_BEFORE],
+    )
+    with edit_readonly(page):
+        page.busy = False  # unlinks it from Panel's: every browser event would walk the whole tree of models
+    theme.jslink(page, dark="dark_theme")
+    pn.state.add_periodic_callback(controls.update, period=REFRESH_MS)
+    return page
