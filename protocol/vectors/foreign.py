@@ -131,8 +131,8 @@ def invalid() -> dict[str, tuple[str, str, str, list[bytes]]]:
             ),
         ),
         "array_without_index": ("A description of two parts.", PROTOCOL, "arrays", array("|u1", [0])),
-        "array_of_objects": ("An element type that does not travel.", PROTOCOL, "|O", array("|O", [0])),
-        "array_big_endian": ("Big-endian elements.", PROTOCOL, ">f4", array(">f4", [0])),
+        "array_of_objects": ("An element type that does not travel.", PROTOCOL, "|O", array("|O", [0], 0)),
+        "array_big_endian": ("Big-endian elements.", PROTOCOL, ">f4", array(">f4", [0], 0)),
         "array_bad_bool": (
             "A boolean that is 2.",
             PROTOCOL,
