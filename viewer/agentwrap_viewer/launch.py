@@ -200,7 +200,6 @@ async def _run(
     until: Callable[[Store], bool] | None,
     on_ready: Callable[[str], None] | None,
 ) -> Store:
-    stop = _stop_on_signals()
     from .page.receiver import Receiver
     from .page.server import PortTakenError, serve
     from .page.store import Store
@@ -212,6 +211,7 @@ async def _run(
         server = serve(receiver, port=port)
     except PortTakenError as error:
         raise LaunchError(str(error)) from None
+    stop = _stop_on_signals()  # after Panel's server, which installs handlers of its own that stop the event loop
     tasks = [
         asyncio.create_task(receiver.run(), name="receiver"),
         asyncio.create_task(keep_explaining(receiver, explainer_args), name="explainer"),

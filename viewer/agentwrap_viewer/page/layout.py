@@ -9,7 +9,7 @@ import panel_material_ui as pmui
 from panel.util import edit_readonly
 
 from .components.charts import ChartElement
-from .components.deck import Deck
+from .components.deck import DeckElement
 from .components.episodes import EpisodesElement
 from .components.explanation import ExplanationElement
 from .components.features import FeaturesElement
@@ -92,7 +92,7 @@ def build_page(receiver: Receiver) -> pmui.Page:
     stage, theme = StageElement(), ThemeElement()
     controls = Controls(receiver, stage)
     controls.update()
-    deck = Deck(
+    deck = DeckElement(
         notices=NoticesElement(),
         stage=stage,
         policy=PolicyElement(),
@@ -109,7 +109,7 @@ def build_page(receiver: Receiver) -> pmui.Page:
     page = pmui.Page(
         title="",
         meta_title="agentwrap",
-        header=[StatusElement(sizing_mode="stretch_width"), theme],
+        header=[StatusElement(), theme],
         sidebar=controls.root,
         sidebar_width=248,
         sidebar_resizable=False,

@@ -7,7 +7,7 @@ from panel.viewable import Child
 from .element import Element
 
 
-class Deck(Element):
+class DeckElement(Element):
     """Holds the parts by name. Which are shown follows from what the agent streams: see ``deck.js``."""
 
     notices = Child()

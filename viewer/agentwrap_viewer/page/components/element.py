@@ -22,7 +22,7 @@ class Element(JSComponent):  # type: ignore[misc]
     Its ``render({model, view, el})`` may be asynchronous and returns the element to show.
     """
 
-    _module: ClassVar[str] = ""
+    _module: ClassVar[str] = ""  #: Name of the JavaScript file
     _stylesheets: ClassVar[list[str]] = [_HOST]
 
     def __init_subclass__(cls, **options: Any) -> None:

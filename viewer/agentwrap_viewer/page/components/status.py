@@ -14,6 +14,7 @@ class StatusElement(Element):
     """Draws the connection's state, the stream's name and the headline figures."""
 
     _module = "status"
+    _stylesheets = [":host { display: block; flex: 1; min-width: 0; margin: 0; }"]
 
 
 class Status:

@@ -17,3 +17,4 @@ class ThemeElement(Element):
     dark = param.Boolean(default=True)
 
     _module = "theme"
+    _stylesheets = [":host { display: block; flex: none; width: 34px; margin: 0 0 0 12px; }"]

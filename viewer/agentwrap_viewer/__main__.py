@@ -1,0 +1,7 @@
+"""``python -m agentwrap_viewer`` is the command ``agentwrap``."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

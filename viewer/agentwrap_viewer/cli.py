@@ -1,0 +1,118 @@
+"""The command line: ``agentwrap view`` and ``agentwrap demo``. Commands import what they need when they run."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+
+from agentwrap_protocol.messages import VERSION
+
+from .launch import LaunchError, run_viewer
+
+#: What the viewer imports beside the bare installation, by the name it is imported under.
+NEEDED = ("panel", "panel_material_ui", "bokeh", "torch", "scipy")
+
+INSTALL = 'pip install "agentwrap-rl[viewer]"'
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status: 0, 1 where it cannot run, 2 for wrong arguments."""
+    arguments = parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except LaunchError as error:
+        print(f"agentwrap: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:  # before the event loop took over, or while it was being left
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    from . import demo
+
+    top = argparse.ArgumentParser(prog="agentwrap", description="See why a reinforcement-learning agent acts.")
+    top.add_argument("--version", action="version", version=_version())
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    view = commands.add_parser("view", help="look at a running agent", description=VIEW)
+    add_arguments(view)
+    view.set_defaults(run=run)
+
+    shown = commands.add_parser("demo", help="watch a trained agent play Enduro")
+    demo.add_arguments(shown)
+    shown.set_defaults(run=demo.run)
+    return top
+
+
+VIEW = (
+    "Serve a page that shows a running agent: what it sees, does, and why. The agent's program says where it streams; "
+    "without ENDPOINT the newest stream on this machine is shown."
+)
+
+
+def add_arguments(view: argparse.ArgumentParser) -> None:
+    """Add the options of ``agentwrap view``."""
+    view.add_argument(
+        "endpoint",
+        nargs="?",
+        metavar="ENDPOINT",
+        default=os.environ.get("AGENTWRAP_ENDPOINT") or None,
+        help="where the agent streams, e.g. tcp://127.0.0.1:5590 (default: AGENTWRAP_ENDPOINT, else the newest stream)",
+    )
+    view.add_argument("--port", type=port, metavar="P", help="port of the page (default: the first free from 5006)")
+    view.add_argument("--no-browser", action="store_true", help="do not open the page in the browser")
+    view.add_argument("--device", default="auto", help="where maps are computed: cpu, cuda, mps or auto (default)")
+    view.add_argument("--method", help="saliency method to begin with")
+    view.add_argument("--budget-ms", type=float, metavar="MS", help="time to spend on one step, in milliseconds")
+
+
+def port(text: str) -> int:
+    """Read a port number, for argparse."""
+    number = int(text)
+    if not 0 <= number <= 65_535:
+        raise argparse.ArgumentTypeError(f"{number} is not a port; ports are 0 to 65535")
+    return number
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run ``agentwrap view`` until Ctrl-C or SIGTERM; returns the exit status.
+
+    Raises:
+        LaunchError: A package is missing, the port is taken, or the endpoint is none.
+    """
+    require(NEEDED)
+    run_viewer(
+        arguments.endpoint,
+        port=arguments.port,
+        open_browser=not arguments.no_browser,
+        device=arguments.device,
+        method=arguments.method,
+        budget_ms=arguments.budget_ms,
+        on_ready=lambda address: print(f"agentwrap view: {address}  (Ctrl-C ends it)", flush=True),
+    )
+    return 0
+
+
+def require(packages: Sequence[str]) -> None:
+    """Check that packages are installed.
+
+    Raises:
+        LaunchError: One is missing; the text contains the command that installs it.
+    """
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    if missing:
+        raise LaunchError(f"the viewer needs {', '.join(missing)}: run `{INSTALL}`")
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        installed = version("agentwrap-rl")
+    except PackageNotFoundError:
+        installed = "not installed"
+    return f"agentwrap-rl {installed}, protocol {VERSION[0]}.{VERSION[1]}"
