@@ -140,7 +140,7 @@ def isolated_copy(module: nn.Module) -> nn.Module:
         memo.update((id(v), v.detach().clone()) for v in vars(child).values() if isinstance(v, torch.Tensor))
         memo.update((id(hook), hook) for hooks in _hook_tables(child) for hook in hooks.values() if _is_ours(hook))
     try:
-        copied = copy.deepcopy(module, memo)
+        copied = copy.deepcopy(module, dict(memo))
     except Exception:  # a socket, a lock, an environment: whatever a module may hold that refuses to be copied
         copied = _copy_modules(module, memo)
     for child in copied.modules():

@@ -120,7 +120,7 @@ def needed(outputs: Iterable[torch.fx.Node]) -> set[torch.fx.Node]:
 
 def obstacle(outputs: Iterable[torch.fx.Node]) -> ExportError | None:
     """Return what keeps these results from being written as plain data, if something does."""
-    for node in needed(outputs):
+    for node in sorted(needed(outputs)):  # in order of execution
         if node.op == "placeholder" or _fixed_size(node) is not None:
             continue
         name = operator_name(node)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from agentwrap.export import ExportedPolicy, export_policy
 
 
 @dataclass(frozen=True)
@@ -226,3 +229,13 @@ FAMILIES = {
     "transformer": Family(Transformer, lambda n: (torch.randn(n, 6, 5),)),
     "dict": Family(DictObservation, _dict_observation, ("action", "logits")),
 }
+
+
+@cache
+def exported(name: str) -> tuple[nn.Module, ExportedPolicy]:
+    """A policy of a family, in evaluation mode, and its export; made once for all tests, which leave both as they are."""
+    family = FAMILIES[name]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = family.make().eval()
+        return module, export_policy(module, family.args(1), {}, output_names=family.names, batched=True)

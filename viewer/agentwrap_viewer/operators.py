@@ -235,7 +235,15 @@ def _guard_division(left: Any, right: Any, *_: Any, rounding_mode: Any = None, *
         raise ValueError("integers are divided by positive numbers only, not by a tensor")
 
 
+def _guard_index(_: Any, indices: Any, *__: Any) -> None:
+    """A mask picks as many elements as it has ones, which no rehearsal can know."""
+    for index in indices:
+        if isinstance(index, torch.Tensor) and index.dtype not in (torch.int32, torch.int64):
+            raise ValueError(f"an index has element type {index.dtype}, not int32 or int64")
+
+
 _GUARDS: dict[str, Callable[..., None]] = {
+    "aten.index.Tensor": _guard_index,
     "aten._native_batch_norm_legit_no_training.default": _guard_batch_norm,
     "aten._native_batch_norm_legit.no_stats": _guard_batch_norm,
     "aten.div.Tensor_mode": _guard_division,
