@@ -146,19 +146,23 @@ def stop_with_standard_input() -> None:
     threading.Thread(target=watch, name="watch-stdin", daemon=True).start()
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Play until told to stop (Ctrl-C, SIGTERM, ``--steps``). Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m agentwrap.demo", description=__doc__.partition("\n")[0])
-    parser.add_argument("--policy", choices=POLICIES, default="expert", help="which of the two trained policies plays")
-    parser.add_argument("--steps", type=int, help="end after so many steps (default: play on)")
-    parser.add_argument("--speed", type=float, default=30.0, help="steps per second, 0 for as fast as it goes")
-    parser.add_argument("--seed", type=int, help="make the game and the sampled actions repeatable")
-    parser.add_argument("--endpoint", help="where to stream (default: the first free port from 5590)")
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    options = argparse.ArgumentParser(prog="python -m agentwrap.demo", description=__doc__.partition("\n")[0])
+    options.add_argument("--policy", choices=POLICIES, default="expert", help="which of the two trained policies plays")
+    options.add_argument("--steps", type=int, help="end after so many steps (default: play on)")
+    options.add_argument("--speed", type=float, default=30.0, help="steps per second, 0 for as fast as it goes")
+    options.add_argument("--seed", type=int, help="make the game and the sampled actions repeatable")
+    options.add_argument("--endpoint", help="where to stream (default: the first free port from 5590)")
+    options.add_argument(
         "--companion", action="store_true", help="begin when an explainer listens, end when standard input closes"
     )
-    arguments = parser.parse_args(argv)
+    return options
 
+
+def main(argv: list[str] | None = None) -> int:
+    """Play until told to stop (Ctrl-C, SIGTERM, ``--steps``). Returns the exit status."""
+    arguments = parser().parse_args(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     if arguments.companion:
         stop_with_standard_input()
