@@ -42,6 +42,9 @@ LINGER = 0.25
 #: Seconds between heartbeats.
 HEARTBEAT = 1.0
 
+#: Least seconds between two answers to requests for the same kind of message.
+RESEND = 1.0
+
 #: Bounds on a request: those to an agent carry no arrays.
 REQUEST_LIMITS = Limits(header=65_536, arrays=0, array=0, total=0)
 
@@ -66,8 +69,8 @@ class Publisher:
     Args:
         stream: 32 hexadecimal digits.
         endpoint: See ``agentwrap.endpoint.bind``.
-        hello: Bound method that makes the hello message of this moment; called in the publisher's thread and held
-            weakly, so that a forgotten wrapper can be collected.
+        hello: Bound method that makes the hello message of this moment, given ``control``; called in the publisher's
+            thread and held weakly, so that a forgotten wrapper can be collected.
         progress: Bound method that returns (steps so far, episode in progress); as ``hello``.
 
     Raises:
@@ -80,7 +83,7 @@ class Publisher:
         stream: str,
         endpoint: str | None,
         *,
-        hello: Callable[[], m.Hello],
+        hello: Callable[[str], m.Hello],
         progress: Callable[[], tuple[int, int]],
     ) -> None:
         self.stream = stream
@@ -93,6 +96,7 @@ class Publisher:
         self._retained: dict[str, Message] = {}
         self._due: set[str] = set()  # retained kinds to publish again; the thread's alone
         self._hello_changed = False
+        self._resend_from: defaultdict[str, float] = defaultdict(float)
         self._sent_steps = 0
         self._next_beat = self._last_beat = 0.0
         self._step_at_last_beat = 0
@@ -132,7 +136,7 @@ class Publisher:
         """Hand a message over; ``seq`` is filled in here. Never waits for the network, never raises because of it."""
         if self._closed:
             return
-        if isinstance(message, m.Step):  # numbered before it can be dropped, so that the gap shows
+        if message.kind not in RETAINED:  # numbered before it can be dropped, so that the gap shows
             message = self._numbered(message)
         self._outbox.put(message)
         self._wake()
@@ -206,8 +210,9 @@ class Publisher:
         had_heartbeat = self.wants(m.Heartbeat.kind)
         with contextlib.suppress(zmq.Again):
             while True:
-                self._due.update(self._subscriptions.receive(b"".join(self._xpub.recv_multipart(zmq.NOBLOCK))))
-        self._due.intersection_update(RETAINED)
+                new = self._subscriptions.receive(b"".join(self._xpub.recv_multipart(zmq.NOBLOCK)))
+                if new:
+                    self._due.update(new.intersection(RETAINED), [m.Hello.kind])
         self.watched = self.wants(m.Step.kind)
         if self.wants(m.Heartbeat.kind) and not had_heartbeat:
             self._start_beating()
@@ -219,26 +224,28 @@ class Publisher:
                 envelope = (
                     [identity, *frames[:1]] if frames[:1] == [b""] else [identity]
                 )  # REQ sockets add an empty frame
-                reply = self._answer(frames[len(envelope) - 1 :])
-                self._router.send_multipart([*envelope, *encode(self._numbered(reply))], zmq.NOBLOCK)
+                try:
+                    request = decode(frames[len(envelope) - 1 :], REQUEST_LIMITS)
+                except ProtocolError as error:
+                    self._log_once(f"request: {type(error).__name__}", "agentwrap: ignored a request: %s", error)
+                    continue
+                reply = self._numbered(self._answer(request))
+                self._router.send_multipart([*envelope, *encode(reply)], zmq.NOBLOCK)
 
-    def _answer(self, frames: list[bytes]) -> m.Reply:
+    def _answer(self, request: Message) -> m.Reply:
         """Do what a request asks for."""
-        try:
-            request = decode(frames, REQUEST_LIMITS)
-        except ProtocolError as error:
-            self._log_once(f"request: {type(error).__name__}", "agentwrap: refused a request: %s", error)
-            return self._reply(0, problem=str(error))
-        match request:
-            case m.Ping():
-                return self._reply(request.seq)
-            case m.Resend():
-                self._due.update(request.kinds)
-                return self._reply(request.seq)
-        return self._reply(request.seq, problem=f"an agent answers ping and resend, not {request.kind}")
-
-    def _reply(self, request: int, problem: str | None = None) -> m.Reply:
-        return m.Reply(stream=self.stream, time=time.time(), request=request, ok=problem is None, problem=problem)
+        problem = None
+        if isinstance(request, m.Resend):
+            now = time.monotonic()
+            for kind in request.kinds:  # weights are large: what comes sooner is answered by the one before
+                if now >= self._resend_from[kind]:
+                    self._resend_from[kind] = now + RESEND
+                    self._due.add(kind)
+        elif not isinstance(request, m.Ping):
+            problem = f"an agent answers ping and resend, not {request.kind}"
+        return m.Reply(
+            stream=self.stream, time=time.time(), request=request.seq, ok=problem is None, problem=problem
+        )
 
     def _send_due(self) -> None:
         if self._hello_changed:
@@ -253,16 +260,13 @@ class Publisher:
 
     def _make_hello(self) -> m.Hello | None:
         make = self._hello()
-        return make() if make is not None else None
+        return make(self.control) if make is not None else None
 
     def _send_waiting(self) -> None:
         while (message := self._outbox.take()) is not None:
-            if isinstance(message, m.Step):
-                self._sent_steps += 1
-            else:
-                message = self._numbered(message)
-            if message.kind in RETAINED:
-                self._retained[message.kind] = message
+            if message.kind in RETAINED:  # the thread's to number, since it sends them again on its own
+                message = self._retained[message.kind] = self._numbered(message)
+            self._sent_steps += isinstance(message, m.Step)
             self._guarded(f"send {message.kind}", self._send, message)
 
     def _send(self, message: Message) -> None:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-#: Last steps of episodes that may be sent beside the sampled ones: so many at once, and so many per second.
-LAST_STEPS = 10.0
+#: Share of the steps that may be last steps which were not picked.
+LAST_SHARE = 1 / 6
 
 
 class Sampler:
     """Picks steps, at most ``fps`` per second, evenly where steps come faster.
 
-    The last step of an episode is known as such only when it is over. It may be sent even where it was not picked, so
-    that viewers see how episodes end; a token bucket bounds that, so that an environment with thousands of short
-    episodes per second does not flood them.
+    The last step of an episode is known as such only when it is over. It may be sent even where it was not picked, in
+    place of one that would have been next, so that viewers see how episodes end. A token bucket holds that to a share of
+    all steps: an environment with a thousand short episodes per second would show nothing but ends.
 
     Args:
-        fps: Most picked steps per second.
+        fps: Most steps per second.
     """
 
     def __init__(self, fps: float) -> None:
         self._interval = 1.0 / fps
         self._due = 0.0
-        self._tokens, self._refilled = LAST_STEPS, 0.0
+        self._per_second = fps * LAST_SHARE
+        self._tokens, self._refilled = 1.0, 0.0
 
     def pick(self, now: float) -> bool:
         """Whether to send the step that begins now (seconds on any clock that runs evenly)."""
@@ -33,9 +34,11 @@ class Sampler:
 
     def pick_last(self, now: float) -> bool:
         """Whether to send an episode's last step, which was not picked."""
-        self._tokens = min(LAST_STEPS, self._tokens + (now - self._refilled) * LAST_STEPS)
+        most = max(1.0, self._per_second)
+        self._tokens = min(most, self._tokens + (now - self._refilled) * self._per_second)
         self._refilled = now
         if self._tokens < 1:
             return False
         self._tokens -= 1
+        self._due = max(self._due, now) + self._interval
         return True

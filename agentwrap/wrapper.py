@@ -50,8 +50,8 @@ class InterpretWrapper(gym.Wrapper[Any, Any, Any, Any]):
 
     Not every step is sent, but returns and lengths of episodes count every one. A step that is sent holds what belongs
     together: the observation that the policy saw, the picture of that moment, what the policy computed, the action, and
-    what came of it. An episode's last step is sent even between samples (up to ten such per second); it then has no
-    picture, for that cannot be taken afterwards.
+    what came of it. Where an episode ends between two samples, its last step is sent all the same (one in six
+    may be such a step), but has no picture, for that cannot be taken afterwards.
 
     ``spec`` is that of the environment inside, and a copy of the wrapper is a copy of the environment inside: neither
     streams.
@@ -270,7 +270,10 @@ class InterpretWrapper(gym.Wrapper[Any, Any, Any, Any]):
 
     def _look(self, moment: _Moment, action: Any) -> None:
         """See all there is to see before a step."""
+        source = self._snapshots.frame
         arrays = self._snapshots.take(self._observation, action)
+        if self._snapshots.frame != source:
+            self._publisher.publish_hello()
         self._see_policy(moment, arrays)
 
     def _look_back(self, moment: _Moment, observation: Any, action: Any) -> None:
@@ -307,7 +310,7 @@ class InterpretWrapper(gym.Wrapper[Any, Any, Any, Any]):
 
     # What the publisher's thread asks for.
 
-    def _hello(self) -> Hello:
+    def _hello(self, control: str) -> Hello:
         identity = self._identity
         return Hello(
             stream=self.stream,
@@ -321,7 +324,7 @@ class InterpretWrapper(gym.Wrapper[Any, Any, Any, Any]):
             feature_names=identity.feature_names,
             frame=self._snapshots.frame,
             fps=self._fps,
-            control=self._publisher.control,
+            control=control,
             policy=self._feed.info,
             arrays=self._episodes.arrays(),
         )
