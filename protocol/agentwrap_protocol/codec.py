@@ -68,6 +68,7 @@ def encode(message: Message) -> list[Frame]:
         TypeError: An array has an element type that does not travel (objects, strings, complex numbers), or a field
             holds something that is not plain data.
         OverflowError: An integer has more than 64 bits.
+        UnicodeEncodeError: A text has half of a surrogate pair, as file names that are not UTF-8 have.
     """
     buffers: list[Frame] = []
     arrays = {name: _describe(name, array, buffers) for name, array in message.arrays.items()}

@@ -6,12 +6,19 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from msgspec import inspect
 
 from agentwrap_protocol import KINDS, Message
 from agentwrap_protocol.codec import DTYPES
+
+
+def examples(count: int) -> settings:
+    """Try so many examples, however long they take: a busy machine is no failure."""
+    return settings(max_examples=count, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
 
 #: Entries of a collection: few, for what matters is none, one and several.
 MOST = 3

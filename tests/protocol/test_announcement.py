@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from agentwrap_protocol import Announcement, LimitError, ProtocolError
 from agentwrap_protocol.announcement import MAX_BYTES, decode_announcement, directory, encode_announcement
 
+from .strategies import examples
+
 GOOD = {
     "stream": "0123456789abcdef" * 2,
     "endpoint": "tcp://127.0.0.1:5590",
@@ -74,12 +76,14 @@ def test_what_is_no_announcement_is_refused(content):
         decode_announcement(content)
 
 
+@examples(100)
 @given(st.binary(max_size=200) | st.text(max_size=100).map(str.encode))
 def test_any_bytes_give_an_announcement_or_a_protocol_error(content):
     with pytest.raises(ProtocolError):
         decode_announcement(content)
 
 
+@examples(100)
 @given(st.integers(0, 10_000), st.integers(0, 255))
 def test_changed_bytes_give_an_announcement_or_a_protocol_error(position, byte):
     content = bytearray(encode_announcement(read()))

@@ -8,14 +8,14 @@ import msgpack
 import numpy as np
 import pytest
 import zmq
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agentwrap_protocol import KINDS, LimitError, Limits, Message, ProtocolError, VersionError, decode, encode
 from agentwrap_protocol.codec import DTYPES
 from agentwrap_protocol.messages import Bye, Heartbeat, Ping, Step
 
-from .strategies import array_values, by_kind, content
+from .strategies import array_values, by_kind, content, examples
 
 STREAM = "0" * 32
 
@@ -32,7 +32,7 @@ def frames_of(header, *buffers, kind=b"ping"):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(data=st.data())
 def test_every_message_comes_back_as_it_went(kind, data):
     message = data.draw(by_kind[kind])
@@ -41,7 +41,7 @@ def test_every_message_comes_back_as_it_went(kind, data):
     assert content(received) == content(message)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(array=array_values)
 def test_every_array_comes_back_as_it_went(array):
     received = decode(encode(ping(a=array))).arrays["a"]
@@ -99,6 +99,8 @@ def test_things_that_are_no_arrays_or_plain_data_are_refused():
         encode(ping(a=[1, 2]))
     with pytest.raises(TypeError, match="ndarray does not travel in a field"):
         encode(Bye(stream=STREAM, reason=np.zeros(3)))
+    with pytest.raises(UnicodeEncodeError):
+        encode(Bye(stream=STREAM, reason="\udcff"))
     with pytest.raises(OverflowError):
         encode(Heartbeat(stream=STREAM, step=2**64))
 
@@ -140,7 +142,7 @@ valid_frames = (
 )
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(frames=valid_frames, data=st.data())
 def test_changed_bytes_give_a_message_or_a_protocol_error(frames, data):
     index = data.draw(st.integers(0, len(frames) - 1))
@@ -151,7 +153,7 @@ def test_changed_bytes_give_a_message_or_a_protocol_error(frames, data):
     outcome([*frames[:index], bytes(frame), *frames[index + 1 :]])
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(frames=valid_frames, data=st.data())
 def test_a_header_that_breaks_off_is_refused(frames, data):
     end = data.draw(st.integers(0, len(frames[1]) - 1))
@@ -159,7 +161,7 @@ def test_a_header_that_breaks_off_is_refused(frames, data):
         decode([frames[0], frames[1][:end], *frames[2:]])
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(frames=valid_frames, data=st.data())
 def test_frames_too_few_or_too_many_are_refused(frames, data):
     with pytest.raises(ProtocolError):
@@ -168,7 +170,7 @@ def test_frames_too_few_or_too_many_are_refused(frames, data):
         decode([*frames, b""])
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(
     kind=st.sampled_from([*(kind.encode() for kind in KINDS), b""]), rest=st.lists(st.binary(max_size=64), max_size=3)
 )
@@ -190,7 +192,7 @@ _plain = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(frames=valid_frames, data=st.data())
 def test_fields_of_any_value_give_a_message_or_a_protocol_error(frames, data):
     header = msgpack.unpackb(frames[1], strict_map_key=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agentwrap_protocol import Session
@@ -14,7 +14,7 @@ from agentwrap_protocol import graph as g
 from agentwrap_protocol import messages as m
 from agentwrap_protocol.spaces import Discrete
 
-from .strategies import by_kind
+from .strategies import by_kind, examples
 
 FIRST, SECOND, THIRD = (digit * 32 for digit in "abc")
 PAGE = ("hello", "step", "episode_end", "heartbeat", "bye")
@@ -300,7 +300,7 @@ def test_old_streams_are_remembered_within_bounds():
 any_message = st.sampled_from(sorted(by_kind)).flatmap(lambda kind: by_kind[kind])
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(
     messages=st.lists(any_message, max_size=12),
     streams=st.lists(st.sampled_from([FIRST, SECOND, THIRD])),
@@ -314,7 +314,7 @@ def test_no_message_and_no_time_raises(messages, streams, now):
         session.advance(now)
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(
     seqs=st.lists(st.integers(0, 30), min_size=1, max_size=40),
     kinds=st.lists(st.sampled_from(["step", "heartbeat"]), min_size=40, max_size=40),
