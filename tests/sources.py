@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -13,6 +14,7 @@ PACKAGES = {
 }
 
 
+@functools.cache
 def modules() -> dict[str, Path]:
     """Every module of the three packages: its dotted name and its file."""
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import signal
 import subprocess
@@ -15,8 +16,7 @@ import pytest
 import torch
 
 from agentwrap import demo as agent
-from agentwrap_viewer import demo as viewer
-from agentwrap_viewer.launch import LaunchError
+from agentwrap_viewer import cli
 
 FIGURES = {
     *("steps", "maps", "maps_per_s", "map_ms_p50"),
@@ -104,11 +104,13 @@ def test_a_companion_ends_when_its_standard_input_closes() -> None:
         assert (process.returncode, errors) == (0, "")
 
 
-def test_what_is_missing_is_named_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = viewer.importlib.util.find_spec
-    monkeypatch.setattr(viewer.importlib.util, "find_spec", lambda name: None if name == "ale_py" else found(name))
-    with pytest.raises(LaunchError, match=r"needs ale_py: run `pip install \"agentwrap-rl\[viewer,atari\]\"`"):
-        viewer.require(viewer.NEEDED)
+def test_what_is_missing_is_named_with_the_command_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "ale_py" else found(name))
+    assert cli.main(["demo"]) == 1
+    assert 'needs ale_py: run `pip install "agentwrap-rl[viewer,atari]"`' in capsys.readouterr().err
 
 
 def test_the_demo_explains_what_its_agent_does() -> None:

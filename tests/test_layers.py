@@ -23,7 +23,7 @@ ALLOWED = {
     **dict.fromkeys(REPLICA, {*REPLICA, "agentwrap_protocol", "numpy", "torch"}),
     "agentwrap_viewer.explainer": {
         *("agentwrap_viewer.explainer", "agentwrap_viewer.saliency", *REPLICA),
-        *("agentwrap_protocol", "numpy", "torch", "zmq"),
+        *("agentwrap_protocol", "msgspec", "numpy", "torch", "zmq"),
     },
     "agentwrap_viewer.page": {
         *("agentwrap_viewer.page", "agentwrap_protocol", "msgspec", "numpy", "zmq"),

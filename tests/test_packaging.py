@@ -16,6 +16,7 @@ from sources import PACKAGES, ROOT, imports, modules
 
 import agentwrap
 
+PROVIDERS = metadata.packages_distributions()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MODELS = {"agentwrap/models/enduro-expert.safetensors", "agentwrap/models/enduro-novice.safetensors"}
 
@@ -108,19 +109,17 @@ def test_what_a_module_imports_is_declared(name: str) -> None:
     for extra in EXTRAS[room]:
         declared += PROJECT["optional-dependencies"][extra]
     distributions = {Requirement(each).name.lower() for each in declared}
-    providers = metadata.packages_distributions()
     for target in imports(name, modules()[name]):
         top = target.partition(".")[0]
         if top in sys.stdlib_module_names or top.startswith("agentwrap"):
             continue
-        names = {each.lower() for each in providers.get(top, [top])}
+        names = {each.lower() for each in PROVIDERS.get(top, [top])}
         assert names & distributions, f"{name} imports {top}, which no dependency of its room declares"
 
 
 def test_what_is_declared_is_imported() -> None:
-    providers = metadata.packages_distributions()
     used = {target.partition(".")[0] for name, path in modules().items() for target in imports(name, path)}
-    provided = {each.lower() for top in used for each in providers.get(top, [top])}
+    provided = {each.lower() for top in used for each in PROVIDERS.get(top, [top])}
     for extra in ("viewer", "atari", "torch"):
         for requirement in PROJECT["optional-dependencies"][extra]:
             assert Requirement(requirement).name.lower() in provided, f"{extra}: nothing imports {requirement}"

@@ -97,15 +97,15 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def require(packages: Sequence[str]) -> None:
-    """Check that packages are installed.
+def require(packages: Sequence[str], *, command: str = INSTALL) -> None:
+    """Check that packages are installed; ``command`` installs them.
 
     Raises:
         LaunchError: One is missing; the text contains the command that installs it.
     """
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     if missing:
-        raise LaunchError(f"the viewer needs {', '.join(missing)}: run `{INSTALL}`")
+        raise LaunchError(f"the viewer needs {', '.join(missing)}: run `{command}`")
 
 
 def _version() -> str:

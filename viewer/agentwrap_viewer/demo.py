@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import socket
 import sys
 from typing import TYPE_CHECKING
 
-from .launch import LaunchError, run_viewer
+from .cli import NEEDED, port, require
+from .launch import run_viewer
 
 if TYPE_CHECKING:
     from .page.store import Store
 
 POLICIES = ("expert", "novice")
 
-#: What the agent's side and the viewer import, by the name it is imported under.
-NEEDED = ("torch", "panel", "panel_material_ui", "scipy", "ale_py", "cv2", "safetensors")
+#: What the agent imports beside what the viewer does.
+AGENT_NEEDS = ("ale_py", "cv2", "safetensors")
 
 INSTALL = 'pip install "agentwrap-rl[viewer,atari]"'
 
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--steps", type=positive, metavar="N", help="end by itself after so many steps of the agent")
     parser.add_argument("--no-browser", action="store_true", help="do not open the page in the browser")
-    parser.add_argument("--port", type=int, metavar="P", help="port of the page (default: the first free from 5006)")
+    parser.add_argument("--port", type=port, metavar="P", help="port of the page (default: the first free from 5006)")
     parser.add_argument("--json", action="store_true", help="print the run's figures as JSON in the last line")
 
 
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         LaunchError: A package is missing, the port is taken, or the agent failed.
     """
-    require(NEEDED)
+    require((*NEEDED, *AGENT_NEEDS), command=INSTALL)
     endpoint = free_endpoint()
     store = run_viewer(
         endpoint,
@@ -63,17 +63,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(store.statistics()), flush=True)
     return 0
-
-
-def require(packages: tuple[str, ...]) -> None:
-    """Check that packages are installed.
-
-    Raises:
-        LaunchError: One is missing; the text contains the command that installs it.
-    """
-    missing = [package for package in packages if importlib.util.find_spec(package) is None]
-    if missing:
-        raise LaunchError(f"the demo needs {', '.join(missing)}: run `{INSTALL}`")
 
 
 def free_endpoint() -> str:
