@@ -233,7 +233,7 @@ FAMILIES = {
 
 @cache
 def exported(name: str) -> tuple[nn.Module, ExportedPolicy]:
-    """A policy of a family, in evaluation mode, and its export; made once for all tests, which leave both as they are."""
+    """A policy of a family, in evaluation mode, and its export: made once, and left as they are by the tests."""
     family = FAMILIES[name]
     with torch.random.fork_rng():
         torch.manual_seed(0)

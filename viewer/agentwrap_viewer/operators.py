@@ -19,6 +19,9 @@ from agentwrap_protocol.operators import SIZE_OPERATORS, TENSOR_OPERATORS
 #: Largest length, or product of lengths, that a size helper may give.
 MAX_SIZE = 2**40
 
+#: Largest window, stride, padding or dilation of a convolution or pool.
+MAX_WINDOW = 2**16
+
 _DTYPES = {
     str(dtype).removeprefix("torch."): dtype
     for dtype in (
@@ -45,6 +48,8 @@ _KINDS: dict[str, tuple[type, str | None]] = {
 
 #: Operators that make a tensor from nothing; they make it where the graph runs.
 _FACTORIES = frozenset({"aten.full.default", "aten.arange.start_step", "aten.scalar_tensor.default"})
+
+_POOLS = ("avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool2d_with_indices", "max_pool3d_with_indices")
 
 
 def dtype(name: str) -> torch.dtype:
@@ -242,7 +247,23 @@ def _guard_index(_: Any, indices: Any, *__: Any) -> None:
             raise ValueError(f"an index has element type {index.dtype}, not int32 or int64")
 
 
+def _guard_window(*arguments: Any, **_: Any) -> None:
+    """Kernels compute places in the input from strides and paddings, and lengths that overflow would lead elsewhere."""
+    for argument in arguments:
+        if isinstance(argument, list) and any(isinstance(item, int) and abs(item) > MAX_WINDOW for item in argument):
+            raise ValueError(f"a window, stride, padding or dilation is larger than {MAX_WINDOW}")
+
+
+def _guard_convolution(*arguments: Any, **_: Any) -> None:
+    dtypes = {argument.dtype for argument in arguments if isinstance(argument, torch.Tensor)}
+    if len(dtypes) > 1:
+        raise ValueError(f"input, weight and bias have different element types: {', '.join(map(str, dtypes))}")
+    _guard_window(*arguments)
+
+
 _GUARDS: dict[str, Callable[..., None]] = {
+    "aten.convolution.default": _guard_convolution,
+    **{f"aten.{pool}.default": _guard_window for pool in _POOLS},
     "aten.index.Tensor": _guard_index,
     "aten._native_batch_norm_legit_no_training.default": _guard_batch_norm,
     "aten._native_batch_norm_legit.no_stats": _guard_batch_norm,
