@@ -53,9 +53,7 @@ def copied(name: str, value: Any) -> tuple[dict[str, Array], list[str]]:
 
 def to_array(value: Any) -> Array | None:
     """Copy a number, array or tensor into an array of its own; None where its element type does not travel."""
-    if hasattr(value, "detach"):
-        return tensor_to_array(value)
-    array = np.array(value)
+    array = tensor_to_array(value) if hasattr(value, "detach") else np.array(value)
     return array if array.dtype.newbyteorder("<").str in DTYPES else None
 
 

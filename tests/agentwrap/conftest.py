@@ -31,7 +31,9 @@ class ActorCritic(nn.Module):
 class Agent:
     """A user's loop, one step at a time: calls the policy with a batch of one and samples nothing."""
 
-    def __init__(self, env: gym.Env[Any, Any], policy: nn.Module, *, prepare: Callable[[Any], Any] | None = None) -> None:
+    def __init__(
+        self, env: gym.Env[Any, Any], policy: nn.Module, *, prepare: Callable[[Any], Any] | None = None
+    ) -> None:
         self.env, self.policy = env, policy
         self.prepare = prepare or (lambda observation: torch.as_tensor(observation)[None])
         self.observation, _ = env.reset(seed=0)

@@ -1,0 +1,53 @@
+import ale_py
+import gymnasium as gym
+import pytest
+
+from agentwrap import __version__, known
+from agentwrap.identity import Identity
+
+
+@pytest.mark.parametrize(
+    "env_id", ["CartPole-v1", "MountainCar-v0", "MountainCarContinuous-v0", "Pendulum-v1", "Acrobot-v1"]
+)
+def test_gymnasiums_classics_have_names_for_all_they_observe_and_do(env_id):
+    env = gym.make(env_id)
+    identity = Identity(env)
+    assert identity.feature_names is not None
+    assert len(identity.feature_names) == env.observation_space.shape[0]
+    if isinstance(env.action_space, gym.spaces.Discrete):
+        assert len(identity.action_meanings) == env.action_space.n
+
+
+def test_tables_hold_different_names():
+    for names in (*known.FEATURES.values(), *known.ACTIONS.values()):
+        assert len(set(names)) == len(names)
+
+
+def test_atari_says_itself_what_its_actions_mean():
+    gym.register_envs(ale_py)
+    with gym.make("ALE/Enduro-v5") as env:
+        identity = Identity(env)
+    assert identity.env_id == "ALE/Enduro-v5"
+    assert identity.action_meanings[:3] == ("NOOP", "FIRE", "RIGHT")
+    assert identity.feature_names is None
+    assert identity.software["agentwrap"] == __version__
+    assert identity.software["ale_py"]
+
+
+def test_names_that_do_not_fit_are_not_used():
+    class Renamed(gym.Env):
+        observation_space = gym.spaces.Box(-1, 1, (3,))
+        action_space = gym.spaces.Discrete(3)
+
+        def get_action_meanings(self):
+            return ["only one"]
+
+    identity = Identity(Renamed())
+    assert (identity.env_id, identity.name) == ("Renamed", "Renamed")
+    assert identity.action_meanings is None
+
+
+def test_an_id_is_taken_apart():
+    assert known.family("ALE/Enduro-v5") == "Enduro"
+    assert known.family("LunarLander-v3") == "LunarLander"
+    assert known.family("Custom") == "Custom"
