@@ -73,7 +73,7 @@ def export_policy(
     module = getattr(module, "_orig_mod", module)  # what torch.compile wraps
     call = prepare(module, args, kwargs, output_names)
     with undisturbed([given.tensor for given in call.inputs]):
-        call = _checked_batch(call, batched)
+        _check_batch(call, batched)
         layout = find_layout(call, batched=batched)
         if layout is not None:
             try:
@@ -83,12 +83,11 @@ def export_policy(
         return _export(module, call, single(call), squeeze=batched)
 
 
-def _checked_batch(call: Call, batched: bool) -> Call:
+def _check_batch(call: Call, batched: bool) -> None:
     for given in call.inputs:
         if batched and given.role == "observation" and given.tensor.shape[:1] != (1,):
             text = f"{given.name} has shape {tuple(given.tensor.shape)}; the call to export is one with a batch of 1"
             raise ExportError("forward", text)
-    return call
 
 
 class _Forward(nn.Module):
