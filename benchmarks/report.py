@@ -54,7 +54,10 @@ def run(title: str, add: Callable[[argparse.ArgumentParser], None], measure: Cal
 def print_all(results: Sequence[tuple[str, list[Row]]]) -> None:
     """Print the tables, then the JSON lines."""
     for title, rows in results:
-        print(f"\n{title}\n{table([{k: v for k, v in row.items() if k != 'benchmark'} for row in rows])}")
+        print(f"\n{title}")
+        for name in dict.fromkeys(row["benchmark"] for row in rows):
+            these = [row for row in rows if row["benchmark"] == name]
+            print(f"\n{name}\n{table([{k: v for k, v in row.items() if k != 'benchmark'} for row in these])}")
     print()
     for row in [machine(), *(row for _, rows in results for row in rows)]:
         print(json.dumps(row))

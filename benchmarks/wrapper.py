@@ -16,7 +16,7 @@ import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -82,12 +82,12 @@ class Bench:
 
     def unwatched(self) -> Player:
         """Wrap, with no viewer."""
-        return self._player("agentwrap, nobody watching", InterpretWrapper)
+        return self._player("agentwrap, nobody watching", functools.partial(InterpretWrapper, quiet=True))
 
     def drained(self) -> Player:
         """Wrap, with a subscriber in another process that takes everything at 60 frames/s and drops it."""
         endpoint = free_endpoint()
-        wrap = functools.partial(InterpretWrapper, endpoint=endpoint)
+        wrap = functools.partial(InterpretWrapper, endpoint=endpoint, quiet=True)
         player = self._player("agentwrap, a subscriber that only drains", wrap)
         self._stack.enter_context(drain(endpoint))
         return player
@@ -95,7 +95,7 @@ class Bench:
     def viewed(self) -> Player:
         """Wrap, with explainer, page and browser on the same cores, niced."""
         endpoint = free_endpoint()
-        wrap = functools.partial(InterpretWrapper, endpoint=endpoint)
+        wrap = functools.partial(InterpretWrapper, endpoint=endpoint, quiet=True)
         player = self._player("agentwrap, explainer + page + browser", wrap)
         _, address = self._stack.enter_context(viewer(endpoint))
         first_heat(self._stack.enter_context(tab(address)), meanwhile=lambda: player.play(1))
@@ -134,30 +134,51 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def measure_enduro(rounds: int, steps: int, view: bool) -> list[Row]:
-    """Measure all variants on Enduro."""
-    with ExitStack() as stack, quiet():
-        bench = Bench(stack, steps)
-        makers = [bench.bare, bench.unwatched, bench.drained, bench.recorded, bench.logged]
-        players = [make() for make in (*makers, *([bench.viewed] if view else []))]
-        for player in players:  # the first turn warms up: export, allocations, caches
-            player.play(steps)
-        turns = [[player.play(steps) for player in players] for _ in range(rounds)]
+def take_turns(players: Sequence[Player], rounds: int, steps: int, settle: float = 0.0) -> list[Row]:
+    """Let each play a turn in every round; rows for all. Who goes first changes from round to round.
+
+    Args:
+        players: The variants; the first is what the others are compared with.
+        rounds: Turns of each.
+        steps: Steps in a turn.
+        settle: Seconds to wait after each turn, for those who look on to finish what they are at.
+    """
+    for player in players:  # warms up: export, allocations, caches
+        player.play(steps)
+    times = np.zeros((rounds, len(players)))
+    for number in range(rounds):
+        for place in range(len(players)):
+            index = (number + place) % len(players)
+            times[number, index] = players[index].play(steps)
+            time.sleep(settle)
     return [
         {
             "benchmark": "wrapper/enduro",
             "variant": player.name,
-            "us_per_step": round(statistics.median(turn[i] for turn in turns), 1),
-            "ratio": round(statistics.median(turn[i] / turn[0] for turn in turns), 4),
+            "us_per_step": round(float(np.median(times[:, i])), 1),
+            "ratio": round(float(np.median(times[:, i] / times[:, 0])), 4),
         }
         for i, player in enumerate(players)
     ]
 
 
+def measure_enduro(rounds: int, steps: int, view: bool) -> list[Row]:
+    """Measure all variants on Enduro; the whole viewer apart from the others, for it would disturb their turns."""
+    with ExitStack() as stack, quiet():
+        bench = Bench(stack, steps)
+        makers = (bench.bare, bench.unwatched, bench.drained, bench.recorded, bench.logged)
+        rows = take_turns([make() for make in makers], rounds, steps)
+    if view:
+        with ExitStack() as stack:
+            bench = Bench(stack, steps)
+            rows += take_turns([bench.bare(), bench.viewed()], rounds, steps, settle=1.0)[1:]
+    return rows
+
+
 def measure_cartpole(rounds: int, steps: int) -> list[Row]:
     """Measure what the wrapper adds to an env step of a few microseconds, with nobody watching."""
     policy = torch.nn.Linear(4, 2)
-    bare, wrapped = gym.make("CartPole-v1"), InterpretWrapper(gym.make("CartPole-v1"), policy)
+    bare, wrapped = gym.make("CartPole-v1"), InterpretWrapper(gym.make("CartPole-v1"), policy, quiet=True)
     times = {"bare": [], "agentwrap, nobody watching": []}  # type: dict[str, list[float]]
     for number in range(rounds + 1):
         for name, env in zip(times, (bare, wrapped), strict=True):
