@@ -26,9 +26,8 @@ from .receiver import Receiver
 #: Milliseconds between two looks at what the controls should show.
 REFRESH_MS = 500
 
-_FONT = (
-    'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans", "Liberation Sans", Arial, sans-serif'
-)
+#: Roboto comes bundled with panel_material_ui.
+_FONT = 'Roboto, system-ui, -apple-system, "Segoe UI", "Helvetica Neue", Arial, sans-serif'
 
 
 def _palette(
@@ -79,6 +78,8 @@ _SHELL = {
     },
     ".MuiDrawer-paper": {"backgroundColor": "background.paper", "backgroundImage": "none"},
     "main.main": {"backgroundColor": "background.default"},
+    ".main-content": {"padding": 0},
+    ".MuiToolbar-root": {"minHeight": "60px !important", "margin": "0 !important"},
 }
 
 #: Until the components are there, the page has the ground that the system's theme will have.
@@ -122,6 +123,6 @@ def build_page(receiver: Receiver) -> pmui.Page:
     )
     with edit_readonly(page):
         page.busy = False  # unlinks it from Panel's: every browser event would walk the whole tree of models
-    theme.jslink(page, dark="dark_theme")
+    theme.jslink(page, dark="dark_theme", wide="sidebar_open")
     pn.state.add_periodic_callback(controls.update, period=REFRESH_MS)
     return page

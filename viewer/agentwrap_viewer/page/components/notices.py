@@ -58,6 +58,9 @@ def _about_agent(view: View) -> list[dict[str, Any]]:
             reason = store.bye.reason if store.bye else ""
             text = "The last steps can still be looked through. The page resumes when the agent is started again."
             return [_notice("ended", "info", "The agent has ended" + (f": {reason}" if reason else ""), text)]
+    if store.newest is None:
+        text = "The page starts with the first step of the environment."
+        return [_notice("connected", "info", "Connected; no step taken yet", text)]
     return []
 
 

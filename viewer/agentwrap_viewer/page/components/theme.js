@@ -10,6 +10,7 @@ export async function render({model, el}) {
   const apply = dark => { model.dark = dark; setTheme(dark) }
   const follow = () => { if (remembered() === null) apply(system.matches) }
 
+  model.wide = matchMedia("(min-width: 900px)").matches
   apply(remembered() === null ? system.matches : remembered() === "dark")
   await dress(el)
   const button = h("button", {type: "button", class: "theme", title: "Light or dark", "aria-label": "Light or dark"})

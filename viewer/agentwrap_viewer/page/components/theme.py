@@ -1,4 +1,4 @@
-"""Light or dark."""
+"""What the browser knows better than the server: light or dark, wide or narrow."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ class ThemeElement(Element):
 
     Attributes:
         dark: The theme in use.
+        wide: Whether the screen was wide enough for the sidebar when the page was opened.
     """
 
     dark = param.Boolean(default=True)
+    wide = param.Boolean(default=True)
 
     _module = "theme"
     _stylesheets = [":host { display: block; flex: none; width: 34px; margin: 0 0 0 12px; }"]

@@ -1,0 +1,123 @@
+"""What the tests of the page work with: a server over fakes, and a tab with what tests look at."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from fakes import FakeAgent, FakeExplainer
+from playwright.sync_api import Locator, Page
+
+from agentwrap_viewer.page.receiver import Receiver
+from agentwrap_viewer.page.server import PageServer, serve
+from agentwrap_viewer.page.store import Store
+
+#: Milliseconds that anything may take on a busy machine.
+PATIENCE = 30_000
+
+
+class Viewer:
+    """A page server on an event loop of its own, in a thread."""
+
+    def __init__(self, endpoint: str | None, explainer: FakeExplainer | None, port: int = 0) -> None:
+        self._ready = threading.Event()
+        self._endpoint, self._explainer, self._port = endpoint, explainer, port
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
+        self._thread.start()
+        assert self._ready.wait(30), "the page server did not start"
+
+    async def _run(self) -> None:
+        self.loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self.store = Store()
+        self.receiver = Receiver(self.store, self._endpoint)
+        self.server: PageServer = serve(self.receiver, port=self._port)
+        receiving = asyncio.create_task(self.receiver.run())
+        if self._explainer is not None:
+            self.receiver.explain_with(self._explainer.endpoint, self._explainer.control)
+        self._ready.set()
+        await self._stop.wait()
+        self.server.stop()
+        receiving.cancel()
+        await asyncio.gather(receiving, return_exceptions=True)
+
+    def do(self, function: Callable[[], Any]) -> Any:
+        """Call a function on the server's event loop and return its result."""
+
+        async def call() -> Any:
+            return function()
+
+        return asyncio.run_coroutine_threadsafe(call(), self.loop).result(30)
+
+    def close(self) -> None:
+        self.loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(30)
+
+
+class World:
+    """Agent, explainer and viewer of one test."""
+
+    def __init__(self) -> None:
+        self.agent = FakeAgent()
+        self.explainer = FakeExplainer()
+        self.agent.on_step = self.explainer.explain
+        self.viewer = Viewer(self.agent.endpoint, self.explainer)
+
+    @property
+    def address(self) -> str:
+        return self.viewer.server.address
+
+    def close(self) -> None:
+        self.viewer.close()
+        self.agent.close()
+        self.explainer.close()
+
+
+class Tab:
+    """A tab on the page, with what tests look at."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.hosts: set[str] = set()
+        self.errors: list[str] = []
+        page.set_default_timeout(PATIENCE)
+        page.on("request", lambda request: self.hosts.add(request.url.split("/")[2] if "//" in request.url else ""))
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", lambda line: self.errors.append(line.text) if line.type == "error" else None)
+
+    def open(self, address: str) -> Tab:
+        self.page.goto(address, wait_until="commit", timeout=60_000)
+        return self
+
+    def find(self, selector: str) -> Locator:
+        return self.page.locator(selector)
+
+    def canvas(self, name: str) -> dict[str, Any]:
+        """Width, height and the RGBA values of the stage's canvas ``frame`` or ``heat``."""
+        return self.find(f".stage canvas.{name}").evaluate(
+            "c => ({width: c.width, height: c.height, "
+            "data: Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)})"
+        )
+
+    def alpha(self) -> int:
+        """The heat's largest opacity, 0…255."""
+        return self.find(".stage canvas.heat").evaluate(
+            "c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data"
+            ".reduce((most, value, index) => index % 4 === 3 ? Math.max(most, value) : most, 0)"
+        )
+
+    def step(self) -> int:
+        """The step shown."""
+        text = self.find(".headline .step dd").inner_text().replace(",", "")
+        return int(text) if text.isdigit() else -1
+
+    def until(self, condition: Callable[[], Any], what: str = "the condition") -> Any:
+        """Poll until a condition holds; return what it returned."""
+        deadline = time.monotonic() + PATIENCE / 1000
+        while time.monotonic() < deadline:
+            if value := condition():
+                return value
+            self.page.wait_for_timeout(30)
+        raise AssertionError(f"waited in vain for {what}; errors on the page: {self.errors}")

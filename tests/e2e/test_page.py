@@ -1,0 +1,181 @@
+"""The page in Chromium: what is drawn is what was sent, and every control does what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from e2e.harness import Tab, Viewer, World
+from fakes import FakeAgent, frame_of
+
+from agentwrap_protocol.messages import Configure, Explain
+
+Open = Callable[..., Tab]
+
+
+def shown_pixels(tab: Tab) -> np.ndarray:
+    canvas = tab.canvas("frame")
+    return np.array(canvas["data"], np.uint8).reshape(canvas["height"], canvas["width"], 4)
+
+
+def test_draws_the_frame_exactly_and_the_heat_where_it_is(world: World, open_tab: Open) -> None:
+    tab = open_tab(world.address)
+    world.agent.play(20)
+    tab.until(lambda: tab.step() > 3, "steps")
+    world.agent.pause()
+    last = world.agent.newest
+    assert last is not None
+    tab.until(lambda: tab.step() == last.step, "the last step")
+
+    pixels = shown_pixels(tab)
+    np.testing.assert_array_equal(pixels[..., :3], frame_of(last.step))
+    assert (pixels[..., 3] == 255).all()
+
+    tab.until(lambda: tab.alpha() > 0, "heat")
+    heat = tab.canvas("heat")
+    assert (heat["width"], heat["height"]) == (84, 84)
+    rgba = np.array(heat["data"]).reshape(84, 84, 4)
+    actor, critic, nothing = rgba[20, 20], rgba[60, 60], rgba[40, 75]
+    assert actor[2] > actor[0] and actor[3] > 150, "the actor's heat is blue"
+    assert critic[0] > critic[2] and critic[3] > 150, "the critic's heat is red"
+    assert nothing[3] == 0
+    assert tab.hosts <= {world.address.split("/")[2]}, "something was asked from outside"
+    assert tab.errors == []
+
+
+def test_frames_change_while_the_agent_plays(world: World, open_tab: Open) -> None:
+    tab = open_tab(world.address)
+    world.agent.play(30)
+    tab.until(lambda: tab.step() >= 0, "a first step")
+    first = shown_pixels(tab)
+    tab.until(lambda: not np.array_equal(shown_pixels(tab), first), "another frame")
+
+
+def test_controls_of_the_heat_change_its_pixels(world: World, open_tab: Open) -> None:
+    tab = open_tab(world.address)
+    world.agent.play(20)
+    full = tab.until(tab.alpha, "heat")
+
+    opacity = tab.page.get_by_label("Opacity")
+    opacity.press("Home")
+    tab.until(lambda: tab.alpha() == 0, "no opacity")
+    opacity.press("End")
+    tab.until(lambda: tab.alpha() > full, "full opacity")
+
+    tab.page.get_by_role("button", name="Critic").click()
+    tab.until(lambda: tab.canvas("heat")["data"][(20 * 84 + 20) * 4 + 3] == 0, "the critic's heat alone")
+    assert tab.canvas("heat")["data"][(60 * 84 + 60) * 4 + 3] > 0
+    tab.page.get_by_role("button", name="None").click()
+    tab.until(lambda: tab.alpha() == 0, "no heat")
+
+
+def test_a_method_chosen_reaches_the_explainer_and_draws_its_options(world: World, open_tab: Open) -> None:
+    tab = open_tab(world.address)
+    world.agent.play(10)
+    tab.until(lambda: tab.find("text=radius").count(), "the first method's options")
+    tab.page.get_by_label("Method").click()
+    tab.page.get_by_role("menuitem", name="SARFA").click()
+    asked = tab.until(lambda: [r for r in world.explainer.requests if isinstance(r, Configure) and r.method], "request")
+    assert asked[-1].method == "sarfa"
+    tab.until(lambda: tab.find("text=radius").count() == 0 and tab.find("text=mode").count(), "its own options")
+
+
+def test_pause_step_and_live_move_this_tab_alone(world: World, open_tab: Open) -> None:
+    tab, other = open_tab(world.address), open_tab(world.address)
+    world.agent.play(30)
+    tab.until(lambda: tab.step() > 20, "steps")
+    tab.page.keyboard.press("Space")
+    tab.until(lambda: tab.find(".transport[data-mode=paused]").count(), "the pause")
+    held = tab.step()
+    pixels = shown_pixels(tab)
+    other.until(lambda: other.step() > held + 10, "the other tab going on")
+    assert tab.step() == held
+    np.testing.assert_array_equal(pixels[..., :3], frame_of(held))
+
+    tab.page.keyboard.press("ArrowLeft")
+    tab.until(lambda: tab.step() == held - 1, "one step back")
+    tab.page.keyboard.press("ArrowRight")
+    tab.page.keyboard.press("ArrowRight")
+    tab.until(lambda: tab.step() == held + 1, "two steps on")
+    tab.until(lambda: np.array_equal(shown_pixels(tab)[..., :3], frame_of(held + 1)), "its frame")
+
+    tab.find(".transport button.live").click()
+    tab.until(lambda: tab.step() > held + 10, "the newest step again")
+
+
+def test_a_paused_step_without_a_map_is_asked_for(world: World, open_tab: Open) -> None:
+    world.agent.on_step = None
+    tab = open_tab(world.address)
+    world.agent.play(20)
+    tab.until(lambda: tab.step() > 2, "steps")
+    assert tab.alpha() == 0
+    tab.page.keyboard.press("Space")
+    asked = tab.until(lambda: [r for r in world.explainer.requests if isinstance(r, Explain)], "a request")
+    tab.until(lambda: tab.alpha() > 0, "its map")
+    assert asked[0].step == tab.step()
+    assert {"observation", "output/logits"} <= set(asked[0].arrays) and "frame" not in asked[0].arrays
+
+
+def test_slow_motion_and_the_keys_of_a_control(world: World, open_tab: Open) -> None:
+    tab = open_tab(world.address)
+    world.agent.play(30)
+    tab.until(lambda: tab.step() > 5, "steps")
+    tab.find(".transport select.speed").select_option("0.1")
+    tab.until(lambda: tab.find(".transport[data-mode=playing]").count(), "slow motion")
+    tab.until(lambda: world.agent.number - tab.step() > 20, "the view falling behind")
+    tab.find(".transport select.speed").press("ArrowLeft")
+    assert tab.find(".transport[data-mode=paused]").count() == 0, "a key meant for the select paused the view"
+    tab.page.keyboard.press("Escape")
+
+
+def test_waits_for_an_agent_and_shows_the_line_to_paste(world: World, open_tab: Open) -> None:
+    endpoint = world.agent.endpoint
+    world.agent.close()
+    viewer = Viewer(endpoint, None)
+    tab = open_tab(viewer.server.address)
+    tab.until(lambda: "InterpretWrapper(env, policy)" in tab.find(".notice.waiting").inner_text(), "the line")
+    world.agent = FakeAgent(endpoint)
+    world.agent.play(20)
+    tab.until(lambda: tab.step() > 0 and tab.find(".notice.waiting").count() == 0, "the stream")
+    viewer.close()
+
+
+def test_an_agent_that_comes_back_is_followed(world: World, open_tab: Open) -> None:
+    tab = open_tab(world.address)
+    world.agent.play(20)
+    tab.until(lambda: tab.step() > 3, "steps")
+    endpoint = world.agent.endpoint
+    world.agent.close("training is over")
+    tab.until(lambda: "training is over" in tab.find("div.notices[aria-live]").inner_text(), "the goodbye")
+    world.agent = FakeAgent(endpoint)
+    world.agent.play(20)
+    tab.until(lambda: "ended" not in tab.find("div.notices[aria-live]").inner_text(), "the notice to go")
+    tab.until(lambda: 0 <= tab.step() <= world.agent.number, "the new stream")
+    tab.until(lambda: tab.find(".status[data-state=connected]").count(), "the state")
+
+
+def test_theme_follows_the_system_and_the_toggle(world: World, open_tab: Open) -> None:
+    tab = open_tab(world.address, color_scheme="light")
+    ground = "getComputedStyle(document.querySelector('body')).getPropertyValue('--aw-ground')"
+    tab.find("button.theme").wait_for()
+    light = tab.page.evaluate(ground)
+    assert tab.page.evaluate("document.documentElement.dataset.awTheme") == "light"
+    tab.find("button.theme").click()
+    tab.until(lambda: tab.page.evaluate("document.documentElement.dataset.awTheme") == "dark", "the dark theme")
+    assert tab.page.evaluate(ground) != light
+    tab.page.reload(wait_until="commit")
+    tab.find("button.theme").wait_for()
+    assert tab.page.evaluate("document.documentElement.dataset.awTheme") == "dark", "the choice was forgotten"
+
+
+@pytest.mark.parametrize("size", [(390, 844), (1280, 800)])
+def test_nothing_is_wider_than_the_screen(world: World, open_tab: Open, size: tuple[int, int]) -> None:
+    tab = open_tab(world.address, viewport={"width": size[0], "height": size[1]})
+    world.agent.play(10)
+    tab.until(lambda: tab.find(".stage canvas.frame").is_visible(), "the stage")
+    tab.until(lambda: tab.find(".stage canvas.frame").bounding_box()["width"] > 100, "its picture")
+    assert tab.page.evaluate("document.documentElement.scrollWidth") <= size[0]
+    for part in ("stage", "policy", "transport"):
+        box = tab.find(f".card.{part}").bounding_box()
+        assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= size[0], part
