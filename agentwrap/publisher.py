@@ -34,7 +34,10 @@ P = ParamSpec("P")
 log = logging.getLogger("agentwrap")
 
 #: Messages that wait for one slow subscriber before further ones are dropped for it.
-HIGH_WATER_MARK = 32
+HIGH_WATER_MARK = 256
+
+#: A subscriber that takes nothing at all for so long is disconnected, in seconds: what waits for it is memory.
+STALLED = 10.0
 
 #: How long closing waits for messages on their way, in seconds.
 LINGER = 0.25
@@ -114,6 +117,8 @@ class Publisher:
             each.setsockopt(zmq.LINGER, int(LINGER * 1000))
             each.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
             each.setsockopt(zmq.RCVHWM, 4 * REQUESTS_AT_ONCE)
+            each.setsockopt(zmq.HEARTBEAT_IVL, int(STALLED * 200))
+            each.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(STALLED * 1000))
             each.setsockopt(zmq.MAXMSGSIZE, REQUEST_LIMITS.header)
         self._xpub.setsockopt(zmq.XPUB_VERBOSE, 1)  # reports every subscription, not only a topic's first: late joiners
         try:

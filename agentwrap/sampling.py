@@ -10,7 +10,7 @@ class Sampler:
     """Picks steps, at most ``fps`` per second, evenly where steps come faster.
 
     The last step of an episode is known as such only when it is over. It may be sent even where it was not picked, in
-    place of one that would have been next, so that viewers see how episodes end. A token bucket holds that to a share of
+    place of one that would have been next, so that viewers see how they end. A token bucket holds that to a share of
     all steps: an environment with a thousand short episodes per second would show nothing but ends.
 
     Args:
