@@ -79,7 +79,7 @@ _SHELL = {
     ".MuiDrawer-paper": {"backgroundColor": "background.paper", "backgroundImage": "none"},
     "main.main": {"backgroundColor": "background.default"},
     ".main-content": {"padding": 0},
-    ".MuiToolbar-root": {"minHeight": "60px !important", "margin": "0 !important"},
+    ".MuiToolbar-root": {"minHeight": "64px !important", "margin": "0 !important"},
 }
 
 #: Until the components are there, the page has the ground that the system's theme will have.

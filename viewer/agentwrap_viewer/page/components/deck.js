@@ -16,11 +16,16 @@ export async function render({model, el}) {
   const columns = Object.entries(COLUMNS).map(([name, parts]) => h("div", {class: `column ${name}`}, ...parts.map(slot)))
   const root = h("div", {class: "deck idle"}, slot("notices"), h("div", {class: "columns"}, ...columns), slot("transport"))
 
+  let connected = true, notices = 0
+  const quieten = () => root.classList.toggle("quiet", connected && notices === 0)
   const stops = [
+    subscribe("link", link => { connected = link.connected; quieten() }),
+    subscribe("notices", source => { notices = source.items.length; quieten() }),
     subscribe("status", (_, status) => root.classList.toggle("idle", status.step === null)),
     subscribe("inputs", source => root.classList.toggle("pictures", source.planes !== null)),
     subscribe("features", source => root.classList.toggle("vector", source.rows.length > 0)),
     subscribe("stage", source => { if ("frame" in source) root.classList.toggle("blind", source.frame === null) }),
+    subscribe("episodes", source => root.classList.toggle("first", !source.count)),
   ]
   model.on("remove", () => stops.forEach(stop => stop()))
   return root

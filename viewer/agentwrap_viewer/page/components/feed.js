@@ -1,6 +1,8 @@
 // The tab's one connection to the server's /frames: decodes what comes, hands each section to whoever draws it, and
 // acknowledges after the browser has painted. The layout of a message is described in page/packet.py.
 
+import {take} from "./history.js"
+
 const listeners = new Map()   // section name -> Set of functions
 const latest = new Map()      // section name -> everything received of it, merged
 const inflating = typeof DecompressionStream !== "undefined"
@@ -51,6 +53,7 @@ async function show(from, data) {
   server = header.server
   await readArrays(header.sections, data, 4 + length)
   await new Promise(painted => requestAnimationFrame(painted))
+  if (header.sections.series) take(header.sections.series)
   for (const [name, section] of Object.entries(header.sections)) dispatch(name, section)
   if (from.readyState === WebSocket.OPEN) from.send('{"do":"painted"}')
   document.dispatchEvent(new CustomEvent("agentwrap:painted", {detail: describe(header)}))

@@ -1,10 +1,10 @@
-// The scalars of the last steps as this tab has them: a ring of rows at the server's positions.
-
-import {subscribe} from "./feed.js"
+// The scalars of the last steps as this tab has them: a ring of rows at the server's positions. The feed fills it, so that
+// nothing is missed before the first chart is there.
 
 let width = 0, length = 0, rows = null, first = 0, end = 0, fields = []
 
-function take(section) {
+/** Take in what came since the last message. */
+export function take(section) {
   if (section.reset || rows === null) {
     fields = section.fields
     width = fields.length
@@ -19,8 +19,6 @@ function take(section) {
   }
   first = Math.max(first, end - length)
 }
-
-subscribe("series", take)
 
 /** First position kept, and the one after the last. */
 export const reach = () => ({first, end})

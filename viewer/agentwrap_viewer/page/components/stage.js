@@ -81,7 +81,7 @@ export async function render({model, el}) {
     const targets = (layers || []).map(layer => layer.target)
     const parts = targets.filter(target => model.targets === "both" || model.targets === target)
       .map(target => h("span", {class: `key ${target === "critic" ? "critic" : "actor"}`}, target))
-    const age = lag === null || lag === undefined ? "" : lag.steps === 0 ? "this step" : `map ${lag.steps} steps back`
+    const age = lag === null || lag === undefined ? "" : lag.steps === 0 ? "this step" : `map ${lag.steps} step${lag.steps === 1 ? "" : "s"} back`
     legend.replaceChildren(...parts, h("span", {class: "lag"}, parts.length ? age : ""))
   }
 
