@@ -119,7 +119,10 @@ class GraphPolicy:
         self.graph = SimpleNamespace(inputs=[SimpleNamespace(**item) for item in inputs])
 
     def __call__(self, inputs):
-        return {"logits": inputs["x"][:, 0, 3:5, 3] + inputs["h"][0, :, :1], "value": inputs["h"][0, :, 0]}
+        return {
+            "logits": inputs["x"][:, 0, 3:5, 3] + inputs["h"][0, :, :1],
+            "value": inputs["h"][0, :, 0].expand(len(inputs["x"])),
+        }
 
 
 INPUTS = (

@@ -86,5 +86,5 @@ def _batched(name: str, tensor: torch.Tensor, batch: int) -> torch.Tensor:
     flat = tensor.detach().to(torch.float32).reshape(batch, -1)
     if not bool(torch.isfinite(flat).all()):
         what = "NaN" if bool(torch.isnan(flat).any()) else "infinite"
-        raise SaliencyError(f"the policy's {name} is {what}")
+        raise SaliencyError(f"the policy's output {name} is {what}")
     return flat

@@ -1,7 +1,7 @@
 """Any policy as one kind of function: a batch of one entry of the observation in, named outputs out.
 
 Accepted are a ``torch.nn.Module`` or another callable, and a graph policy (the viewer's replica): something with a
-``graph`` that names its inputs, called with a dict of tensors.
+``graph`` that names its inputs, called with a dict of tensors, in which a batch axis of one stands for the whole batch.
 """
 
 from __future__ import annotations
@@ -113,16 +113,16 @@ class BoundPolicy:
 
     def _graph_call(self, policy: Any) -> Callable[[dict[str, torch.Tensor], int], Named]:
         sources = {item.name: _source(item, tuple(self.entries), self._state) for item in policy.graph.inputs}
+        state = {name: torch.as_tensor(value, device=self.device) for name, value in (self._state or {}).items()}
 
         def call(inputs: dict[str, torch.Tensor], size: int) -> Named:
             filled = {}
             for item in policy.graph.inputs:
                 source = sources[item.name]
-                if source is not None:
-                    filled[item.name] = inputs[source]
+                if source is None:
+                    filled[item.name] = state[item.name]  # a batch axis of one stands for all rows
                 else:
-                    axis = item.shape.index(-1) if -1 in item.shape else 0
-                    filled[item.name] = _expand(self._state[item.name], axis, size, self.device)
+                    filled[item.name] = inputs[source].movedim(0, item.shape.index(-1) if -1 in item.shape else 0)
             named: Named = policy(filled)
             return named
 

@@ -1,0 +1,271 @@
+"""The real process, over real sockets."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import psutil
+import pytest
+import torch
+import zmq
+
+from agentwrap_protocol.messages import Bye, Explainer, Ping, Resend, SaliencyMap
+from agentwrap_viewer.saliency import explain
+
+
+@pytest.fixture
+def followed(agents, explainers, eye):
+    """An agent whose policy is known to the explainer that follows it."""
+    agent = agents().export(eye)
+    explainer = explainers("--source", agent.publisher.endpoint)
+    explainer.wait_for_state("ready")
+    return agent, explainer
+
+
+def test_step_gets_a_coarse_map_and_finer_ones(followed, eye):
+    agent, explainer = followed
+    agent.step(eye)
+    explainer.wait_for_map(1, refined=1)
+    maps = explainer.maps()
+    refined = [each.refined for each in maps]
+    assert len(maps) >= 2 and refined == sorted(refined) and refined[0] < 0.2
+    assert {each.step for each in maps} == {1} and {each.source for each in maps} == {agent.stream}
+    expected = explain(eye.module, eye.observe(1), target=("actor", "critic"))
+    for target, each in zip(("actor", "critic"), expected, strict=True):
+        for name in ("grid", "heatmap"):
+            computed, wanted = maps[-1].arrays[f"{name}/{target}"], getattr(each, name)
+            np.testing.assert_allclose(computed, wanted, rtol=0, atol=1e-4 * wanted.max())
+
+
+def test_map_says_how_it_was_made(followed, eye):
+    agent, explainer = followed
+    step = agent.step(eye, policy_stale=True, episode=7)
+    found = explainer.wait_for_map(1, refined=1)
+    assert (found.policy_version, found.policy_stale, found.episode) == (1, True, 7)
+    assert found.step_time == step.time and found.seconds > 0 and found.forwards == 64
+    assert found.replica_max_abs_diff < 1e-5
+    assert found.method == "perturbation" and found.targets == ("actor", "critic")
+    assert found.options == {"stride": 5, "mask_sigma": 5.0, "blur_sigma": 3.0, "frames": "all"}
+
+
+def test_newest_step_comes_before_those_that_waited(followed, eye):
+    agent, explainer = followed
+    for _ in range(300):
+        agent.step(eye)
+    explainer.wait_for_map(300, refined=1)
+    steps = [each.step for each in explainer.maps()]
+    assert steps == sorted(steps) and len(set(steps)) < 300
+    assert all(each.refined == 1 for each in explainer.maps()[-1:])
+
+
+def test_step_asked_for_is_explained_though_newer_ones_come(followed, eye):
+    agent, explainer = followed
+    asked = agent.step(eye)
+    for _ in range(50):
+        agent.step(eye)
+    assert explainer.explain(asked).ok
+    found = explainer.wait_for_map(asked.step, refined=1)
+    assert found.step_time == asked.time
+    agent.step(eye)
+    explainer.wait_for_map(52)
+
+
+def test_step_of_another_stream_is_refused(followed, eye):
+    _, explainer = followed
+    reply = explainer.explain(eye.step(1))
+    assert not reply.ok and "which is not followed" in reply.problem
+
+
+def test_vector_observation_gets_scores_of_its_features(agents, explainers, touch):
+    agent = agents().export(touch)
+    explainer = explainers("--source", agent.publisher.endpoint)
+    state = explainer.wait_for_state("ready")
+    assert state.method == "feature_perturbation"
+    assert [method.name for method in state.methods] == ["feature_perturbation"]
+    for _ in range(5):
+        agent.step(touch)
+    found = explainer.wait_for_map(5, refined=1)
+    assert set(found.arrays) == {"features/actor", "features/critic"}
+    scores = found.arrays["features/actor"]
+    assert scores.shape == (4,) and scores[3] == 0 and scores[:3].min() > 0
+    assert found.forwards % 4 == 0 and found.method == "feature_perturbation"
+
+
+def test_settings_change_while_it_runs(followed, eye):
+    agent, explainer = followed
+    assert explainer.configure(method="occlusion", options={"patch": 8}, budget_ms=5).ok
+    state = explainer.wait_for(lambda m: isinstance(m, Explainer) and m.method == "occlusion")
+    assert state.options == {"patch": 8, "patch_stride": 4, "fill": 0.0} and state.budget_ms == 5
+    agent.step(eye)
+    found = explainer.wait_for_map(1, refined=1)
+    assert found.method == "occlusion" and found.targets == ("chosen",)
+    assert found.arrays["grid/chosen"].shape == (9, 9)
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"method": "magic"}, "possible are perturbation"),
+        ({"method": "feature_perturbation"}, "'feature_perturbation' is not possible here"),
+        ({"options": {"radius": 3}}, "it has stride, mask_sigma"),
+        ({"options": {"stride": 0}, "budget_ms": 7.0}, "from 1 up to 64"),
+        ({"source": "somewhere", "budget_ms": 7.0}, "no endpoint like tcp://"),
+        ({"source": "tcp://127.0.0.1:port"}, "no endpoint like tcp://"),
+    ],
+)
+def test_settings_that_are_not_possible_are_refused_and_nothing_changes(followed, settings, problem):
+    _, explainer = followed
+    before = explainer.wait_for_state("ready")
+    reply = explainer.configure(**settings)
+    assert not reply.ok and problem in reply.problem
+    after = explainer.wait_for_state("ready")
+    assert (before.method, before.options, before.budget_ms) == (after.method, after.options, after.budget_ms)
+
+
+def test_ping_is_answered_and_requests_for_agents_are_refused(followed):
+    _, explainer = followed
+    assert explainer.request(Ping).ok
+    assert "not resend" in explainer.request(Resend, kinds=("hello",)).problem
+
+
+def test_source_can_be_named_later_and_changed(agents, explainers, eye, touch):
+    explainer = explainers()
+    first, second = agents().export(eye), agents().export(touch)
+    assert explainer.configure(source=first.publisher.endpoint).ok
+    assert explainer.wait_for_state("ready").source == first.stream
+    assert explainer.configure(source=second.publisher.endpoint).ok
+    assert explainer.wait_for(lambda m: isinstance(m, Explainer) and m.source == second.stream)
+    explainer.wait_for_state("ready")
+    second.step(touch)
+    assert explainer.wait_for_map(1).source == second.stream
+
+
+def test_agent_that_comes_back_is_followed_by_itself(agents, explainers, eye):
+    first = agents().export(eye)
+    explainer = explainers("--source", first.publisher.endpoint)
+    explainer.wait_for_state("ready")
+    endpoint = first.publisher.endpoint
+    first.close()
+    explainer.wait_for_state("waiting")
+    second = agents(endpoint)
+    explainer.wait_for_state("pending")
+    second.export(eye)
+    assert explainer.wait_for_state("ready").source == second.stream
+    second.step(eye)
+    assert explainer.wait_for_map(1).source == second.stream
+
+
+def test_policy_that_was_not_exported_is_said(agents, explainers):
+    agent = agents(graph="failed", problem="aten.nonzero stands in the way")
+    explainer = explainers("--source", agent.publisher.endpoint)
+    assert explainer.wait_for_state("unable").problem == "aten.nonzero stands in the way"
+
+
+def test_outputs_that_are_nan_are_said_until_they_are_numbers_again(followed, eye):
+    agent, explainer = followed
+    nan = eye.weights(version=2)
+    agent.publish(eye.weights(version=2, factor=float("nan")))
+    agent.step(eye, policy_version=2)
+    state = explainer.wait_for_state("unable")
+    assert (
+        state.problem == "at step 1: the policy's output logits is NaN" and state.policy_version == nan.policy_version
+    )
+    agent.publish(eye.weights(version=3))
+    agent.step(eye, policy_version=3)
+    assert explainer.wait_for_map(2).policy_version == 3
+    explainer.wait_for_state("ready")
+
+
+def test_observation_that_the_policy_refuses_is_said(followed, eye):
+    agent, explainer = followed
+    step = eye.step(1)
+    agent.publish(type(step)(**{**fields(step), "arrays": {"observation": np.zeros((2, 9, 9), np.uint8)}}))
+    assert "shape (2, 9, 9)" in explainer.wait_for_state("unable").problem
+
+
+def fields(message):
+    return {name: getattr(message, name) for name in message.__struct_fields__}
+
+
+def test_garbage_harms_nothing(followed, eye):
+    agent, explainer = followed
+    xpub = agent.publisher
+    assert explainer.request(Ping).ok
+    for frames in ([b"step"], [b"step", b"\xc1"], [b"weights", b"\x80", b"x" * 100], [b"hello", b"\x93"]):
+        explainer.control.send_multipart(frames)
+    explainer.control.send_multipart([os.urandom(64) for _ in range(5)])
+    assert explainer.request(Ping).ok
+    with zmq.Context() as context, context.socket(zmq.XPUB) as rogue:
+        rogue.linger = 0
+        port = rogue.bind_to_random_port("tcp://127.0.0.1")
+        assert explainer.configure(source=f"tcp://127.0.0.1:{port}").ok
+        deadline = time.monotonic() + 20
+        while rogue.poll(1000) and rogue.recv()[1:] != b"hello" and time.monotonic() < deadline:
+            pass
+        for _ in range(20):
+            rogue.send_multipart([b"step", os.urandom(200)])
+            rogue.send_multipart([b"hello", b"\x81\xa7version\x92\x02\x00"])  # protocol 2.0
+        explainer.wait_for_state("unable", "speaks protocol 2.0")
+    assert explainer.configure(source=xpub.endpoint).ok
+    explainer.wait_for_state("ready")
+    agent.step(eye)
+    explainer.wait_for_map(1)
+    code, errors = explainer.end()
+    assert code == 0 and errors.count("no request") == 1 and errors.count("no message") == 1
+
+
+@pytest.mark.parametrize("how", ["standard input closes", signal.SIGTERM, signal.SIGINT])
+def test_it_ends_silently(agents, explainers, eye, how):
+    agent = agents().export(eye)
+    explainer = explainers("--source", agent.publisher.endpoint)
+    explainer.wait_for_state("ready")
+    if isinstance(how, signal.Signals):
+        explainer.process.send_signal(how)
+    code, errors = explainer.end()
+    assert (code, errors) == (0, "")
+    assert isinstance(explainer.wait_for(lambda m: isinstance(m, Bye)), Bye)
+
+
+def test_it_ends_when_its_parent_is_killed():
+    parent_code = (
+        "import subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-m', 'agentwrap_viewer.explainer'], stdin=subprocess.PIPE,"
+        " stdout=subprocess.PIPE, start_new_session=True)\n"
+        "child.stdout.readline(); print(child.pid, flush=True); time.sleep(600)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", parent_code], stdout=subprocess.PIPE)
+    child = psutil.Process(int(parent.stdout.readline()))
+    assert child.is_running()
+    parent.kill()
+    parent.communicate()
+    psutil.wait_procs([child], timeout=30)
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
+def test_it_is_nice_and_listens_on_loopback_alone(explainers):
+    explainer = explainers()
+    process = psutil.Process(explainer.process.pid)
+    assert process.nice() >= 10
+    listening = [c.laddr.ip for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    assert listening == ["127.0.0.1"] * 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [(["--source", "nowhere"], "no endpoint like"), (["--device", "abacus"], "device 'abacus' is not usable here")],
+)
+def test_arguments_that_are_not_possible_end_it_with_a_line_that_says_so(arguments, text):
+    command = [sys.executable, "-m", "agentwrap_viewer.explainer", *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.PIPE, timeout=60, input=None)
+    assert result.returncode == 2 and text in result.stderr and "Traceback" not in result.stderr
+
+
+def test_maps_are_counted(followed, eye):
+    agent, explainer = followed
+    agent.step(eye)
+    explainer.wait_for(lambda m: isinstance(m, Explainer) and m.maps_per_second > 0)
+    assert any(isinstance(message, SaliencyMap) for message in explainer.received)
+    assert torch.is_tensor(eye.module.critic.weight)

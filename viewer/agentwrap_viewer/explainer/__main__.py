@@ -1,0 +1,84 @@
+"""``python -m agentwrap_viewer.explainer``: follow an agent's stream and publish saliency maps."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+from collections.abc import Sequence
+
+import torch
+
+from agentwrap_viewer.saliency import SaliencyError
+
+from .lifetime import Lifetime, be_nice
+from .service import Service
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run until SIGTERM, SIGINT, or the end of the standard input; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="agentwrap explainer: %(message)s")
+    lifetime = Lifetime()
+    be_nice()
+    torch.set_num_threads(arguments.threads)
+    try:
+        service = Service(arguments.source, device=_device(arguments.device))
+    except SaliencyError as error:
+        logging.error("%s", error)
+        return 2
+    with contextlib.suppress(BrokenPipeError):
+        print(json.dumps({"publish": service.publish, "control": service.control}), flush=True)
+    service.run(lambda: lifetime.over)
+    return 0
+
+
+def default_threads(cores: int) -> int:
+    """Return how many threads to compute with on a machine with so many cores.
+
+    One where they are few: agent, page and browser want theirs, and threads that wait for one another lose more than
+    they win once another process takes a core away.
+    """
+    return 1 if cores <= 4 else min(4, cores - 3)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="agentwrap explainer", description=__doc__)
+    parser.add_argument("--source", metavar="ENDPOINT", help="the agent's stream, e.g. tcp://127.0.0.1:5590")
+    parser.add_argument("--device", default="cpu", help="where to compute: cpu, cuda, mps, or auto (default: cpu)")
+    parser.add_argument(
+        "--threads",
+        type=_positive,
+        default=default_threads(os.cpu_count() or 1),
+        help="threads to compute with on the CPU (default here: %(default)s)",
+    )
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
+def _device(name: str) -> str:
+    """Check that a device is there.
+
+    Raises:
+        SaliencyError: It is not.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise SaliencyError(f"device {name!r} is not usable here: {reason}; use cpu or auto") from None
+    return name
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

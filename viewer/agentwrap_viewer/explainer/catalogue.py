@@ -1,0 +1,76 @@
+"""The saliency methods as messages describe them, and which of them suit a policy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agentwrap_protocol.graph import Graph, Input
+from agentwrap_protocol.messages import MethodInfo, OptionInfo
+from agentwrap_viewer.saliency import DEFAULT_METHODS, Method, SaliencyError, layout_of, methods
+
+
+def describe(method: type[Method]) -> MethodInfo:
+    """Return what a page needs to offer a method and its options."""
+    return MethodInfo(
+        name=method.name,
+        title=method.title,
+        doc=method.doc,
+        source=method.source,
+        observations=method.observations,
+        options=tuple(
+            OptionInfo(
+                name=option.name,
+                default=option.default,
+                doc=option.doc,
+                minimum=option.minimum,
+                maximum=option.maximum,
+                choices=option.choices,
+            )
+            for option in method.options().values()
+            if option.live
+        ),
+    )
+
+
+def plain_options(method: Method) -> dict[str, Any]:
+    """Return the values of those options that travel in a message."""
+    return {name: method.values[name] for name, option in method.options().items() if option.live}
+
+
+def default_method(graph: Graph | None) -> str:
+    """Return the method taken for a policy when none is named: that for images, where it sees any."""
+    kinds = kinds_of(graph)
+    return DEFAULT_METHODS["vector" if "vector" in kinds and "image" not in kinds else "image"]
+
+
+def suitable(graph: Graph | None) -> dict[str, type[Method]]:
+    """Return the methods that explain what a policy sees and what comes out of it; all where it is not known."""
+    known = methods()
+    if graph is None:
+        return known
+    kinds, targets = kinds_of(graph), _targets({output.name for output in graph.outputs})
+    return {
+        name: method
+        for name, method in known.items()
+        if kinds & set(method.observations) and targets & set(method.targets)
+    }
+
+
+def kinds_of(graph: Graph | None) -> set[str]:
+    """Return the kinds of observation that a policy sees: ``image``, ``vector``."""
+    inputs = graph.inputs if graph is not None else ()
+    return {kind for item in inputs if item.role == "observation" and (kind := kind_of(item)) is not None}
+
+
+def kind_of(item: Input) -> str | None:
+    """Return the kind of observation that an input of a graph is, or None where it is neither image nor vector."""
+    try:
+        return layout_of(tuple(length for length in item.shape if length != -1)).kind
+    except SaliencyError:
+        return None
+
+
+def _targets(outputs: set[str]) -> set[str]:
+    discrete = bool(outputs & {"logits", "q_values"})
+    found = {"actor"} if discrete or "mean" in outputs else set()
+    return found | ({"chosen"} if discrete else set()) | ({"critic"} if "value" in outputs else set())

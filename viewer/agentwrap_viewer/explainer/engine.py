@@ -1,0 +1,247 @@
+"""Messages in, maps out: follows an agent's stream and explains its steps.
+
+An engine owns no socket, thread or clock. Whoever has them hands it messages and lets it ``work`` a few milliseconds at
+a time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Literal
+
+from agentwrap_protocol import GraphError
+from agentwrap_protocol import events as ev
+from agentwrap_protocol.messages import Configure, Explain, Hello, Message, SaliencyMap, Step
+from agentwrap_protocol.session import Session
+from agentwrap_viewer.saliency import SaliencyError
+
+from . import catalogue
+from .job import Job, Moment
+from .schedule import Schedule
+from .settings import Settings
+from .tracking import Policy
+
+log = logging.getLogger(__name__)
+
+#: What the explainer needs of an agent's stream; the introduction last (SPEC section 7).
+KINDS = ("step", "weights", "policy_graph", "heartbeat", "bye", "hello")
+
+#: Seconds over which the rate of maps is taken.
+RATE_SECONDS = 3.0
+
+#: A problem is told with at most this many characters.
+PROBLEM_LENGTH = 2000
+
+State = Literal["waiting", "pending", "ready", "unable"]
+
+
+class Engine:
+    """Follows one agent at a time.
+
+    Args:
+        stream: The explainer's own identity.
+        clock: Returns seconds, only going forward.
+        device: Where to compute.
+
+    Attributes:
+        settings: What it was told.
+        resend: Kinds of message that are missing and should be asked for; cleared by who asks.
+        foreign: What the agent's side speaks where it is another version of the protocol, or None.
+    """
+
+    def __init__(self, stream: str, clock: Callable[[], float], *, device: str = "cpu") -> None:
+        self.settings = Settings()
+        self.resend: set[str] = set()
+        self._stream, self._clock, self._device = stream, clock, device
+        self._published: deque[float] = deque(maxlen=1024)
+        self.follow_anew()
+
+    def follow_anew(self) -> None:
+        """Forget the agent: another endpoint will be followed."""
+        self._session = Session(KINDS)
+        self.foreign: str | None = None
+        self._forget_policy()
+
+    def _forget_policy(self) -> None:
+        self._policy = Policy(self._device)
+        self._schedule = Schedule(self._begin)
+        self._missed = 0
+        self._failure: str | None = None
+        self._failed_at = 0
+        self.resend.clear()
+
+    # ── messages ──
+
+    @property
+    def hello(self) -> Hello | None:
+        """What the agent said about itself."""
+        introduction = self._session.introduction
+        return introduction if isinstance(introduction, Hello) else None
+
+    def receive(self, message: Message) -> None:
+        """Take a message of the agent."""
+        self.foreign = None
+        for event in self._session.receive(message):
+            self._handle(event)
+
+    def advance(self) -> None:
+        """Let time pass; about once a second."""
+        for event in self._session.advance(self._clock()):
+            self._handle(event)
+
+    def _handle(self, event: ev.Event) -> None:
+        match event:
+            case ev.StreamStarted() | ev.StreamReplaced():
+                self._forget_policy()
+            case ev.StreamEnded():
+                self._schedule.withdraw()  # what is asked for can still be explained
+            case ev.GraphReceived(graph):
+                self._policy.take_graph(graph)
+                self._schedule, self._failure = Schedule(self._begin), None
+            case ev.WeightsReceived(weights):
+                self._policy.take_weights(weights)
+            case ev.MessageReceived(Step() as step):
+                self._policy.remember(step.arrays)
+                self._schedule.offer(Moment.of_step(step))
+            case ev.Gap(_, missing):
+                self._missed += missing
+            case ev.GraphMissing():
+                self.resend.add("policy_graph")
+            case ev.WeightsMissing():
+                self.resend.add("weights")
+        if self._schedule.idle:
+            self._policy.settle()
+
+    def configure(self, request: Configure, *, anew: bool = False) -> None:
+        """Change settings; what is being explained is explained anew with them.
+
+        Args:
+            request: What to change; ``source`` is the caller's affair.
+            anew: Another agent will be followed, whose policy is not known yet.
+
+        Raises:
+            SaliencyError: One of them is not possible; none is changed.
+        """
+        before = self.settings
+        self.settings = before.changed(
+            None if anew else self._policy.graph,
+            method=request.method,
+            options=request.options,
+            budget_ms=request.budget_ms,
+        )
+        if (before.method, before.options) != (self.settings.method, self.settings.options):
+            self._failure = None
+            self._schedule.restart()
+
+    def explain(self, request: Explain) -> None:
+        """Explain a step before newer ones.
+
+        Raises:
+            SaliencyError: It is of another stream than the one that is followed.
+        """
+        if request.source != self._session.stream:
+            raise SaliencyError(f"step {request.step} is of stream {request.source}, which is not followed")
+        self._schedule.ask(Moment.of_request(request))
+
+    # ── work ──
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is something to compute."""
+        return self._policy.replica is not None and self._schedule.busy
+
+    def work(self) -> SaliencyMap | None:
+        """Compute for a few milliseconds; return a map where there is one to publish."""
+        if self._policy.replica is None:
+            return None
+        replaced = self._schedule.gives_way(self.settings.budget_ms)
+        job = replaced or self._schedule.next()
+        if job is None:
+            return None
+        try:
+            if replaced is not None:
+                return self._publish(job) if job.unpublished else None
+            job.explanation.advance()
+            return self._publish(job) if job.due else None
+        except Exception as error:
+            self._schedule.drop(job)
+            self._fail(error, job.moment)
+            return None
+
+    def _publish(self, job: Job) -> SaliencyMap:
+        if not job.coarse_published:
+            self._published.append(self._clock())
+        self._failure = None
+        return job.message(self._stream)
+
+    def _begin(self, moment: Moment) -> Job | None:
+        if self._policy.settle():
+            self._schedule.restart_live()  # half a map with the old weights is of no use
+        if self._policy.replica is None:
+            return None
+        try:
+            return Job(moment, self._policy, self.settings.method, self._options())
+        except Exception as error:
+            self._fail(error, moment)
+            return None
+
+    def _options(self) -> dict[str, Any]:
+        return catalogue.plain_options(self.settings.in_use(self._policy.graph))
+
+    def _fail(self, error: Exception, moment: Moment) -> None:
+        """Note why a step could not be explained; the next one is tried all the same."""
+        expected = isinstance(error, SaliencyError | GraphError)
+        text = str(error) if expected else f"{type(error).__name__}: {error}"
+        if text != self._failure:
+            self._failure, self._failed_at = text, moment.step
+            log.warning("step %d cannot be explained: %s", moment.step, text, exc_info=None if expected else error)
+
+    # ── state ──
+
+    @property
+    def essence(self) -> object:
+        """What is told at once when it changes; compared, nothing else."""
+        return self._state(), self._session.stream, self._policy.version, self._policy.graph is None, self.settings
+
+    def status(self) -> dict[str, Any]:
+        """Return the fields of an ``explainer`` message."""
+        state, problem = self._state()
+        graph = self._policy.graph
+        method = self.settings.in_use(graph)
+        return {
+            "state": state,
+            "problem": problem if problem is None else problem[:PROBLEM_LENGTH],
+            "source": self._session.stream,
+            "policy_version": self._policy.version,
+            "device": self._device,
+            "methods": tuple(catalogue.describe(each) for each in catalogue.suitable(graph).values()),
+            "method": method.name,
+            "options": catalogue.plain_options(method),
+            "budget_ms": self.settings.budget_ms,
+            "maps_per_second": self._maps_per_second(),
+            "missed": self._missed,
+        }
+
+    def _state(self) -> tuple[State, str | None]:
+        hello = self.hello
+        if self.foreign is not None:
+            return "unable", self.foreign
+        if hello is None or self._session.state == "ended":
+            return "waiting", None
+        if self._session.state == "silent":
+            return "waiting", f"nothing is heard of {hello.name}"
+        if hello.policy.graph == "failed":
+            return "unable", hello.policy.problem or "the policy cannot be exported"
+        if self._policy.problem is not None:
+            return "unable", self._policy.problem
+        if self._policy.replica is None:
+            return "pending", None
+        if self._failure is not None:
+            return "unable", f"at step {self._failed_at}: {self._failure}"
+        return "ready", None
+
+    def _maps_per_second(self) -> float:
+        since = self._clock() - RATE_SECONDS
+        return sum(time > since for time in self._published) / RATE_SECONDS

@@ -1,0 +1,165 @@
+"""One step being explained."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from agentwrap_protocol.messages import Explain, SaliencyMap, Step
+from agentwrap_viewer.saliency import Explanation
+from agentwrap_viewer.saliency import SaliencyMap as Map
+
+from .catalogue import plain_options
+from .tracking import Arrays, Policy
+
+#: Milliseconds of computing after which a map is published though its level is not complete.
+SLICE_MS = 25.0
+
+#: Outputs of the replica that are compared with the agent's.
+COMPARED = ("logits", "q_values", "mean", "value")
+
+
+@dataclasses.dataclass(frozen=True)
+class Moment:
+    """A step to explain, whether it was streamed or asked for.
+
+    Attributes:
+        source: The stream it belongs to.
+        step: Its number.
+        episode: Its episode.
+        policy_version: Version of the weights it was taken with, at least.
+        policy_stale: Whether they had changed since.
+        time: When it was taken, on the agent's clock.
+        arrays: What the policy saw and computed.
+    """
+
+    source: str
+    step: int
+    episode: int
+    policy_version: int
+    policy_stale: bool
+    time: float
+    arrays: Arrays
+
+    @classmethod
+    def of_step(cls, step: Step) -> Moment:
+        """Make one of a streamed step."""
+        return cls(step.stream, step.step, step.episode, step.policy_version, step.policy_stale, step.time, step.arrays)
+
+    @classmethod
+    def of_request(cls, request: Explain) -> Moment:
+        """Make one of a request."""
+        return cls(
+            request.source,
+            request.step,
+            request.episode,
+            request.policy_version,
+            request.policy_stale,
+            request.step_time,
+            request.arrays,
+        )
+
+
+class Job:
+    """The explanation of a moment.
+
+    Attributes:
+        moment: What is explained.
+        explanation: How far it is.
+        version: Version of the weights it is computed with.
+    """
+
+    def __init__(self, moment: Moment, policy: Policy, method: str | None, options: Mapping[str, Any]) -> None:
+        """Begin.
+
+        Raises:
+            GraphError: The step does not have what the policy needs.
+            SaliencyError: The policy's outputs are not usable, or the method does not suit.
+        """
+        observation, state = policy.inputs(moment.arrays)
+        self.explanation = Explanation(
+            policy.replica,
+            observation,
+            method=method,
+            state=state,
+            history=policy.history(),
+            options=options,
+        )
+        self.moment, self.version = moment, policy.version
+        self._published = self._published_level = 0
+        self._published_ms = 0.0
+        self._difference = max_abs_diff(self.explanation.outputs, moment.arrays)
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to compute."""
+        return self.explanation.done
+
+    @property
+    def spent_ms(self) -> float:
+        """Milliseconds of computing so far."""
+        return 1000 * self.explanation.seconds
+
+    @property
+    def coarse_published(self) -> bool:
+        """Whether the coarsest map at least was published."""
+        return self._published > 0
+
+    @property
+    def unpublished(self) -> bool:
+        """Whether something was computed since the last publication."""
+        return self.explanation.forwards > self._published
+
+    @property
+    def due(self) -> bool:
+        """Whether to publish now: a level is complete, or ``SLICE_MS`` have gone into a finer one."""
+        sliced = self.coarse_published and self.spent_ms - self._published_ms > SLICE_MS
+        return self.explanation.level > self._published_level or sliced
+
+    def message(self, stream: str) -> SaliencyMap:
+        """Return the maps as they are now, to be published; ``seq`` and ``time`` are filled in by who publishes."""
+        maps = self.explanation.maps()
+        self._published, self._published_level = self.explanation.forwards, self.explanation.level
+        self._published_ms = self.spent_ms
+        first = next(iter(self.explanation.methods.values()))
+        return SaliencyMap(
+            stream=stream,
+            source=self.moment.source,
+            step=self.moment.step,
+            episode=self.moment.episode,
+            policy_version=self.version,
+            method=first.name,
+            options=plain_options(first),
+            targets=tuple(dict.fromkeys(str(item.target) for item in maps)),
+            refined=self.explanation.refined,
+            seconds=self.explanation.seconds,
+            forwards=self.explanation.forwards,
+            replica_max_abs_diff=self._difference,
+            policy_stale=self.moment.policy_stale,
+            step_time=self.moment.time,
+            arrays=_arrays(maps),
+        )
+
+
+def max_abs_diff(computed: Arrays, arrays: Arrays) -> float | None:
+    """Return the largest difference between outputs computed here and a step's; None where nothing can be compared."""
+    differences = [
+        float(np.abs(computed[name] - arrays[f"output/{name}"].reshape(-1)).max(initial=0.0))
+        for name in COMPARED
+        if name in computed and f"output/{name}" in arrays and arrays[f"output/{name}"].size == computed[name].size
+    ]
+    return max(differences, default=None)
+
+
+def _arrays(maps: tuple[Map, ...]) -> dict[str, np.ndarray[Any, Any]]:
+    arrays = {}
+    for item in maps:
+        name = f"{item.target}/{item.entry}" if item.entry else f"{item.target}"
+        if item.heatmap.ndim == 1:
+            arrays[f"features/{name}"] = item.heatmap
+        else:
+            arrays[f"heatmap/{name}"], arrays[f"grid/{name}"] = item.heatmap, item.grid
+    return arrays

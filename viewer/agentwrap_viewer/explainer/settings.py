@@ -1,0 +1,82 @@
+"""What the explainer was told: method, options, budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from agentwrap_protocol.graph import Graph
+from agentwrap_viewer.saliency import Method, SaliencyError
+
+from . import catalogue
+
+#: Milliseconds of computing for a step before a newer one gets its turn: on one core the coarse grid and the one after
+#: it for an 84×84 picture and the Nature CNN.
+BUDGET_MS = 20.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings; immutable, changed as a whole.
+
+    Attributes:
+        method: The method asked for, or None for the one that suits the observation.
+        options: The options asked for, others are at their defaults.
+        budget_ms: Milliseconds of computing for a step before a newer one gets its turn.
+    """
+
+    method: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    budget_ms: float = BUDGET_MS
+
+    def changed(
+        self,
+        graph: Graph | None,
+        *,
+        method: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        budget_ms: float | None = None,
+    ) -> Settings:
+        """Return the settings with some changed; a new method begins with its default options.
+
+        Args:
+            graph: The policy that will be explained, as far as it is known.
+            method: Another method.
+            options: Options to change.
+            budget_ms: Another budget.
+
+        Raises:
+            SaliencyError: Method or option is not possible; the text names what is.
+        """
+        asked = {} if method is not None else dict(self.options)
+        new = replace(
+            self,
+            method=method if method is not None else self.method,
+            options={**asked, **(options or {})},
+            budget_ms=self.budget_ms if budget_ms is None else budget_ms,
+        )
+        new._check(graph)
+        return new
+
+    def in_use(self, graph: Graph | None) -> Method:
+        """Return the method used for this policy: the one asked for where it suits, else the default one as it is."""
+        offered = catalogue.suitable(graph)
+        default = catalogue.default_method(graph)
+        if self.method is not None and self.method not in offered:
+            return catalogue.suitable(None)[default].configured({})
+        chosen = catalogue.suitable(None)[self.method or default]
+        known = chosen.options()
+        return chosen.configured({name: value for name, value in self.options.items() if name in known})
+
+    def _check(self, graph: Graph | None) -> None:
+        offered = catalogue.suitable(graph)
+        if self.method is not None and self.method not in offered:
+            raise SaliencyError(
+                f"method {self.method!r} is not possible here; possible are {', '.join(offered) or 'none'}"
+            )
+        chosen = catalogue.suitable(None)[self.method or catalogue.default_method(graph)]
+        for name in self.options:
+            if name in chosen.options() and not chosen.options()[name].live:
+                raise SaliencyError(f"option {name!r} cannot be set by a message")
+        chosen.configured(self.options)

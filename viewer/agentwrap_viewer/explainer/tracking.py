@@ -1,0 +1,124 @@
+"""The agent's policy as the explainer has it: from graph and weights to a replica."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from agentwrap_protocol import GraphError
+from agentwrap_protocol.graph import Graph, Input
+from agentwrap_protocol.messages import PolicyGraph, Weights
+from agentwrap_viewer.replica import Replica
+
+from .catalogue import kind_of
+
+log = logging.getLogger(__name__)
+
+Arrays = Mapping[str, np.ndarray[Any, Any]]
+
+#: Vector observations remembered, from which background values are drawn.
+HISTORY = 256
+
+
+class Policy:
+    """The replica of one stream's policy, and what it saw lately.
+
+    Attributes:
+        graph: The policy's computation, or None until it is known.
+        replica: Runs it, or None until graph and weights are here.
+        version: Version of the weights in the replica; 0 for none.
+        problem: Why there is no replica, or None.
+    """
+
+    def __init__(self, device: str = "cpu") -> None:
+        """Begin without a policy; ``device`` is where the replica computes."""
+        self.graph: Graph | None = None
+        self.replica: Replica | None = None
+        self.version = 0
+        self.problem: str | None = None
+        self._device = device
+        self._graph_message: PolicyGraph | None = None
+        self._weights: Weights | None = None
+        self._history: dict[str, deque[np.ndarray[Any, Any]]] = {}
+
+    def take_graph(self, message: PolicyGraph) -> None:
+        """Take another graph. Weights that came before it belong to it only if it is the first."""
+        if self._graph_message is not None:
+            self._weights = None
+        self._graph_message, self.graph = message, message.graph
+        self.replica, self.version, self.problem = None, 0, None
+        self._history = {
+            item.name: deque(maxlen=HISTORY)
+            for item in message.graph.inputs
+            if item.role == "observation" and kind_of(item) == "vector"
+        }
+
+    def take_weights(self, message: Weights) -> None:
+        """Keep newer weights, until ``settle``."""
+        self._weights = message
+
+    def settle(self) -> bool:
+        """Put what was received into the replica, and say whether something changed. Call it between explanations."""
+        weights, graph = self._weights, self._graph_message
+        if weights is None or graph is None:
+            return False
+        self._weights = None
+        try:
+            if self.replica is None:
+                self.replica = Replica.from_messages(graph, weights, self._device)
+            else:
+                self.replica.load(weights.arrays)
+            self.version, self.problem = weights.policy_version, None
+        except GraphError as error:
+            self.problem = str(error)
+            log.warning("the policy cannot be run: %s", error)
+        return True
+
+    def remember(self, arrays: Arrays) -> None:
+        """Keep the vector observations of a step as background for others."""
+        for item in self.graph.inputs if self.graph is not None else ():
+            seen = self._history.get(item.name)
+            array = arrays.get(f"input/{item.name}", arrays.get(item.array))
+            length = next((length for length in item.shape if length != -1), None)
+            if seen is not None and array is not None and array.size == length:
+                seen.append(np.array(array, np.float32).reshape(-1))  # a copy: not the whole message
+
+    def inputs(self, arrays: Arrays) -> tuple[Any, dict[str, torch.Tensor]]:
+        """Turn a step's arrays into an observation and the state, as ``saliency`` takes them for a graph policy.
+
+        Raises:
+            GraphError: An array is missing or has another shape.
+        """
+        assert self.replica is not None
+        filled = self.replica.inputs_from_step(arrays)
+        observed, state = {}, {}
+        for item in self.replica.graph.inputs:
+            if item.role == "state":
+                state[item.name] = filled[item.name]
+            else:
+                axis = item.shape.index(-1) if -1 in item.shape else 0
+                observed[self._entry(item)] = filled[item.name].select(axis, 0)
+        return (observed[""] if set(observed) == {""} else observed), state
+
+    def history(self) -> Any:
+        """Return what was seen lately, for ``saliency``: an array (k, n), or a dict of such by entry; k may be 0."""
+        assert self.replica is not None
+        past = {
+            self._entry(item): np.stack(list(self._history[item.name]))
+            for item in self.replica.graph.inputs
+            if self._history.get(item.name)
+        }
+        return past.get("") if set(past) == {""} else past
+
+    def _entry(self, item: Input) -> str:
+        """The name of an input among the entries of the observation; "" where the observation is a single array."""
+        if item.array.startswith("observation/"):
+            return item.array.removeprefix("observation/")
+        assert self.graph is not None
+        observed = [other for other in self.graph.inputs if other.role == "observation"]
+        return "" if len(observed) == 1 else item.name

@@ -1,0 +1,254 @@
+"""Rules for feature maps of which only windows differ: convolution, pooling, and what works on each pixel by itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ...program import Values
+from .geometry import Axis, Field, Group, grouped
+from .values import Map, Plain, Planned, Site
+
+#: Operators that work on each pixel by itself, with weights that are one number for all or for a channel.
+_POINTWISE = {
+    f"aten.{name}"
+    for name in """
+    relu.default elu.default leaky_relu.default gelu.default tanh.default sigmoid.default hardtanh.default clamp.default
+    neg.default abs.default exp.default sqrt.default rsqrt.default pow.Tensor_Scalar _to_copy.default clone.default
+    mul.Tensor div.Tensor add.Tensor sub.Tensor mul.Scalar div.Scalar add.Scalar sub.Scalar maximum.default
+    minimum.default _native_batch_norm_legit_no_training.default
+    """.split()
+}
+_BATCH_NORM = "aten._native_batch_norm_legit_no_training.default"
+
+#: From this share of the map on, all of it is computed.
+WHOLE = 0.9
+
+Layer = Callable[[Values, torch.Tensor, Sequence[int]], torch.Tensor]
+
+
+def map_rule(site: Site) -> Planned | None:
+    """Plan a step with a feature map among its arguments; None where there is no rule."""
+    op, kind = site.step.node.op, site.kinds[0]
+    if op in _POINTWISE:
+        return _pointwise(site)
+    if not isinstance(kind, Map) or kind.flat or not site.rest_is_fixed:
+        return None
+    if op == "aten.convolution.default":
+        return _convolution(site, kind)
+    if op == "aten.max_pool2d_with_indices.default":
+        return _max_pool(site, kind)
+    if op == "getitem" and site.arguments[1] == 0:
+        (slot, _) = site.step.slots
+        return (lambda values: values[slot][0]), kind
+    return None
+
+
+def flattened(site: Site) -> Planned | None:
+    """Plan a reshape that lays each perturbation's map out in a row; None where it is another."""
+    kind = site.kinds[0]
+    assert isinstance(kind, Map)
+    if site.step.node.op != "aten.view.default" or site.result.shape != (1, kind.channels * kind.field.pixels):
+        return None
+    slot = site.step.slots[0]
+    return (lambda values: values[slot]), replace(kind, flat=True)
+
+
+def convolution_axes(site: Site) -> tuple[Axis, Axis] | None:
+    """Return the axes of a plain convolution in 2-D; None for a transposed, grouped or other one."""
+    weight, _, stride, padding, dilation, transposed, _, groups = site.arguments[1:9]
+    if weight.ndim != 4 or transposed or groups != 1:
+        return None
+    return _axes(site, weight.shape[2:], stride, padding, dilation)
+
+
+def _axes(site: Site, kernel: Any, stride: Any, padding: Any, dilation: Any) -> tuple[Axis, Axis]:
+    height, width = (
+        Axis(
+            kernel[i % len(kernel)],
+            stride[i % len(stride)],
+            padding[i % len(padding)],
+            dilation[i % len(dilation)],
+            length,
+        )
+        for i, length in enumerate(site.result.shape[2:4])
+    )
+    return height, width
+
+
+def _convolution(site: Site, kind: Map) -> Planned | None:
+    axes = convolution_axes(site)
+    if axes is None:
+        return None
+    _, weight_slot, bias_slot = site.step.slots[:3]
+    weight, _, stride, _, dilation = site.arguments[1:6]
+
+    def layer(values: Values, windows: torch.Tensor, padding: Sequence[int]) -> torch.Tensor:
+        weight = site.keep(values, weight_slot, "last", lambda w: w.contiguous(memory_format=torch.channels_last))
+        return F.conv2d(windows, weight, values[bias_slot], stride, padding, dilation)  # type: ignore[arg-type]
+
+    return _windowed(site, kind, axes, layer, out_channels=weight.shape[0], cost=weight.numel(), outside=0.0)
+
+
+def _max_pool(site: Site, kind: Map) -> Planned | None:
+    kernel, stride, padding, dilation, ceil = (
+        *site.arguments[1:],
+        *((), (), (0,), (1,), False)[len(site.arguments) - 1 :],
+    )
+    stride = stride or kernel
+    if ceil:
+        return None
+    axes = _axes(site, kernel, stride, padding, dilation)
+
+    def layer(values: Values, windows: torch.Tensor, padding: Sequence[int]) -> torch.Tensor:
+        return F.max_pool2d(windows, kernel, stride, padding, dilation)
+
+    cost = kind.channels * axes[0].kernel * axes[1].kernel
+    act, out = _windowed(site, kind, axes, layer, out_channels=kind.channels, cost=cost, outside=-math.inf)
+    return (lambda values: (act(values),)), out
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A group of windows: the rows that it needs, the shape they are given, and where its results go."""
+
+    rows: slice | torch.Tensor
+    shape: tuple[int, ...]
+    padding: tuple[int, ...]
+    out: slice
+
+    def windows(self, table: torch.Tensor) -> torch.Tensor:
+        """Return what the layer is given, (n, C, h, w)."""
+        return take(table, self.rows).view(*self.shape, -1).permute(0, 3, 1, 2)
+
+
+def take(table: torch.Tensor, rows: slice | torch.Tensor) -> torch.Tensor:
+    """Return rows of a table: a view where they follow one another."""
+    return table[rows] if isinstance(rows, slice) else table.index_select(0, rows)
+
+
+def row_index(rows: Any, device: torch.device) -> slice | torch.Tensor:
+    """Return what ``take`` is given for these rows."""
+    flat = np.ascontiguousarray(rows.reshape(-1))
+    if len(flat) and (np.diff(flat) == 1).all():
+        return slice(int(flat[0]), int(flat[0]) + len(flat))
+    return torch.from_numpy(flat).to(device)
+
+
+def _windowed(
+    site: Site,
+    kind: Map,
+    axes: tuple[Axis, Axis],
+    layer: Layer,
+    *,
+    out_channels: int,
+    cost: int,
+    outside: float,
+) -> Planned:
+    """Plan a layer that looks at windows; ``outside`` is what it takes for the padding."""
+    size, before = (axes[0].length, axes[1].length), kind.field
+    low, high = (
+        np.stack(ends, 1) for ends in zip(*(a.touched(before.low[:, i], before.high[:, i]) for i, a in enumerate(axes)))
+    )
+    whole = float((high - low).prod(1).mean()) > WHOLE * size[0] * size[1]
+    if whole:
+        low, high = np.zeros_like(low), np.tile(size, (len(low), 1))
+    field, groups = grouped(low, high, size, cost, clean=not whole)
+    jobs = [_job(before, group, axes, site.masks.device) for group in groups]
+    padding, slot, pads = (
+        tuple(axis.padding for axis in axes),
+        site.step.slots[0],
+        before.clean and any(a.padding for a in axes),
+    )
+
+    def act(values: Values) -> torch.Tensor:
+        table = values[slot]
+        if pads:
+            table[before.pixels] = outside
+        if whole and len(jobs) == 1:
+            return _rows(layer(values, jobs[0].windows(table), jobs[0].padding))
+        out: torch.Tensor = table.new_empty(field.count, out_channels)
+        if field.clean:
+            clean = table[: before.pixels].view(1, *before.size, -1).permute(0, 3, 1, 2)
+            out[: field.pixels] = _rows(layer(values, clean, padding))
+            out[field.pixels] = 0
+        for job in jobs:
+            out[job.out] = _rows(layer(values, job.windows(table), job.padding))
+        return out
+
+    return act, Map(field, out_channels)
+
+
+def _job(before: Field, group: Group, axes: tuple[Axis, Axis], device: torch.device) -> _Job:
+    out = slice(group.start, group.start + group.count)
+    if group.shape == (axes[0].length, axes[1].length):
+        rows = before.rows[group.which]
+        return _Job(row_index(rows, device), rows.shape, tuple(axis.padding for axis in axes), out)
+    corner = np.stack([axis.source(group.corner[:, i]) for i, axis in enumerate(axes)], 1)
+    rows = before.window(group.which, corner, (axes[0].needed(group.shape[0]), axes[1].needed(group.shape[1])))
+    return _Job(row_index(rows, device), rows.shape, (0, 0), out)
+
+
+def _rows(maps: torch.Tensor) -> torch.Tensor:
+    """Return (n, C, h, w) as rows (n·h·w, C)."""
+    return maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1])
+
+
+def _pointwise(site: Site) -> Planned | None:
+    maps = [place for place, kind in enumerate(site.kinds) if isinstance(kind, Map)]
+    kinds = [kind for kind in site.kinds if isinstance(kind, Map)]
+    if any(kind.flat for kind in kinds) or not all(
+        _fits_rows(site, place) for place in range(len(site.kinds)) if place not in maps
+    ):
+        return None
+    if len(kinds) == 1:
+        return _on_table(site, maps[0]), kinds[0]
+    return _on_two_tables(site, maps, kinds) if len(kinds) == 2 else None
+
+
+def _fits_rows(site: Site, place: int) -> bool:
+    """Whether an argument means the same for a table (rows, C, 1, 1) as for a map (N, C, H, W)."""
+    if site.kinds[place] is not Plain.FIXED:
+        return False
+    argument = site.arguments[place]
+    if not isinstance(argument, torch.Tensor) or argument.ndim == 0 or site.step.node.op == _BATCH_NORM:
+        return True
+    shape = (1,) * (4 - argument.ndim) + tuple(argument.shape)
+    return len(shape) == 4 and shape[0] == shape[2] == shape[3] == 1
+
+
+def _on_table(site: Site, place: int) -> Callable[[Values], Any]:
+    call, slots = site.step.call, site.step.slots
+    if site.step.node.op == "aten.relu.default" and slots[0] in site.step.dead:
+        return lambda values: values[slots[0]].relu_()  # nobody else looks at it
+
+    def act(values: Values) -> Any:
+        arguments = [values[slot] for slot in slots]
+        arguments[place] = arguments[place][:, :, None, None]
+        result = call(*arguments)
+        return tuple(part[:, :, 0, 0] for part in result[:1]) if isinstance(result, tuple) else result[:, :, 0, 0]
+
+    return act
+
+
+def _on_two_tables(site: Site, places: list[int], kinds: list[Map]) -> Planned | None:
+    call, slots = site.step.call, site.step.slots
+    if kinds[0].field is kinds[1].field:
+        return (lambda values: call(*[values[slot] for slot in slots])), kinds[0]
+    large, small = (0, 1) if kinds[0].field.covers(kinds[1].field) else (1, 0)
+    if not kinds[large].field.covers(kinds[small].field):
+        return None
+    rows = row_index(kinds[large].field.in_place_of(kinds[small].field), site.masks.device)
+
+    def act(values: Values) -> Any:
+        arguments = [values[slot] for slot in slots]
+        arguments[places[small]] = take(arguments[places[small]], rows)
+        return call(*arguments)
+
+    return act, kinds[large]

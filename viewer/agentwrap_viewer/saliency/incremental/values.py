@@ -1,0 +1,98 @@
+"""What is known of a value before it is computed, and what a rule is given and gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, Protocol
+
+import torch
+
+from ...program import Step, Values
+from .geometry import Field
+
+
+@dataclass(frozen=True)
+class Image:
+    """A perturbed image that was not built: the pair (image, change), each with a batch axis of one.
+
+    With mask M it stands for image + M·change.
+
+    Attributes:
+        axes: Where height and width are.
+    """
+
+    axes: tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Map:
+    """A feature map (N, C, H, W), held as a table (rows, C) that ``field`` lays out.
+
+    Attributes:
+        field: Where it differs.
+        channels: C.
+        flat: Whether it stands for (N, C·H·W).
+    """
+
+    field: Field
+    channels: int
+    flat: bool = False
+
+
+class Plain(Enum):
+    """Values held as they are."""
+
+    FIXED = auto()  #: the same for all perturbations
+    SIZED = auto()  #: computed from nothing but the number of perturbations
+    ROWS = auto()  #: one row for each perturbation
+
+
+Kind = Image | Map | Plain
+Action = Callable[[Values], Any]
+Planned = tuple[Action, Kind]
+
+
+class Keeper(Protocol):
+    """Keeps what follows from a weight until the weight is another one."""
+
+    def __call__(
+        self, values: Values, slot: int, purpose: str, make: Callable[[torch.Tensor], torch.Tensor]
+    ) -> torch.Tensor:
+        """Return what ``make`` makes of the tensor in ``slot``."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """A step to be planned.
+
+    Attributes:
+        step: The step.
+        kinds: Kinds of its arguments, in order.
+        example: All values for one unperturbed image: their shapes.
+        masks: float32 (N, H, W).
+        keep: Keeps what follows from weights.
+    """
+
+    step: Step
+    kinds: tuple[Kind, ...]
+    example: Values
+    masks: torch.Tensor
+    keep: Keeper
+
+    @property
+    def arguments(self) -> list[Any]:
+        """The arguments for one unperturbed image."""
+        return [self.example[slot] for slot in self.step.slots]
+
+    @property
+    def result(self) -> Any:
+        """The result for one unperturbed image; the first where there are several."""
+        result = self.example[self.step.out]
+        return result[0] if isinstance(result, tuple) else result
+
+    @property
+    def rest_is_fixed(self) -> bool:
+        """Whether all arguments but the first are the same for all perturbations."""
+        return all(kind is Plain.FIXED for kind in self.kinds[1:])
