@@ -41,6 +41,11 @@ class Program:
     Steps that depend on no input (a transposed weight, a normalised one) run once for each set of weights, in ``fill``;
     the others at each ``run``.
 
+    Attributes:
+        inputs: Slots of the graph's inputs, in its order.
+        outputs: Slots of its outputs.
+        steps: What is done at each run.
+
     Args:
         graph: A graph that has passed the protocol's check.
         device: Where its tensors are.
@@ -54,15 +59,15 @@ class Program:
         self._values: Values = []
         self._slots: dict[str, int] = {}
         self._tensors = [self._named(tensor.name) for tensor in (*graph.parameters, *graph.constants)]
-        self._inputs = [self._named(given.name) for given in graph.inputs]
+        self.inputs = tuple(self._named(given.name) for given in graph.inputs)
         steps: list[Step] = []
         for node in graph.nodes:
             try:
                 self._compile(node, steps)
             except GraphError as error:
                 raise GraphError(f"node {node.name!r}: {node.op}: {error}") from None
-        self._outputs = tuple(self._slots[output.value.name] for output in graph.outputs)
-        self._fill_steps, self._run_steps = self._split(steps)
+        self.outputs = tuple(self._slots[output.value.name] for output in graph.outputs)
+        self._fill_steps, self.steps = self._split(steps)
 
     def fill(self, tensors: Sequence[torch.Tensor]) -> Values:
         """Return the values before a run: parameters and constants in the graph's order, and what follows from them.
@@ -80,9 +85,19 @@ class Program:
         Raises:
             GraphError: A step failed; the text names the node and the reason.
         """
-        values = self._placed(list(filled), self._inputs, inputs)
-        _execute(self._run_steps, values)
-        return [values[slot] for slot in self._outputs]
+        values = self._placed(list(filled), self.inputs, inputs)
+        _execute(self.steps, values)
+        return [values[slot] for slot in self.outputs]
+
+    def trace(self, filled: Values, inputs: Sequence[torch.Tensor]) -> Values:
+        """Run as ``run`` does and return all values, those in between too.
+
+        Raises:
+            GraphError: A step failed; the text names the node and the reason.
+        """
+        values = self._placed(list(filled), self.inputs, inputs)
+        _execute([replace(step, dead=()) for step in self.steps], values)
+        return values
 
     def rehearse(self, tensors: Sequence[torch.Tensor], inputs: Sequence[torch.Tensor], *, rows: int = 1) -> list[Any]:
         """Fill and run with every argument guarded and every result bounded; meant for tensors on device ``meta``.
@@ -98,9 +113,9 @@ class Program:
         Raises:
             GraphError: A step fails, or takes more than the bounds; the text names the node.
         """
-        values = self._placed(list(self._values), [*self._tensors, *self._inputs], [*tensors, *inputs])
+        values = self._placed(list(self._values), [*self._tensors, *self.inputs], [*tensors, *inputs])
         held = sum(map(_size, tensors)) + sum(map(_size, inputs))
-        for step in (*self._fill_steps, *self._run_steps):
+        for step in (*self._fill_steps, *self.steps):
             _rehearse(step, values)
             for tensor in _tensors(values[step.out]):
                 if tensor.numel() * rows > MAX_ELEMENTS:
@@ -112,7 +127,7 @@ class Program:
             for slot in step.dead:
                 held -= _size(values[slot])
                 values[slot] = None
-        return [values[slot] for slot in self._outputs]
+        return [values[slot] for slot in self.outputs]
 
     @staticmethod
     def _placed(values: Values, slots: Sequence[int], tensors: Sequence[torch.Tensor]) -> Values:
@@ -167,7 +182,7 @@ class Program:
 
     def _split(self, steps: Sequence[Step]) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
         """Steps that no input matters to, and the others; each lets go of what is not used after it."""
-        varying = set(self._inputs)
+        varying = set(self.inputs)
         for step in steps:
             if varying.intersection(step.slots):
                 varying.add(step.out)
@@ -179,7 +194,7 @@ class Program:
         dead: list[list[int]] = [[] for _ in ordered]
         for slot, index in last_use.items():
             kept_for_later_runs = slot not in varying and index >= len(first)
-            if slot not in self._outputs and not kept_for_later_runs:
+            if slot not in self.outputs and not kept_for_later_runs:
                 dead[index].append(slot)
         ordered = [replace(step, dead=tuple(slots)) for step, slots in zip(ordered, dead, strict=True)]
         return tuple(ordered[: len(first)]), tuple(ordered[len(first) :])

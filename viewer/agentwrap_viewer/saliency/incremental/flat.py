@@ -1,10 +1,11 @@
-"""The rule for a linear layer on a flattened feature map: only the lines of the map that differ are multiplied again."""
+"""The rule for a linear layer on a flattened map: only the lines of the map that differ are multiplied again."""
 
 from __future__ import annotations
 
 import torch
 
-from ...program import Values
+from agentwrap_viewer.program import Values
+
 from .geometry import spans
 from .maps import row_index, take
 from .values import Map, Plain, Planned, Site

@@ -1,8 +1,8 @@
 """Where perturbed feature maps differ from the clean one, layer by layer.
 
 All pixels of a feature map under all perturbations live in one table of rows, one row a pixel with its channels side by
-side: the clean map first, then a row of padding, then what differs. A layer gathers the rows it needs, computes windows of
-equal size together, and writes the table of its output. Nothing here depends on the numbers in a table.
+side: the clean map first, then a row of padding, then what differs. A layer gathers the rows it needs, computes windows
+of equal size together, and writes the table of its output. Nothing here depends on the numbers in a table.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Size = tuple[int, int]
 
-#: What one more group of windows costs, in multiply-adds: calls, and a worse use of vector units. Measured on two cores.
+#: What one more group of windows costs, in multiply-adds: calls, and a worse use of vector units. Measured on 2 cores.
 GROUP_COST = 6_000_000
 
 
@@ -90,7 +90,7 @@ class Field:
         return self.size == other.size and within and (other.clean or not self.clean)
 
     def window(self, which: Ints, corner: Ints, shape: Size) -> Ints:
-        """Return the rows (n, h, w) of windows with their first pixels at ``corner`` (n, 2); padding outside the map."""
+        """Return the rows (n, h, w) of windows whose first pixels are at ``corner`` (n, 2); padding outside the map."""
         y, x = (corner[:, axis, None] + np.arange(shape[axis]) for axis in (0, 1))
         (height, width), outside = self.size, np.zeros((len(which), *shape), bool)
         outside |= ((y < 0) | (y >= height))[:, :, None]
@@ -99,7 +99,7 @@ class Field:
         return np.where(outside, self.pixels, self.rows[which[:, None, None], y[:, :, None], x[:, None, :]])
 
     def in_place_of(self, other: Field) -> Ints:
-        """Return, for each row of this table, the row of ``other``'s that holds the same pixel. This covers ``other``."""
+        """Return, for each row of this table, the row of ``other`` that holds the same pixel. This covers ``other``."""
         rows = np.zeros(self.count, np.int64)
         if self.clean:
             rows[: self.pixels + 1] = np.arange(self.pixels + 1)

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ...program import Values
+from agentwrap_viewer.program import Values
+
 from .geometry import Axis, Field
 from .maps import convolution_axes
 from .values import Image, Map, Planned, Site
@@ -96,8 +97,8 @@ def _mask_pieces(
     """Cut out, for each output pixel, the piece under the kernel of those masks that touch it.
 
     Returns:
-        The pieces (pixels, most masks that touch one pixel, taps), zero where fewer do, and the field of the output; None
-        where that would take too much memory.
+        The pieces (pixels, most masks that touch one pixel, taps), zero where fewer do, and the field of the output;
+        None where that would take too much memory.
     """
     size = (axes[0].length, axes[1].length)
     pixels, taps = size[0] * size[1], axes[0].kernel * axes[1].kernel
@@ -118,7 +119,7 @@ def _mask_pieces(
     return pieces, Field(size, low, high, rows, start + pixels * most)
 
 
-def _boxes(touched: np.ndarray[Any, np.dtype[np.bool_]]) -> tuple[Any, Any]:
+def _boxes(touched: Any) -> tuple[Any, Any]:
     """Return the smallest boxes [low, high), each (N, 2), that hold what is true in (N, H, W)."""
     ends = []
     for other in (2, 1):

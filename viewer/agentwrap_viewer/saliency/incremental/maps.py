@@ -11,7 +11,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ...program import Values
+from agentwrap_viewer.program import Values
+
 from .geometry import Axis, Field, Group, grouped
 from .values import Map, Plain, Planned, Site
 
@@ -91,23 +92,23 @@ def _convolution(site: Site, kind: Map) -> Planned | None:
 
     def layer(values: Values, windows: torch.Tensor, padding: Sequence[int]) -> torch.Tensor:
         weight = site.keep(values, weight_slot, "last", lambda w: w.contiguous(memory_format=torch.channels_last))
-        return F.conv2d(windows, weight, values[bias_slot], stride, padding, dilation)  # type: ignore[arg-type]
+        return F.conv2d(windows, weight, values[bias_slot], stride, padding, dilation)
 
     return _windowed(site, kind, axes, layer, out_channels=weight.shape[0], cost=weight.numel(), outside=0.0)
 
 
 def _max_pool(site: Site, kind: Map) -> Planned | None:
-    kernel, stride, padding, dilation, ceil = (
-        *site.arguments[1:],
-        *((), (), (0,), (1,), False)[len(site.arguments) - 1 :],
-    )
+    kernel: list[int]
+    given: list[Any] = site.arguments[1:]
+    kernel, stride, padding, dilation, ceil = given + [[], [], [0], [1], False][len(given) :]
     stride = stride or kernel
     if ceil:
         return None
     axes = _axes(site, kernel, stride, padding, dilation)
 
     def layer(values: Values, windows: torch.Tensor, padding: Sequence[int]) -> torch.Tensor:
-        return F.max_pool2d(windows, kernel, stride, padding, dilation)
+        pooled: torch.Tensor = F.max_pool2d(windows, kernel, stride, list(padding), dilation)
+        return pooled
 
     cost = kind.channels * axes[0].kernel * axes[1].kernel
     act, out = _windowed(site, kind, axes, layer, out_channels=kind.channels, cost=cost, outside=-math.inf)
@@ -153,9 +154,8 @@ def _windowed(
 ) -> Planned:
     """Plan a layer that looks at windows; ``outside`` is what it takes for the padding."""
     size, before = (axes[0].length, axes[1].length), kind.field
-    low, high = (
-        np.stack(ends, 1) for ends in zip(*(a.touched(before.low[:, i], before.high[:, i]) for i, a in enumerate(axes)))
-    )
+    ends = [axis.touched(before.low[:, place], before.high[:, place]) for place, axis in enumerate(axes)]
+    low, high = (np.stack([end[which] for end in ends], 1) for which in (0, 1))
     whole = float((high - low).prod(1).mean()) > WHOLE * size[0] * size[1]
     if whole:
         low, high = np.zeros_like(low), np.tile(size, (len(low), 1))

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from ...program import Program, Step, Values
+from agentwrap_viewer.program import Program, Step, Values
+
 from .flat import linear_rule
 from .image import image_rule
 from .maps import flattened, map_rule, row_index, take

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 
 import torch
 
-from ...program import Step, Values
+from agentwrap_viewer.program import Step, Values
+
 from .geometry import Field
 
 
