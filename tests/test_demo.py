@@ -17,6 +17,8 @@ import torch
 
 from agentwrap import demo as agent
 from agentwrap_viewer import cli
+from agentwrap_viewer.demo import why_without_maps
+from agentwrap_viewer.page.store import Store
 
 FIGURES = {
     *("steps", "maps", "maps_per_s", "map_ms_p50"),
@@ -126,6 +128,13 @@ def test_the_demo_explains_what_its_agent_does() -> None:
     assert figures["maps"] > 0 and figures["maps_per_s"] > 0
     assert 0 < figures["map_ms_p50"] and 0 < figures["step_to_map_ms_p50"]
     assert figures["replica_max_abs_diff"] < 1e-4
+
+
+def test_without_maps_the_demo_says_why() -> None:
+    store = Store()
+    assert "too short" in why_without_maps(store)
+    store.explainer_problem = "ended with exit code 1: out of memory"
+    assert why_without_maps(store) == "explainer: ended with exit code 1: out of memory"
 
 
 def test_ctrl_c_ends_the_demo_and_all_its_processes() -> None:

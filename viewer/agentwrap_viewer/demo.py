@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from .cli import NEEDED, port, require
-from .launch import run_viewer
+from .launch import LaunchError, run_viewer
 
 if TYPE_CHECKING:
     from .page.store import Store
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the demo until Ctrl-C, SIGTERM or the end of ``--steps``; returns the exit status.
 
     Raises:
-        LaunchError: A package is missing, the port is taken, or the agent failed.
+        LaunchError: A package is missing, the port is taken, the agent failed, or ``--steps`` went by without a map.
     """
     require((*NEEDED, *AGENT_NEEDS), command=INSTALL)
     endpoint = free_endpoint()
@@ -60,9 +60,21 @@ def run(arguments: argparse.Namespace) -> int:
         until=has_ended if arguments.steps is not None else None,
         on_ready=say_where,
     )
+    figures = store.statistics()
     if arguments.json:
-        print(json.dumps(store.statistics()), flush=True)
+        print(json.dumps(figures), flush=True)
+    if arguments.steps is not None and not figures["maps"]:
+        raise LaunchError(f"no map was computed in {figures['steps']} steps: {why_without_maps(store)}")
     return 0
+
+
+def why_without_maps(store: Store) -> str:
+    """Say what is known of why there was no map."""
+    if store.explainer_problem is not None:
+        return f"explainer: {store.explainer_problem}"
+    if store.explainer is not None and store.explainer.problem is not None:
+        return store.explainer.problem
+    return "the run was too short, or the machine too busy"
 
 
 def free_endpoint() -> str:
