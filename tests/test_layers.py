@@ -11,7 +11,7 @@ from sources import below, imports, modules
 
 ATARI = {"ale_py", "cv2", "safetensors"}
 REPLICA = ("agentwrap_viewer.replica", "agentwrap_viewer.operators", "agentwrap_viewer.program")
-PROTOCOL = {"agentwrap_protocol", "numpy", "msgpack", "msgspec", "platformdirs"}
+PROTOCOL = {"agentwrap_protocol", "numpy", "msgspec", "platformdirs"}
 
 #: What the modules below a name may import beside the standard library, anywhere in them. The longest name counts.
 ALLOWED = {
