@@ -20,6 +20,9 @@ ALLOWED = {
     "agentwrap.demo": {"agentwrap", "agentwrap_protocol", "gymnasium", "numpy", "torch", *ATARI},
     "agentwrap_viewer": {"agentwrap_viewer", "agentwrap_protocol"},
     "agentwrap_viewer.saliency": {"agentwrap_viewer.saliency", "numpy", "scipy", "torch"},
+    "agentwrap_viewer.saliency.incremental": {  # works on the program that a replica has compiled
+        *("agentwrap_viewer.saliency", "agentwrap_viewer.program", "agentwrap_protocol", "numpy", "torch"),
+    },
     **dict.fromkeys(REPLICA, {*REPLICA, "agentwrap_protocol", "numpy", "torch"}),
     "agentwrap_viewer.explainer": {
         *("agentwrap_viewer.explainer", "agentwrap_viewer.saliency", *REPLICA),
