@@ -1,4 +1,4 @@
-"""The command line: ``agentwrap view`` and ``agentwrap demo``. Commands import what they need when they run."""
+"""The command line: ``agentwrap view`` and ``agentwrap demo``. Nothing is imported before Ctrl-C can be handled."""
 
 from __future__ import annotations
 
@@ -8,10 +8,6 @@ import os
 import sys
 from collections.abc import Sequence
 
-from agentwrap_protocol.messages import VERSION
-
-from .launch import LaunchError, run_viewer
-
 #: What the viewer imports beside the bare installation, by the name it is imported under.
 NEEDED = ("panel", "panel_material_ui", "bokeh", "torch", "scipy")
 
@@ -19,15 +15,22 @@ INSTALL = 'pip install "agentwrap-rl[viewer]"'
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit status: 0, 1 where it cannot run, 2 for wrong arguments."""
+    """Run a command and return its exit status: 0, 1 where it cannot run, 2 for wrong arguments, 130 for Ctrl-C."""
+    try:
+        return _main(argv)
+    except KeyboardInterrupt:  # while it starts; once the page is served, Ctrl-C is the way to end it
+        return 130
+
+
+def _main(argv: Sequence[str] | None) -> int:
+    from .launch import LaunchError
+
     arguments = parser().parse_args(argv)
     try:
         return int(arguments.run(arguments))
     except LaunchError as error:
         print(f"agentwrap: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:  # before the event loop took over, or while it was being left
-        return 130
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     from . import demo
 
     top = argparse.ArgumentParser(prog="agentwrap", description="See why a reinforcement-learning agent acts.")
-    top.add_argument("--version", action="version", version=_version())
+    top.add_argument("--version", action=_Version, nargs=0, help="show the versions of program and protocol")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     view = commands.add_parser("view", help="look at a running agent", description=VIEW)
@@ -84,6 +87,8 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         LaunchError: A package is missing, the port is taken, or the endpoint is none.
     """
+    from .launch import run_viewer
+
     require(NEEDED)
     run_viewer(
         arguments.endpoint,
@@ -103,13 +108,25 @@ def require(packages: Sequence[str], *, command: str = INSTALL) -> None:
     Raises:
         LaunchError: One is missing; the text contains the command that installs it.
     """
+    from .launch import LaunchError
+
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     if missing:
         raise LaunchError(f"the viewer needs {', '.join(missing)}: run `{command}`")
 
 
+class _Version(argparse.Action):
+    """Prints the versions; they are looked up only when asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(_version())
+        parser.exit()
+
+
 def _version() -> str:
     from importlib.metadata import PackageNotFoundError, version
+
+    from agentwrap_protocol.messages import VERSION
 
     try:
         installed = version("agentwrap-rl")

@@ -138,7 +138,7 @@ def control_of(option: OptionInfo) -> Viewable:
     """Return a control for one option of a method: by its choices, else by the type of its default and its bounds."""
     common: dict[str, Any] = {
         "label": option.name.replace("_", " "),
-        "description": option.doc or None,
+        "description": option.doc,
         "sizing_mode": "stretch_width",
         "size": "small",
         "margin": 0,

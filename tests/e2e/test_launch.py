@@ -1,0 +1,151 @@
+"""The command as a process: how it starts, what it says, and that it leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from fakes import FakeAgent
+
+from agentwrap_viewer import cli
+from agentwrap_viewer.cli import main
+
+STARTED = 60.0  #: Seconds that anything may take on a busy machine
+
+
+def until(condition: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + STARTED
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+    return value
+
+
+class Command:
+    """``agentwrap view`` in a process of its own."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "agentwrap_viewer", "view", "--no-browser", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def address(self) -> str:
+        line = self.process.stdout.readline()
+        found = re.search(r"http://127\.0\.0\.1:\d+/", line)
+        assert found, line + self.process.stderr.read()
+        return found[0]
+
+    def children(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def end(self, number: int) -> tuple[int, str]:
+        """Send a signal; return the exit status and what was written to standard error."""
+        self.process.send_signal(number)
+        _, errors = self.process.communicate(timeout=STARTED)
+        return self.process.returncode, errors
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture
+def view() -> Iterator[Callable[..., Command]]:
+    commands: list[Command] = []
+
+    def start(*arguments: str) -> Command:
+        commands.append(Command(*arguments))
+        return commands[-1]
+
+    yield start
+    for command in commands:
+        command.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ends_cleanly_and_takes_its_children_along(view: Callable[..., Command], number: int) -> None:
+    agent = FakeAgent()
+    command = view(agent.endpoint, "--port", "0")
+    address = command.address()
+    with urllib.request.urlopen(address, timeout=30) as page:
+        assert page.status == 200
+    until(lambda: agent.watched)
+    children = until(command.children)
+    assert command.end(number) == (0, "")
+    until(lambda: not any(child.is_running() for child in children))
+    agent.close()
+
+
+def test_children_end_with_a_viewer_that_is_killed(view: Callable[..., Command]) -> None:
+    command = view("--port", "0")
+    command.address()
+    children = until(command.children)
+    assert command.end(signal.SIGKILL)[0] == -signal.SIGKILL
+    until(lambda: not any(child.is_running() for child in children))
+
+
+def test_ctrl_c_while_it_starts_shows_no_traceback(view: Callable[..., Command]) -> None:
+    command = view("--port", "0")
+    maps = Path(f"/proc/{command.process.pid}/maps")
+    until(lambda: "numpy" in maps.read_text())  # it imports what the page needs
+    status, errors = command.end(signal.SIGINT)
+    assert status in (0, 130) and errors == ""
+
+
+def test_versions_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert re.fullmatch(r"agentwrap-rl \S+, protocol 1\.\d+\n", capsys.readouterr().out)
+
+
+def test_an_explainer_that_crashes_is_started_again(view: Callable[..., Command]) -> None:
+    command = view("--port", "0")
+    command.address()
+    first = until(command.children)[0]
+    os.kill(first.pid, signal.SIGKILL)
+    second = until(lambda: [child for child in command.children() if child.pid != first.pid])[0]
+    assert "agentwrap_viewer.explainer" in second.cmdline()
+    assert command.end(signal.SIGINT) == (0, "")
+
+
+def test_a_taken_port_is_an_error_that_names_it(view: Callable[..., Command]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        command = view("--port", str(port))
+        _, errors = command.process.communicate(timeout=STARTED)
+    assert command.process.returncode == 1
+    assert errors.startswith(f"agentwrap: port {port} is in use") and "--port" in errors
+
+
+def test_an_endpoint_that_is_none_is_an_error_that_names_it(view: Callable[..., Command]) -> None:
+    command = view("nonsense", "--port", "0")
+    _, errors = command.process.communicate(timeout=STARTED)
+    assert command.process.returncode == 1
+    assert "'nonsense' is not an endpoint" in errors and "Traceback" not in errors
+
+
+def test_a_missing_package_is_named_with_the_command_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "NEEDED", ("no_such_package",))
+    assert main(["view", "--no-browser"]) == 1
+    assert 'no_such_package: run `pip install "agentwrap-rl[viewer]"`' in capsys.readouterr().err

@@ -1,0 +1,169 @@
+"""What each part of the page is given to draw."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from fakes import ACTIONS, hello, saliency_map, step
+
+from agentwrap_protocol.messages import Bye, Explainer, Hello, PolicyInfo, SaliencyMap, Step
+from agentwrap_protocol.spaces import Box, Discrete, MultiDiscrete
+from agentwrap_viewer.page.components import all_components
+from agentwrap_viewer.page.components.features import Features
+from agentwrap_viewer.page.components.notices import Notices
+from agentwrap_viewer.page.components.policy import Policy, describe
+from agentwrap_viewer.page.components.stage import Stage
+from agentwrap_viewer.page.cursor import Cursor
+from agentwrap_viewer.page.packet import EncodedCache, Packet
+from agentwrap_viewer.page.store import Store
+from agentwrap_viewer.page.view import View
+
+
+def view(
+    *steps: Step, maps: tuple[SaliencyMap, ...] = (), introduction: Hello | None = None, store: Store | None = None
+) -> View:
+    store = store or Store()
+    if introduction is not None or steps:
+        store.add(introduction or hello())
+    for message in (*steps, *maps):
+        store.add(message)
+    return View.of(store, Cursor(store), Packet(EncodedCache()), fresh=True)
+
+
+def again(before: View) -> View:
+    return View.of(before.store, before.cursor, Packet(EncodedCache()), fresh=False)
+
+
+def notices(shown: View) -> dict[str, dict[str, Any]]:
+    source = Notices().update(shown)
+    assert source is not None
+    return {item["id"]: item for item in source["items"]}
+
+
+def test_every_part_copes_with_nothing_and_with_everything() -> None:
+    names = [component.name for component in all_components()]
+    assert len(set(names)) == len(names)
+    for shown in (view(), view(introduction=hello()), view(step(0)), view(step(0), maps=(saliency_map(step(0)),))):
+        for component in all_components():
+            component.update(shown)
+        shown.packet.finish({})
+
+
+def test_stage_sends_what_changed_and_no_more() -> None:
+    stage, shown = Stage(), view(step(0), maps=(saliency_map(step(0)),))
+    first = stage.update(shown)
+    assert first["frame"]["shape"] == [210, 160, 3]
+    assert [(layer["target"], layer["scale"]) for layer in first["heat"]] == [("actor", 2.0), ("critic", 0.5)]
+    assert stage.update(again(shown)) is None
+    shown.store.add(step(1))
+    second = stage.update(again(shown))
+    assert "heat" not in second and second["frame"] is not None
+    assert second["lag"]["steps"] == 1
+
+
+def test_policy_shows_probabilities_with_the_action_taken() -> None:
+    source = Policy().update(view(step(3)))
+    assert source["kind"] == "probabilities" and not source["invalid"]
+    assert [row["name"] for row in source["rows"]] == list(ACTIONS)
+    assert sum(row["value"] for row in source["rows"]) == pytest.approx(1)
+    assert [row["taken"] for row in source["rows"]].index(True) == 3
+    assert max(range(9), key=lambda index: source["rows"][index]["value"]) == 3
+
+
+def test_policy_counts_actions_from_the_spaces_start_and_names_those_without_a_name() -> None:
+    sent = step(0, arrays={"action": np.array(5), "output/q_values": np.array([0.5, -2.0])})
+    source = describe(sent, hello(action_space=Discrete(n=2, start=5), action_meanings=None))
+    assert source["kind"] == "q_values"
+    assert [(row["name"], row["value"], row["taken"]) for row in source["rows"]] == [
+        ("action 5", 0.5, True),
+        ("action 6", -2.0, False),
+    ]
+
+
+def test_policy_shows_intervals_for_a_box() -> None:
+    sent = step(
+        0,
+        arrays={
+            "action": np.array([0.1, -0.2], np.float32),
+            "output/mean": np.array([0.0, 0.5]),
+            "output/log_std": np.log([0.1, 0.2]),
+        },
+    )
+    space = Box(shape=(2,), dtype="float32", low=-1, high=1)
+    source = describe(sent, hello(action_space=space, action_meanings=("steer", "gas")))
+    assert (source["kind"], source["low"], source["high"]) == ("gaussian", -1, 1)
+    row = source["rows"][1]
+    assert row["name"] == "gas" and row["deviation"] == pytest.approx(0.2) and row["action"] == pytest.approx(-0.2)
+
+
+def test_policy_splits_several_choices() -> None:
+    sent = step(0, arrays={"action": np.array([1, 0]), "output/logits": np.zeros(5)})
+    source = describe(sent, hello(action_space=MultiDiscrete(counts=(3, 2))))
+    assert [row["value"] for row in source["rows"]] == pytest.approx([1 / 3] * 3 + [1 / 2] * 2)
+    assert [row["taken"] for row in source["rows"]] == [False, True, False, True, False]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_nan_outputs_are_told_and_drawn_as_nothing(bad: float) -> None:
+    logits = np.array([0.0, bad] + [0.0] * 7, np.float32)
+    shown = view(step(0, arrays={"action": np.array(1), "output/logits": logits}))
+    assert Policy().update(shown)["invalid"]
+    assert "logits" in notices(shown)["nan"]["text"]
+    shown.packet.finish({"policy": Policy().update(shown)})
+
+
+def test_without_outputs_the_action_alone_is_shown() -> None:
+    source = describe(step(0, arrays={"action": np.array(2)}), hello())
+    assert source["kind"] == "action" and source["rows"][0]["name"] == ACTIONS[2]
+
+
+def test_features_have_names_values_and_shares() -> None:
+    observation = np.array([0.5, -1.0, 2.0], np.float32)
+    sent = step(0, arrays={"observation": observation, "action": np.array(0)})
+    arrays = {"features/actor": np.array([1.0, 0.0, 4.0]), "features/critic": np.array([0.0, np.nan, 2.0])}
+    shown = view(
+        sent, maps=(saliency_map(sent, arrays=arrays),), introduction=hello(feature_names=("x", "speed", "angle"))
+    )
+    source = Features().update(shown)
+    assert source["targets"] == ["actor", "critic"]
+    assert [row["name"] for row in source["rows"]] == ["x", "speed", "angle"]
+    assert source["rows"][0]["scores"] == {"actor": 0.25, "critic": 0.0}
+    assert Stage().update(shown)["frame"] is None
+
+
+def test_notices_name_what_stands_in_the_way() -> None:
+    assert "InterpretWrapper(env, policy)" in notices(view())["waiting"]["code"]
+    assert "connected" in notices(view(introduction=hello()))
+
+    policy = PolicyInfo(type="P", graph="failed", problem="aten.nonzero has an output of unknown size")
+    failed = view(step(0), introduction=hello(policy=policy))
+    assert "aten.nonzero" in notices(failed)["no-maps"]["text"]
+
+    crashed = view(step(0))
+    crashed.store.explainer_alive, crashed.store.explainer_problem = False, "ended by signal 11"
+    assert "signal 11" in notices(crashed)["explainer-down"]["text"]
+
+    unable = view(step(0))
+    unable.store.explainer_alive = True
+    unable.store.add(Explainer(stream="e" * 32, state="unable", problem="no such operator"))
+    assert "no such operator" in notices(unable)["unable"]["text"]
+
+    differs = view(step(0), maps=(saliency_map(step(0), replica_max_abs_diff=0.5),))
+    differs.store.explainer_alive = True
+    assert "0.5" in notices(differs)["replica"]["text"]
+
+    over = view(step(0))
+    over.store.add(Bye(stream="0" * 32, reason="all steps taken"))
+    assert "all steps taken" in notices(over)["ended"]["title"]
+
+    other = view()
+    other.store.problem = "the other side speaks protocol 2.0"
+    assert "2.0" in notices(other)["version"]["text"]
+
+
+def test_notices_are_sent_once() -> None:
+    component, shown = Notices(), view()
+    assert component.update(shown) is not None
+    assert component.update(again(shown)) is None

@@ -1,0 +1,106 @@
+"""The sidebar is drawn from what the explainer offers, and asks only for what a person chose."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import panel_material_ui as pmui
+import pytest
+from fakes import METHODS, hello, step
+
+from agentwrap_protocol.messages import Explainer, MethodInfo, OptionInfo
+from agentwrap_viewer.page.components.stage import StageElement
+from agentwrap_viewer.page.controls import Controls, control_of
+from agentwrap_viewer.page.store import Store
+
+
+class FakeReceiver:
+    """Notes what it is asked for."""
+
+    def __init__(self) -> None:
+        self.store, self.streams, self.endpoint = Store(), [], "tcp://127.0.0.1:1"
+        self.asked: list[dict[str, Any]] = []
+
+    def configure(self, **settings: Any) -> None:
+        self.asked.append(settings)
+
+
+@pytest.fixture
+def receiver() -> FakeReceiver:
+    made = FakeReceiver()
+    made.store.add(hello())
+    made.store.add(step(0))
+    return made
+
+
+def say(receiver: FakeReceiver, **changes: Any) -> None:
+    fields = {
+        "state": "ready",
+        "methods": METHODS,
+        "method": "perturbation",
+        "options": {"radius": 7},
+        "budget_ms": 50.0,
+    }
+    receiver.store.add(Explainer(stream="e" * 32, **{**fields, **changes}))
+
+
+def test_controls_show_what_the_explainer_says_and_ask_for_nothing(receiver: FakeReceiver) -> None:
+    controls = Controls(receiver, StageElement())
+    controls.update()
+    assert controls.method.disabled
+    say(receiver)
+    controls.update()
+    assert controls.method.options == {"Perturbation": "perturbation", "SARFA": "sarfa"}
+    assert [control.label for control in controls.options.objects] == ["radius", "blur", "newest only"]
+    assert controls.options.objects[0].value == 7 and not controls.method.disabled
+    say(receiver, budget_ms=33.0)
+    controls.update()
+    assert controls.budget.value == 33.0
+    assert receiver.asked == []
+
+
+def test_what_a_person_chooses_is_asked_for(receiver: FakeReceiver) -> None:
+    controls = Controls(receiver, StageElement())
+    say(receiver)
+    controls.update()
+    controls.method.value = "sarfa"
+    controls.budget.value = 200.0
+    controls.options.objects[2].value = True
+    assert receiver.asked == [{"method": "sarfa"}, {"budget_ms": 200.0}, {"options": {"newest_only": True}}]
+
+
+def test_a_new_method_appears_by_itself(receiver: FakeReceiver) -> None:
+    controls = Controls(receiver, StageElement())
+    new = MethodInfo(name="new", title="New one", options=(OptionInfo(name="depth", default=2),))
+    other = MethodInfo(name="features", title="Not for pictures", observations=("vector",))
+    say(receiver, methods=(*METHODS, new, other), method="new", options={})
+    controls.update()
+    assert "New one" in controls.method.options and "Not for pictures" not in controls.method.options
+    assert [control.label for control in controls.options.objects] == ["depth"]
+
+
+@pytest.mark.parametrize(
+    ("option", "kind"),
+    [
+        (OptionInfo(name="a", default=5, minimum=1, maximum=9), pmui.IntSlider),
+        (OptionInfo(name="a", default=0.5, minimum=0, maximum=1), pmui.FloatSlider),
+        (OptionInfo(name="a", default=5, minimum=1), pmui.IntInput),
+        (OptionInfo(name="a", default=0.5), pmui.FloatInput),
+        (OptionInfo(name="a", default=True), pmui.Switch),
+        (OptionInfo(name="a", default="x", choices=("x", "y")), pmui.Select),
+        (OptionInfo(name="a", default="text"), pmui.TextInput),
+        (OptionInfo(name="a", default=None), pmui.TextInput),
+    ],
+)
+def test_an_option_gets_a_control_of_its_kind(option: OptionInfo, kind: type) -> None:
+    control = control_of(option)
+    assert type(control) is kind
+    assert control.value == ("" if option.default is None else option.default)
+
+
+def test_heat_controls_set_the_stage(receiver: FakeReceiver) -> None:
+    stage = StageElement()
+    controls = Controls(receiver, stage)
+    controls.targets.value, controls.opacity.value = "critic", 0.2
+    controls.scale.value, controls.smooth.value = "recent", False
+    assert (stage.targets, stage.opacity, stage.scale, stage.smooth) == ("critic", 0.2, "recent", False)

@@ -1,0 +1,129 @@
+"""Where a tab is, and how it moves."""
+
+from __future__ import annotations
+
+import pytest
+from fakes import hello, saliency_map, step
+
+from agentwrap_viewer.page.cursor import MAP_LIFE, Cursor
+from agentwrap_viewer.page.ring import size_of
+from agentwrap_viewer.page.store import Store
+
+
+class World:
+    """A store with a step every 0.1 s, and a clock that a test turns."""
+
+    def __init__(self, count: int, **bounds: int) -> None:
+        self.now = 0.0
+        self.store = Store(**bounds)
+        self.store.add(hello())
+        self.count = 0
+        self.add(count)
+        self.cursor = Cursor(self.store, clock=lambda: self.now)
+
+    def add(self, count: int) -> None:
+        for _ in range(count):
+            self.store.add(step(self.count, time=1000 + self.count / 10))
+            self.count += 1
+
+    def shown(self) -> int:
+        found = self.cursor.step()
+        assert found is not None
+        return found.step
+
+
+def test_nothing_to_show() -> None:
+    cursor = Cursor(Store())
+    assert cursor.position == -1 and cursor.step() is None
+    for move in (cursor.pause, cursor.play, lambda: cursor.move(1), lambda: cursor.go(7)):
+        move()
+        assert cursor.step() is None
+
+
+def test_live_shows_the_newest_and_pause_holds() -> None:
+    world = World(5)
+    assert world.shown() == 4
+    world.cursor.pause()
+    world.add(3)
+    assert world.shown() == 4
+    world.cursor.live()
+    assert world.shown() == 7
+
+
+def test_move_is_by_one_and_stays_within_the_ring() -> None:
+    world = World(5)
+    world.cursor.move(-1)
+    assert (world.cursor.mode, world.shown()) == ("paused", 3)
+    world.cursor.move(1)
+    assert world.shown() == 4
+    world.cursor.move(1)
+    assert world.shown() == 4
+    world.cursor.move(-99)
+    assert world.shown() == 0
+
+
+def test_what_is_held_is_moved_along_when_the_ring_forgets_it() -> None:
+    world = World(5, ring_bytes=5 * size_of(step(0)))
+    world.cursor.go(0)
+    world.add(2)
+    assert world.shown() == 2
+
+
+def test_playing_keeps_the_time_between_steps() -> None:
+    world = World(20)
+    world.cursor.go(0)
+    world.cursor.play(0.5)
+    assert world.cursor.wait() == pytest.approx(0.2)
+    world.now = 0.41
+    assert world.shown() == 2
+    assert world.cursor.wait() == pytest.approx(0.19)
+    world.cursor.play(1.0)
+    world.now += 0.31
+    assert world.shown() == 5
+    with pytest.raises(ValueError, match="0.1"):
+        world.cursor.play(7.0)
+
+
+def test_playing_fast_ends_live() -> None:
+    world = World(10)
+    world.cursor.go(5)
+    world.cursor.play(2.0)
+    world.now = 10.0
+    assert (world.shown(), world.cursor.mode) == (9, "live")
+
+
+def test_another_stream_is_shown_live() -> None:
+    world = World(10)
+    world.cursor.go(3)
+    world.store.add(hello("1" * 32))
+    world.store.add(step(0, "1" * 32))
+    assert (world.shown(), world.cursor.mode) == (0, "live")
+
+
+def test_a_moving_view_takes_the_newest_map_of_its_episode_a_held_one_its_own() -> None:
+    world = World(30)
+    map_of_5 = saliency_map(step(5))
+    world.store.add(map_of_5)
+    assert world.cursor.saliency_map(world.store.steps.at(7)) is map_of_5
+    too_late = 5 + int(MAP_LIFE * 10) + 1
+    assert world.cursor.saliency_map(world.store.steps.at(too_late)) is None
+    world.cursor.go(7)
+    assert world.cursor.saliency_map(world.store.steps.at(7)) is None
+    assert world.cursor.saliency_map(world.store.steps.at(5)) is map_of_5
+
+
+def test_a_map_of_the_episode_before_is_not_shown() -> None:
+    world = World(105)
+    world.store.add(saliency_map(step(99)))
+    assert world.store.steps.at(101).episode == 1
+    assert world.cursor.saliency_map(world.store.steps.at(101)) is None
+
+
+def test_following_the_maps_shows_the_newest_step_that_has_one() -> None:
+    world = World(10)
+    world.cursor.follow = "mapped"
+    assert world.shown() == 9
+    world.store.add(saliency_map(step(6, time=1000.6)))
+    assert world.shown() == 6
+    world.add(40)
+    assert world.shown() == 49, "a map too old is no reason to stand still"

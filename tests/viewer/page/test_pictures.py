@@ -1,0 +1,69 @@
+"""Which part of an observation is a picture, and what it looks like."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from fakes import step
+
+from agentwrap_protocol.spaces import Box, Dict
+from agentwrap_viewer.page.pictures import network_input, observation_of, picture_of, quantise
+
+UNIT = Box(shape=(84, 84), dtype="float32", low=0.0, high=1.0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "planes"),
+    [
+        ((84, 84), (1, 84, 84)),
+        ((4, 84, 84), (4, 84, 84)),
+        ((84, 84, 4), (4, 84, 84)),
+        ((84, 84, 1), (1, 84, 84)),
+        ((210, 160, 3), (1, 210, 160, 3)),
+        ((3, 64, 64), (1, 64, 64, 3)),
+        ((4, 96, 96, 3), (4, 96, 96, 3)),
+        ((8, 84, 84), (4, 84, 84)),
+    ],
+)
+def test_planes_of_every_layout(shape: tuple[int, ...], planes: tuple[int, ...]) -> None:
+    observation = np.arange(np.prod(shape), dtype=np.uint64).reshape(shape).astype(np.uint8)
+    found = network_input(step(0, arrays={"observation": observation}), None)
+    assert found is not None and found.shape == planes and found.dtype == np.uint8
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (2, 3), (5, 5), (0, 84)])
+def test_what_is_no_picture(shape: tuple[int, ...]) -> None:
+    sent = step(0, arrays={"observation": np.zeros(shape, np.float32)})
+    assert network_input(sent, None) is None and picture_of(sent, None) is None
+
+
+def test_newest_plane_stands_in_for_a_missing_frame() -> None:
+    stack = np.stack([np.full((84, 84), value, np.uint8) for value in (1, 2, 3, 4)])
+    picture = picture_of(step(0, arrays={"observation": stack}), None)
+    assert picture is not None and (picture == 4).all()
+    frame = np.full((10, 12, 3), 9, np.uint8)
+    assert picture_of(step(0, arrays={"observation": stack, "frame": frame}), None).tolist() == frame.tolist()
+
+
+def test_floats_are_scaled_by_the_space_else_by_their_range() -> None:
+    half = step(0, arrays={"observation": np.full((84, 84), 0.5, np.float32)})
+    assert picture_of(half, UNIT).max() == 128
+    ramp = step(0, arrays={"observation": np.linspace(-7, 5, 84 * 84, dtype=np.float32).reshape(84, 84)})
+    picture = picture_of(ramp, None)
+    assert (picture.min(), picture.max()) == (0, 255)
+    assert picture_of(step(0, arrays={"observation": np.full((84, 84), np.nan, np.float32)}), UNIT).max() == 0
+
+
+def test_a_dict_shows_its_picture() -> None:
+    arrays = {"observation/speed": np.zeros(3), "observation/camera": np.full((84, 84), 0.5, np.float32)}
+    sent = step(0, arrays=arrays)
+    assert observation_of(sent)[0] == "observation/camera"
+    assert picture_of(sent, Dict(spaces={"camera": UNIT})).max() == 128
+
+
+def test_quantised_heat_keeps_shares_and_scale() -> None:
+    quantised, scale = quantise(np.array([[0.0, 1.0], [2.0, 4.0]], np.float32))
+    assert scale == 4.0 and quantised.tolist() == [[0, 64], [128, 255]]
+    for empty in (np.zeros((2, 2)), np.full((2, 2), np.nan), np.full((2, 2), -1.0)):
+        quantised, scale = quantise(empty)
+        assert scale == 0.0 and not quantised.any()
