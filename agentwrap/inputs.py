@@ -10,6 +10,7 @@ import inspect
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from .pytree import distinct, leaves_with_paths
@@ -74,19 +75,20 @@ def arrays_to_tensors(tree: Any) -> Any:
     def convert(leaf: Any) -> Any:
         return torch.as_tensor(leaf) if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "biuf" else leaf
 
+    if not any(isinstance(leaf, np.ndarray) for leaf in pytree.tree_leaves(tree)):
+        return tree
     return pytree.tree_map(convert, tree)
 
 
 def _arguments(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """The call's arguments in call order, each with its parameter's name: ``args/0``, ``args/1``, … for ``*args``."""
-    parameters = inspect.signature(module.forward).parameters.values()
     names: list[str] = []
-    for parameter in parameters:
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            names.extend(f"{parameter.name}/{index}" for index in range(len(args) - len(names)))
+    for name, kind in _parameters(module):
+        if kind is inspect.Parameter.VAR_POSITIONAL:
+            names.extend(f"{name}/{index}" for index in range(len(args) - len(names)))
             break
-        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-            names.append(parameter.name)
+        if kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD):
+            names.append(name)
     if len(args) > len(names):
         raise TypeError(
             f"{type(module).__name__}.forward takes {len(names)} positional arguments, {len(args)} were given"
@@ -96,8 +98,21 @@ def _arguments(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str
 
 def _signature_order(module: torch.nn.Module, arguments: list[tuple[str, Any]]) -> list[str]:
     """Names of the arguments as the signature orders them, for keyword arguments come in any order."""
-    order = {name: index for index, name in enumerate(inspect.signature(module.forward).parameters)}
+    order = {name: index for index, (name, _) in enumerate(_parameters(module))}
     return sorted((name for name, _ in arguments), key=lambda name: order.get(name.split("/")[0], len(order)))
+
+
+def _parameters(module: torch.nn.Module) -> tuple[tuple[str, Any], ...]:
+    """Names and kinds of the parameters of a module's forward."""
+    forward = module.forward
+    function = getattr(forward, "__func__", forward)
+    return _parameters_of(function)[function is not forward :]
+
+
+@lru_cache(maxsize=64)
+def _parameters_of(function: Any) -> tuple[tuple[str, Any], ...]:
+    # inspecting takes longer than all else that is done with a call
+    return tuple((parameter.name, parameter.kind) for parameter in inspect.signature(function).parameters.values())
 
 
 def _tensors(value: Any) -> list[tuple[tuple[str, ...], torch.Tensor]]:

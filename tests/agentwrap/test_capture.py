@@ -68,18 +68,22 @@ def test_the_latent_is_what_the_last_layer_is_given(policy: nn.Module, latent: A
     capture.detach()
     capture.attach()
     policy(X)
-    assert ("latent" in capture.take().layers) is (latent is not None)
+    assert ("latent" in capture.take().held) is (latent is not None)
     capture.detach()
     assert hooks(policy) == 0
 
 
-def test_layers_are_seen_before_the_next_works_in_place() -> None:
+@pytest.mark.parametrize("inference", [False, True])
+def test_layers_are_seen_before_the_next_works_in_place(inference: bool) -> None:
     policy = Heads()
     capture = capture_of(policy, layers=["trunk.0", "trunk"])
-    policy(X)
-    call = capture.take()
-    np.testing.assert_array_equal(call.layers["layer/trunk.0"].numpy(), policy.trunk[0](X).detach().numpy())
-    np.testing.assert_array_equal(call.layers["layer/trunk"].numpy(), policy.trunk(X).detach().numpy())
+    for number in range(3):
+        with torch.inference_mode(inference):
+            policy(X.clone())
+        arrays = capture.arrays(capture.take(), {"observation": X[0].numpy()})
+        assert ("output/layer/trunk.0" in arrays) is (number > 0 or inference), "held at first, then copied"
+    np.testing.assert_array_equal(arrays["output/layer/trunk.0"], policy.trunk[0](X)[0].detach().numpy())
+    np.testing.assert_array_equal(arrays["output/layer/trunk"], policy.trunk(X)[0].detach().numpy())
 
 
 def test_unknown_layers_are_named_with_the_nearest() -> None:
@@ -96,7 +100,7 @@ def test_the_newest_call_wins_and_is_taken_once() -> None:
     policy(2 * X)
     policy(torch.ones(5, 4))
     call = capture.take()
-    assert torch.equal(call.outputs[0], policy(2 * X))
+    assert torch.equal(call.held["logits"][0], policy(2 * X))
     capture.take()
     assert capture.take() is None
 
