@@ -247,8 +247,24 @@ def explainers() -> Iterator[Callable[..., ExplainerProcess]]:
 
     def start(*arguments: str) -> ExplainerProcess:
         started.append(ExplainerProcess(*arguments))
-        return started[-1].connect()
+        return started[-1]
 
     yield start
     for each in started:
         each.close()
+
+
+@pytest.fixture(scope="module")
+def _running() -> Iterator[ExplainerProcess]:
+    process = ExplainerProcess()
+    yield process.connect()
+    process.close()
+
+
+@pytest.fixture
+def explainer(_running: ExplainerProcess) -> ExplainerProcess:
+    """An explainer that several tests share; each begins with the default settings and nothing received."""
+    assert _running.configure(source="tcp://127.0.0.1:1", method="perturbation", options={}, budget_ms=20).ok
+    _running.wait_for_state("waiting")
+    _running.received.clear()
+    return _running

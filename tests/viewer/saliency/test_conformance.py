@@ -2,7 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
+from agentwrap.export import export_policy
+from agentwrap_viewer.replica import Replica
 from agentwrap_viewer.saliency import explain
 
 
@@ -61,3 +64,22 @@ def test_plain_callable_agrees_with_the_reference(case):
 
     saliency = explain(policy, case.observation, target="actor", state=case.state, **spots(case.params))
     assert agrees(saliency.grid, case.expected["perturbation_actor"])
+
+
+def test_replica_agrees_with_the_reference(case):
+    state = () if case.state is None else (case.state,)
+    arguments = (torch.from_numpy(case.observation)[None], *state)
+    names = ("logits", "value", "h", "c")[: 4 if state else 2]
+    exported = export_policy(case.policy, arguments, {}, output_names=names, batched=True)
+    parameters = {name: tensor.detach().numpy() for name, tensor in exported.parameters.items()}
+    replica = Replica(exported.graph, exported.constants, parameters)
+    inputs = [item.name for item in exported.graph.inputs if item.role == "state"]
+    maps = explain(
+        replica,
+        case.observation,
+        target=("actor", "critic"),
+        state=dict(zip(inputs, case.state or (), strict=True)),
+        **spots(case.params),
+    )
+    for saliency in maps:
+        assert agrees(saliency.grid, case.expected[f"perturbation_{saliency.target}"])

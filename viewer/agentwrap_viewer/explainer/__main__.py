@@ -9,12 +9,7 @@ import logging
 import os
 from collections.abc import Sequence
 
-import torch
-
-from agentwrap_viewer.saliency import SaliencyError
-
 from .lifetime import Lifetime, be_nice
-from .service import Service
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,6 +18,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="agentwrap explainer: %(message)s")
     lifetime = Lifetime()
     be_nice()
+    if arguments.threads > 1:
+        # threads that spin for one another while others need the cores were seen to take ten times as long
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    import torch  # reads the environment when it is loaded
+
+    from agentwrap_viewer.saliency import SaliencyError
+
+    from .service import Service
+
     torch.set_num_threads(arguments.threads)
     try:
         service = Service(arguments.source, device=_device(arguments.device))
@@ -70,6 +74,10 @@ def _device(name: str) -> str:
     Raises:
         SaliencyError: It is not.
     """
+    import torch
+
+    from agentwrap_viewer.saliency import SaliencyError
+
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:

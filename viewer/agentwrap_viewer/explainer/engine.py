@@ -182,13 +182,12 @@ class Engine:
         if self._policy.replica is None:
             return None
         try:
-            return Job(moment, self._policy, self.settings.method, self._options())
+            method = self.settings.named(self._policy.graph)
+            options = catalogue.plain_options(self.settings.in_use(self._policy.graph))
+            return Job(moment, self._policy, method, options)
         except Exception as error:
             self._fail(error, moment)
             return None
-
-    def _options(self) -> dict[str, Any]:
-        return catalogue.plain_options(self.settings.in_use(self._policy.graph))
 
     def _fail(self, error: Exception, moment: Moment) -> None:
         """Note why a step could not be explained; the next one is tried all the same."""

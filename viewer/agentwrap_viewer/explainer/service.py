@@ -77,7 +77,11 @@ class Service:
         self._told: object = None
         self._next_beat = 0.0
         if source is not None:
-            self._switch(self._subscribe(source), source)
+            try:
+                self._switch(self._subscribe(source), source)
+            except SaliencyError:
+                self._context.destroy(linger=0)
+                raise
 
     # ── loop ──
 

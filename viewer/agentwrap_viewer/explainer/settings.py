@@ -59,11 +59,14 @@ class Settings:
         new._check(graph)
         return new
 
+    def named(self, graph: Graph | None) -> str | None:
+        """Return the method asked for where it suits this policy; None where each entry gets its kind's default."""
+        return self.method if self.method in catalogue.suitable(graph) else None
+
     def in_use(self, graph: Graph | None) -> Method:
         """Return the method used for this policy: the one asked for where it suits, else the default one as it is."""
-        offered = catalogue.suitable(graph)
         default = catalogue.default_method(graph)
-        if self.method is not None and self.method not in offered:
+        if self.method is not None and self.named(graph) is None:
             return catalogue.suitable(None)[default].configured({})
         chosen = catalogue.suitable(None)[self.method or default]
         known = chosen.options()

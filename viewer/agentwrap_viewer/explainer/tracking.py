@@ -74,9 +74,9 @@ class Policy:
             else:
                 self.replica.load(weights.arrays)
             self.version, self.problem = weights.policy_version, None
-        except GraphError as error:
-            self.problem = str(error)
-            log.warning("the policy cannot be run: %s", error)
+        except Exception as error:  # a device that is full, say: the explainer lives on
+            self.problem = str(error) if isinstance(error, GraphError) else f"{type(error).__name__}: {error}"
+            log.warning("the policy cannot be run: %s", self.problem)
         return True
 
     def remember(self, arrays: Arrays) -> None:

@@ -214,18 +214,23 @@ class MaskMethod(Method):
 
 
 class MaskedImages:
-    """I + M·difference for each of some masks M."""
+    """I + M·difference for each of some masks M.
+
+    Attributes:
+        difference: What a mask of ones adds, of the shape of the image.
+        masks: The masks.
+    """
 
     def __init__(self, image: torch.Tensor, difference: torch.Tensor, masks: Masks, layout: Layout) -> None:
         """Keep the parts."""
-        self._image, self._difference, self._masks, self._layout = image, difference, masks, layout
+        self._image, self.difference, self.masks, self._layout = image, difference, masks, layout
 
     @property
     def arrangement(self) -> Arrangement:
         """The masks' arrangement."""
-        return self._masks.arrangement
+        return self.masks.arrangement
 
     def build(self, indices: torch.Tensor, out: torch.Tensor) -> None:
         """Write the perturbed images numbered ``indices`` into ``out`` (B, *shape)."""
-        masks = self._layout.spread(self._masks.make(indices))
-        torch.addcmul(self._image[None], masks, self._difference[None], out=out)
+        masks = self._layout.spread(self.masks.make(indices))
+        torch.addcmul(self._image[None], masks, self.difference[None], out=out)
