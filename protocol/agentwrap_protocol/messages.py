@@ -114,8 +114,8 @@ class Step(Message, frozen=True, kw_only=True, eq=False):
         ``output/<name>``: what the policy computed for this step, without batch axis: ``logits``, ``q_values``,
         ``mean``, ``log_std``, ``value`` (scalar, shape ()), ``latent``, ``layer/<module name>``. Absent where the
         policy was not called.
-        ``input/<name>``: inputs of the graph that are not simply the observation (recurrent state, preprocessed input),
-        without batch axis.
+        ``input/<name>``: inputs of the graph that are not simply the observation: preprocessed input without batch
+        axis, recurrent state as it was passed, with a batch axis of length 1 where the policy has one.
         ``rewards``: float32 (k,): rewards of all steps since the last ``step`` message, oldest first, this one last.
 
     Attributes:
