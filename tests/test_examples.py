@@ -18,7 +18,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 def run(name: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run an example in a process of its own, on one thread, warnings being errors."""
     command = [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "BROWSER": "true"}
     result = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=100, check=False)
     assert result.returncode == 0, result.stderr
     return result
@@ -37,6 +37,11 @@ def test_train_atari_trains_and_saves_what_the_demo_can_load(tmp_path: Path) -> 
     policy = load_policy(tmp_path / "policy.safetensors")
     logits, value = policy(torch.zeros(3, 4, 84, 84, dtype=torch.uint8))
     assert logits.shape == (3, 9) and value.shape == (3, 1)
+
+
+def test_train_atari_can_be_watched(tmp_path: Path) -> None:  # that its viewer ends with it, conftest.py sees to
+    result = run("train_atari.py", "--games", "2", "--rollout", "8", "--steps", "32", "--view", cwd=tmp_path)
+    assert "Enduro, learning" in result.stderr and "the viewer starts" in result.stderr
 
 
 def test_train_atari_learns_from_what_it_collects(monkeypatch: pytest.MonkeyPatch) -> None:
