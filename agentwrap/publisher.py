@@ -248,9 +248,7 @@ class Publisher:
                     self._due.add(kind)
         elif not isinstance(request, m.Ping):
             problem = f"an agent answers ping and resend, not {request.kind}"
-        return m.Reply(
-            stream=self.stream, time=time.time(), request=request.seq, ok=problem is None, problem=problem
-        )
+        return m.Reply(stream=self.stream, time=time.time(), request=request.seq, ok=problem is None, problem=problem)
 
     def _send_due(self) -> None:
         if self._hello_changed:
