@@ -117,6 +117,17 @@ def test_a_paused_step_without_a_map_is_asked_for(world: World, open_tab: Open) 
     assert {"observation", "output/logits"} <= set(asked[0].arrays) and "frame" not in asked[0].arrays
 
 
+def test_waiting_for_the_map_shows_the_newest_step_that_has_one(world: World, open_tab: Open) -> None:
+    world.agent.on_step = lambda made: made.step % 10 == 0 and world.explainer.explain(made)
+    tab = open_tab(world.address)
+    world.agent.play(20)
+    tab.until(tab.alpha, "heat")
+    tab.page.get_by_label("Wait for the map").click()
+    tab.until(lambda: tab.find(".transport[data-follow=mapped]").count(), "the view following the maps")
+    seen = {tab.until(lambda: (tab.page.wait_for_timeout(40), tab.step())[1], "a step") for _ in range(20)}
+    assert all(number % 10 == 0 for number in seen), seen
+
+
 def test_slow_motion_and_the_keys_of_a_control(world: World, open_tab: Open) -> None:
     tab = open_tab(world.address)
     world.agent.play(30)

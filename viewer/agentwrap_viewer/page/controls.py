@@ -17,6 +17,9 @@ from .receiver import Receiver
 #: Milliseconds offered for one step. The explainer accepts 1 to 60,000.
 BUDGETS = (10, 20, 30, 50, 100, 200, 500, 1000)
 
+#: What a select shows before there is anything to choose from.
+NOTHING = {"none yet": ""}
+
 TARGETS = {"Both": "both", "Actor": "actor", "Critic": "critic", "None": "none"}
 SCALES = {"largest of this map": "map", "largest of recent maps": "recent"}
 
@@ -36,8 +39,8 @@ class Controls:
         self._drawn_for: tuple[Any, ...] | None = None
         self._settings: dict[str, Any] = {}
         wide: dict[str, Any] = {"sizing_mode": "stretch_width", "margin": 0}
-        self.stream = pmui.Select(label="Stream", options={}, size="small", **wide)
-        self.method = pmui.Select(label="Method", options={}, size="small", **wide)
+        self.stream = pmui.Select(label="Stream", options=NOTHING, value="", size="small", **wide)
+        self.method = pmui.Select(label="Method", options=NOTHING, value="", size="small", **wide)
         self.method_doc = pmui.Typography("", variant="caption", margin=0, sizing_mode="stretch_width")
         self.options = pmui.Column(sizing_mode="stretch_width", margin=0)
         self.budget = pmui.Select(
@@ -49,11 +52,12 @@ class Controls:
         )
         self.scale = pmui.Select(label="Full colour", options=SCALES, value=stage.scale, size="small", **wide)
         self.smooth = pmui.Switch(label="Smooth", value=stage.smooth, size="small", margin=0)
+        self.wait = pmui.Switch(label="Wait for the map", value=stage.wait, size="small", margin=0)
         self._connect()
         self.root = self._layout()
 
     def _connect(self) -> None:
-        for name in ("targets", "opacity", "scale", "smooth"):
+        for name in ("targets", "opacity", "scale", "smooth", "wait"):
             getattr(self, name).link(self._stage, value=name)
         self.stream.param.watch(lambda event: self._choose_stream(event.new), "value")
         self.method.param.watch(lambda event: self._ask(method=event.new), "value")
@@ -61,8 +65,9 @@ class Controls:
 
     def _layout(self) -> list[Viewable]:
         explanation = (self.method, self.method_doc, self.options, self.budget)
-        heat = (self.targets, self.opacity, self.scale, self.smooth)
-        return [_section("Source", self.stream), _section("Explanation", *explanation), _section("Heat", *heat)]
+        heat = (self.targets, self.opacity, self.scale, self.smooth, self.wait)
+        self._heat = _section("Heat", *heat)
+        return [_section("Source", self.stream), _section("Explanation", *explanation), self._heat]
 
     def update(self) -> None:
         """Show the streams announced and what the explainer says of itself, without asking it for anything."""
@@ -70,6 +75,7 @@ class Controls:
         try:
             self._update_streams()
             self._update_explainer()
+            self._heat.visible = self._observation == "image"
         finally:
             self._updating = False
 
@@ -78,7 +84,7 @@ class Controls:
         endpoint = self._receiver.endpoint
         if endpoint is not None and endpoint not in options.values():
             options[endpoint] = endpoint
-        options = options or {"none yet": ""}
+        options = options or NOTHING
         if options != self.stream.options:
             self.stream.options = options
         self.stream.value = endpoint if endpoint is not None else next(iter(options.values()))
@@ -130,7 +136,7 @@ class Controls:
             self._receiver.follow(endpoint)
 
     def _ask(self, **settings: Any) -> None:
-        if not self._updating:
+        if not self._updating and settings.get("method") != "":
             self._receiver.configure(**settings)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import panel as pn
@@ -25,6 +26,9 @@ from .receiver import Receiver
 
 #: Milliseconds between two looks at what the controls should show.
 REFRESH_MS = 500
+
+#: The browser's mark of the page.
+FAVICON = Path(__file__).parent / "favicon.svg"
 
 #: Roboto comes bundled with panel_material_ui.
 _FONT = 'Roboto, system-ui, -apple-system, "Segoe UI", "Helvetica Neue", Arial, sans-serif'
@@ -79,7 +83,7 @@ _SHELL = {
     ".MuiDrawer-paper": {"backgroundColor": "background.paper", "backgroundImage": "none"},
     "main.main": {"backgroundColor": "background.default"},
     ".main-content": {"padding": 0},
-    ".MuiToolbar-root": {"minHeight": "64px !important", "margin": "0 !important"},
+    ".MuiToolbar-root": {"height": "64px", "minHeight": "64px !important", "margin": "0 !important"},
 }
 
 #: Until the components are there, the page has the ground that the system's theme will have.
@@ -110,6 +114,7 @@ def build_page(receiver: Receiver) -> pmui.Page:
     page = pmui.Page(
         title="",
         meta_title="agentwrap",
+        favicon=FAVICON,
         header=[StatusElement(), theme],
         sidebar=controls.root,
         sidebar_width=248,

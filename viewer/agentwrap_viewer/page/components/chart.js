@@ -10,49 +10,50 @@ const REFRESH = 66
 
 export async function render({model, el}) {
   await dress(el)
-  const {root, caption, aside, body} = card(`chart ${model.field}`, model.heading)
-  const canvas = h("canvas", {class: "plot", role: "img", "aria-label": model.heading})
-  const empty = h("p", {class: "empty"}, model.field === "value" ? "The policy gives no value." : "")
+  const {field, heading, style, window: count} = model  // read once: each look at the model is slow
+  const {root, caption, aside, body} = card(`chart ${field}`, heading)
+  const canvas = h("canvas", {class: "plot", role: "img", "aria-label": heading})
+  const empty = h("p", {class: "empty"}, field === "value" ? "The policy gives no value." : "")
   body.append(canvas, empty)
   put(caption, model.caption)
   let position = -1, hover = null
 
   const {redraw, stop: stopFit} = crisp(canvas, (context, width, height) => {
-    const shown = windowUntil(position, model.window), box = boxOf(width, height)
+    const shown = windowUntil(position, count), box = boxOf(width, height)
     if (shown.last < shown.from) return
-    const range = rangeOf(shown, model.field)
-    empty.hidden = range !== null || model.field !== "value"
+    const range = rangeOf(shown, field)
+    empty.hidden = range !== null || field !== "value"
     if (range === null) return put(aside, "")
     const axis = ticks(range.low, range.high)
-    const x = p => box.right - (shown.last - p) * (box.right - box.left) / (model.window - 1)
+    const x = p => box.right - (shown.last - p) * (box.right - box.left) / (count - 1)
     const y = value => box.bottom - (value - axis.low) / (axis.high - axis.low) * (box.bottom - box.top)
     drawGrid(context, box, axis, y)
-    drawBelow(context, box, [`−${integer(model.window)}`, `−${integer(model.window / 2)}`, "shown"])
-    if (model.style === "stems") drawStems(context, shown, model.field, x, y)
-    else drawLine(context, shown, model.field, x, y, box)
+    drawBelow(context, box, [`−${integer(count)}`, `−${integer(count / 2)}`, "shown"])
+    if (style === "stems" && isSparse(shown, field)) drawStems(context, shown, field, x, y)
+    else drawLine(context, shown, field, x, y, box)
     drawReadout(context, box, shown, x, y)
   })
 
   function drawReadout(context, box, shown, x, y) {
     let p = shown.last
     if (hover !== null) {
-      p = Math.round(shown.last - (box.right - hover) * (model.window - 1) / (box.right - box.left))
+      p = Math.round(shown.last - (box.right - hover) * (count - 1) / (box.right - box.left))
       p = Math.max(shown.from, Math.min(shown.last, p))
       context.strokeStyle = colour("muted")
       context.beginPath(); context.moveTo(x(p), box.top); context.lineTo(x(p), box.bottom); context.stroke()
     }
-    const value = at(p, model.field)
+    const value = at(p, field)
     put(aside, hover === null ? number(value) : `step ${integer(at(p, "step"))}: ${number(value)}`)
-    if (!Number.isFinite(value) || (model.style === "stems" && hover === null)) return
-    context.fillStyle = colour(model.field)
+    if (!Number.isFinite(value) || (style === "stems" && hover === null)) return
+    context.fillStyle = colour(field)
     context.beginPath(); context.arc(x(p), y(value), 3, 0, 2 * Math.PI); context.fill()
   }
 
   canvas.addEventListener("pointermove", event => { hover = event.offsetX; redraw() })
   canvas.addEventListener("pointerleave", () => { hover = null; redraw() })
   canvas.addEventListener("click", event => {
-    const box = boxOf(canvas.clientWidth, canvas.clientHeight), shown = windowUntil(position, model.window)
-    const p = Math.round(shown.last - (box.right - event.offsetX) * (model.window - 1) / (box.right - box.left))
+    const box = boxOf(canvas.clientWidth, canvas.clientHeight), shown = windowUntil(position, count)
+    const p = Math.round(shown.last - (box.right - event.offsetX) * (count - 1) / (box.right - box.left))
     if (p >= shown.from && p <= shown.last) send({do: "go", position: p})
   })
   const refresh = calm(redraw, REFRESH)
@@ -102,6 +103,13 @@ function drawLine(context, {from, last}, field, x, y, box) {
   }
   if (path !== null) finish(last)
   context.lineWidth = 1
+}
+
+/** Whether most values are zero. Where they are not, stems would fill the plot. */
+function isSparse({from, last}, field) {
+  let count = 0
+  for (let p = from; p <= last; p++) if (at(p, field) !== 0) count++
+  return count <= (last - from + 1) / 2
 }
 
 function drawStems(context, {from, last}, field, x, y) {

@@ -4,9 +4,9 @@ import {subscribe} from "./feed.js"
 import {dress, h} from "./kit.js"
 
 const COLUMNS = {
-  left: ["stage"],
+  left: ["stage", "features"],
   middle: ["policy", "value", "reward"],
-  right: ["inputs", "features", "returns", "episodes", "explanation"],
+  right: ["inputs", "returns", "episodes", "explanation"],
 }
 
 export async function render({model, el}) {

@@ -1,7 +1,7 @@
 // The frame on one canvas, the heat on another over it. Each canvas has the resolution of what it shows; the browser
 // scales both, so that a frame costs its own pixels only and reads back exactly as it was sent.
 
-import {subscribe} from "./feed.js"
+import {send, subscribe} from "./feed.js"
 import {card, dress, h, put} from "./kit.js"
 
 // actor blue and critic red, as in Greydanus et al. 2018; light enough to be seen on a game's dark blue and dark red
@@ -60,13 +60,14 @@ export async function render({model, el}) {
 
   // each target lays its colour on with an opacity that grows with its score; two targets mix where they meet
   function blend(out, shown) {
+    const opacity = model.opacity, byRecent = model.scale === "recent"  // read once: each look at the model is slow
     out.fill(0)
     for (const layer of shown) {
       const [red, green, blue] = COLOURS[layer.target] || OTHER, data = layer.heat.data
-      const full = model.scale === "recent" ? recent[layer.target] : layer.scale
-      const gain = full > 0 ? model.opacity * layer.scale / full / 255 : 0
+      const full = byRecent ? recent[layer.target] : layer.scale
+      const gain = full > 0 ? opacity * layer.scale / full / 255 : 0
       for (let i = 0, j = 0; i < data.length; i++, j += 4) {
-        const alpha = Math.min(model.opacity, data[i] * gain)
+        const alpha = Math.min(opacity, data[i] * gain)
         if (alpha <= 0) continue
         const under = out[j + 3] / 255, sum = alpha + under - alpha * under, share = alpha / (alpha + under)
         out[j] += (red - out[j]) * share
@@ -81,8 +82,8 @@ export async function render({model, el}) {
     const targets = (layers || []).map(layer => layer.target)
     const parts = targets.filter(target => model.targets === "both" || model.targets === target)
       .map(target => h("span", {class: `key ${target === "critic" ? "critic" : "actor"}`}, target))
-    const age = lag === null || lag === undefined ? "" : lag.steps === 0 ? "this step" : `map ${lag.steps} step${lag.steps === 1 ? "" : "s"} back`
-    legend.replaceChildren(...parts, h("span", {class: "lag"}, parts.length ? age : ""))
+    const age = lag === null || lag === undefined ? "" : lag.steps === 0 ? "this step" : `${lag.steps} step${lag.steps === 1 ? "" : "s"} back`
+    legend.replaceChildren(...parts, h("span", {class: "lag", title: "how far the map is behind the frame"}, parts.length ? age : ""))
   }
 
   const stopStatus = subscribe("status", (_, status) => { env = status.env || "" })
@@ -103,6 +104,9 @@ export async function render({model, el}) {
   smoothen()
   model.on(["targets", "opacity", "scale"], () => { drawHeat(); drawLegend() })
   model.on("smooth", smoothen)
-  model.on("remove", () => { stop(); stopStatus() })
+  const follow = () => send({do: "follow", what: model.wait ? "mapped" : "newest"})
+  model.on("wait", follow)
+  const stopLink = subscribe("link", link => { if (link.connected) follow() })
+  model.on("remove", () => { stop(); stopStatus(); stopLink() })
   return root
 }

@@ -24,12 +24,14 @@ class StageElement(Element):
         opacity: Opacity of the strongest heat, 0…1.
         smooth: Interpolate the heat between its pixels.
         scale: What the strongest colour stands for: the largest score of each ``map``, or of the ``recent`` maps.
+        wait: While live, show the newest step that has a map instead of the newest step.
     """
 
     targets = param.Selector(default="both", objects=["both", "actor", "critic", "none"])
     opacity = param.Number(default=0.75, bounds=(0, 1))
     smooth = param.Boolean(default=True)
     scale = param.Selector(default="map", objects=["map", "recent"])
+    wait = param.Boolean(default=False)
 
     _module = "stage"
 

@@ -53,6 +53,7 @@ export async function render({model, el}) {
   function draw(transport) {
     now = transport
     root.dataset.mode = now.mode
+    root.dataset.follow = now.follow
     const paused = now.mode === "paused"
     if (toggle.dataset.paused !== String(paused)) {
       toggle.dataset.paused = paused
@@ -67,7 +68,7 @@ export async function render({model, el}) {
     live.setAttribute("aria-pressed", now.mode === "live")
     const count = now.last - now.first + 1
     put(place, now.position < 0 ? "–" : `${integer(now.position - now.first + 1)} / ${integer(count)}`)
-    put(behind, now.mode === "live" ? "" : `−${now.behind.toFixed(1)} s`)
+    put(behind, now.mode === "live" ? "" : `−${now.behind.toFixed(now.behind < 1 ? 2 : 1)} s`)
     canvas.setAttribute("aria-valuemin", now.first)
     canvas.setAttribute("aria-valuemax", now.last)
     canvas.setAttribute("aria-valuenow", now.position)
