@@ -21,7 +21,7 @@ ALLOWED = {
     "agentwrap_viewer": {"agentwrap_viewer", "agentwrap_protocol"},
     "agentwrap_viewer.saliency": {"agentwrap_viewer.saliency", "numpy", "scipy", "torch"},
     "agentwrap_viewer.saliency.incremental": {  # works on the program that a replica has compiled
-        *("agentwrap_viewer.saliency", "agentwrap_viewer.program", "agentwrap_protocol", "numpy", "torch"),
+        *("agentwrap_viewer.saliency", "agentwrap_viewer.program", "agentwrap_viewer.replica", "numpy", "torch"),
     },
     **dict.fromkeys(REPLICA, {*REPLICA, "agentwrap_protocol", "numpy", "torch"}),
     "agentwrap_viewer.explainer": {
@@ -43,7 +43,7 @@ NOT_LOADED = {
     "agentwrap_viewer.explainer": ("panel", "bokeh", "gymnasium", "agentwrap"),
     "agentwrap_viewer.page.server": ("torch", "sklearn", "gymnasium", "agentwrap"),
     "agentwrap_viewer.replica": ("panel", "zmq", "gymnasium", "agentwrap"),
-    "agentwrap_viewer.saliency": ("panel", "zmq", "gymnasium", "agentwrap", "agentwrap_protocol"),
+    "agentwrap_viewer.saliency": ("panel", "zmq", "gymnasium", "agentwrap"),
 }
 
 

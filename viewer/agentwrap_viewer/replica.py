@@ -22,12 +22,31 @@ from agentwrap_protocol.messages import PolicyGraph, Weights
 from agentwrap_protocol.operators import OPERATORS
 
 from .operators import dtype
-from .program import Program
+from .program import Program, Values
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 
 _META = torch.device("meta")
 _MOST_REHEARSED = 1024  # sizes of batch that are remembered as checked
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A program and what it is run with.
+
+    Attributes:
+        program: The program.
+        filled: Its values before a run.
+        single: Its inputs in the graph's order, with one row.
+        tensors: The same with one row for each variant, but for the varied one.
+        place: Which input is varied.
+    """
+
+    program: Program
+    filled: Values
+    single: list[torch.Tensor]
+    tensors: list[torch.Tensor]
+    place: int
 
 
 class Replica:
@@ -117,10 +136,39 @@ class Replica:
                 outputs = self._program.run(self._filled, tensors)
             else:
                 outputs = self._run_rows(tensors, rows)
+        return self.named(outputs, rows)
+
+    def named(self, outputs: Sequence[torch.Tensor], rows: int) -> dict[str, torch.Tensor]:
+        """Return the program's outputs for so many rows by name, as ``run`` does."""
         named = {output.name: tensor for output, tensor in zip(self.graph.outputs, outputs, strict=True)}
         if "value" in named and named["value"].numel() == rows:
             named["value"] = named["value"].reshape(rows)
         return named
+
+    def prepared(self, inputs: Mapping[str, torch.Tensor], name: str, *, rows: int) -> Prepared | None:
+        """Return what is needed to run the program otherwise than on batches: one observation in so many variants.
+
+        Args:
+            inputs: As for ``run``, with a batch axis of one.
+            name: The input of which there will be variants, in floats.
+            rows: How many.
+
+        Returns:
+            None where the graph takes one observation at a time, or computes with that input in integers.
+
+        Raises:
+            GraphError: As ``run`` does for a batch of so many rows.
+        """
+        single, _ = self._arranged(inputs)
+        place = next(place for place, given in enumerate(self.graph.inputs) if given.name == name)
+        if not self.graph.batched or self._layouts[place].axis != 0 or not single[place].is_floating_point():
+            return None
+        self._check_size(single, rows)
+        tensors = [
+            tensor if other == place else layout.expanded(tensor, rows).contiguous()
+            for other, (tensor, layout) in enumerate(zip(single, self._layouts, strict=True))
+        ]
+        return Prepared(self._program, self._filled, single, tensors, place)
 
     def inputs_from_step(self, arrays: Arrays) -> dict[str, torch.Tensor]:
         """Return the inputs for the one observation of a step, with a batch axis of length 1.

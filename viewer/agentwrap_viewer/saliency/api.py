@@ -109,8 +109,7 @@ def explain(
         chunk=chunk,
         options=options,
     )
-    while not explanation.done:
-        explanation.advance()
+    explanation.complete()
     maps = explanation.maps()
     return maps[0] if explanation.single else maps
 

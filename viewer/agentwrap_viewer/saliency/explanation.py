@@ -91,6 +91,11 @@ class Explanation:
         return min(part.level for part in self._parts)
 
     @property
+    def evaluation(self) -> str:
+        """How perturbed observations are evaluated, for people: ``incremental`` or ``dense``, and why."""
+        return "; ".join(dict.fromkeys(part.evaluation for part in self._parts))
+
+    @property
     def done(self) -> bool:
         """Whether nothing is left to compute."""
         return all(part.done for part in self._parts)
@@ -112,6 +117,17 @@ class Explanation:
             self.forwards += min(waiting, key=lambda part: part.level).advance()
         self.seconds += time.perf_counter() - started
 
+    def complete(self) -> None:
+        """Compute all that is left, with nothing to look at on the way.
+
+        Raises:
+            SaliencyError: As ``advance``.
+        """
+        for part in self._parts:
+            part.merge_levels()
+        while not self.done:
+            self.advance()
+
     def maps(self) -> tuple[SaliencyMap, ...]:
         """Return the maps as they are now: for each entry explained, one for each target."""
         return tuple(
@@ -125,6 +141,7 @@ class Explanation:
                 forwards=self.forwards,
                 refined=self.refined,
                 entry=part.entry,
+                evaluation=part.evaluation,
             )
             for part in self._parts
             for target, grid in zip(part.targets, part.grids(), strict=True)
@@ -151,8 +168,9 @@ class _Part:
         self._perturbations = method.perturb(Context(image, layout, _history(history, image)))
         self.arrangement = self._perturbations.arrangement
         self.count = self.arrangement.count
-        self._chunk = chunk or chunk_size(image.numel())
+        self._chunk, self._block = chunk or chunk_size(image.numel()), chunk
         self._buffer = image.new_empty((min(self._chunk, self.count), *layout.shape))
+        self._incremental = bound.incremental(entry, layout, self._perturbations)
         self._scores = image.new_zeros((len(self.targets), self.count))
         self._known = np.zeros(self.count, bool)
         self.level = -1
@@ -164,12 +182,29 @@ class _Part:
     def done(self) -> bool:
         return not self._left
 
+    @property
+    def evaluation(self) -> str:
+        if self._incremental is None:
+            return "dense"
+        dense = self._incremental.dense
+        return f"incremental, dense from {dense[0]} on" if dense else "incremental"
+
+    def merge_levels(self) -> None:
+        """Line up everything at once, if that saves work and nothing has been computed yet."""
+        if self._incremental is not None and not self._known.any():
+            self.level = len(self.arrangement.levels) - 1
+            self._left = self._incremental.blocks(torch.arange(self.count), self._block)
+
     def advance(self) -> int:
+        perturbed = None if self._incremental is None else self._bound.evaluate_masked(self._incremental, self._left[0])
+        if perturbed is None:
+            self._go_dense()
         indices = self._left.pop(0)
         here = indices.to(self._scores.device)
-        batch = self._buffer[: len(indices)]
-        self._perturbations.build(here, batch)
-        perturbed = self._bound.evaluate(self.entry, batch)
+        if perturbed is None:
+            batch = self._buffer[: len(indices)]
+            self._perturbations.build(here, batch)
+            perturbed = self._bound.evaluate(self.entry, batch)
         scores = [self.method.score(self.clean, perturbed, target) for target in self._resolved]
         self._scores[:, here] = torch.stack(scores)
         self._known[indices.numpy()] = True
@@ -191,11 +226,27 @@ class _Part:
             return
         indices = self.arrangement.levels[self.level]
         self._estimate = self.arrangement.estimate(self._scores, self.level)
-        if self._estimate is not None:
-            size = self._estimate.abs()
-            expected = (size / size.amax(1, keepdim=True).clamp(min=torch.finfo(size.dtype).tiny)).sum(0).cpu()
+        expected = None if self._estimate is None else _importance(self._estimate)
+        if self._incremental is not None:  # plans are kept for sets of masks: the sets stay, their order may change
+            self._left = self._incremental.blocks(indices, self._block)
+            if expected is not None:
+                self._left.sort(key=lambda block: -float(expected[block].mean()))
+            return
+        if expected is not None:
             indices = indices[torch.argsort(expected[indices], descending=True, stable=True)]
-        self._left = [indices[start : start + self._chunk] for start in range(0, len(indices), self._chunk)]
+        self._left = list(torch.split(indices, self._chunk))
+
+    def _go_dense(self) -> None:
+        """Cut what is lined up into batches, if it is not yet."""
+        if self._incremental is not None:
+            self._incremental = None
+            self._left = [part for block in self._left for part in torch.split(block, self._chunk)]
+
+
+def _importance(estimate: torch.Tensor) -> torch.Tensor:
+    """Return how much each perturbation is expected to matter, (count,), all targets together."""
+    size = estimate.abs()
+    return (size / size.amax(1, keepdim=True).clamp(min=torch.finfo(size.dtype).tiny)).sum(0).cpu()
 
 
 def chunk_size(numbers: int) -> int:

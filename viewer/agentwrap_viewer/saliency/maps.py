@@ -26,6 +26,8 @@ class SaliencyMap:
         refined: Share of the full computation that the map rests on, 0..1; 1 is final. Until then, scores that are not
             computed are interpolated from a coarser grid.
         entry: For a dict observation, the entry explained with the others held; else "".
+        evaluation: How perturbed observations were evaluated: ``incremental`` (only what a mask changes was computed),
+            ``incremental, dense from aten.… on`` (there is no rule for that operator), or ``dense``.
     """
 
     grid: Floats
@@ -37,3 +39,4 @@ class SaliencyMap:
     forwards: int = 0
     refined: float = 1.0
     entry: str = ""
+    evaluation: str = "dense"

@@ -15,6 +15,9 @@ import numpy as np
 import torch
 
 from .errors import SaliencyError
+from .incremental import Incremental
+from .layout import Layout
+from .method import MaskedImages
 from .outputs import Outputs
 
 Array = np.ndarray[Any, Any] | torch.Tensor
@@ -55,6 +58,7 @@ class BoundPolicy:
         arrays = observation if isinstance(observation, Mapping) else {WHOLE: observation}
         self.entries = {name: _as_tensor(name, array).to(self.device) for name, array in arrays.items()}
         self._state, self._state_axis = state, state_axis
+        self._policy = policy
         self._is_graph = not isinstance(policy, torch.nn.Module) and hasattr(policy, "graph")
         self._call = self._graph_call(policy) if self._is_graph else self._plain_call(_evaluation_mode(policy))
 
@@ -77,6 +81,41 @@ class BoundPolicy:
             except Exception as error:
                 raise SaliencyError(f"the policy refuses {_describe(inputs)}: {error}") from error
         return Outputs.from_named(named, size)
+
+    def incremental(self, entry: str, layout: Layout, perturbations: object) -> Incremental | None:
+        """Return what evaluates masks over an entry, computing what they change; None where there is no such thing."""
+        if not (isinstance(perturbations, MaskedImages) and self._is_graph and hasattr(self._policy, "prepared")):
+            return None
+        assert layout.axes is not None  # masked, so an image
+        names = [name for name, source in self._sources.items() if source == entry]
+        inputs = {
+            name: self._graph_state[name] if source is None else self.entries[source][None]
+            for name, source in self._sources.items()
+        }
+        if len(names) != 1:
+            return None
+        inputs[names[0]] = inputs[names[0]].to(torch.float32)
+        return Incremental(
+            self._policy,
+            inputs,
+            names[0],
+            change=perturbations.difference,
+            masks=perturbations.masks,
+            axes=layout.axes,
+        )
+
+    def evaluate_masked(self, incremental: Incremental, indices: torch.Tensor) -> Outputs | None:
+        """Evaluate a block of masks; None where that does not pay.
+
+        Raises:
+            SaliencyError: As ``evaluate``.
+        """
+        with torch.no_grad():
+            try:
+                named = incremental.evaluate(indices)
+            except Exception as error:
+                raise SaliencyError(f"the policy refuses {_describe(self.entries)}: {error}") from error
+        return None if named is None else Outputs.from_named(named, len(indices))
 
     def clean(self, entry: str) -> Outputs:
         """Evaluate the observation as it is, in float32 as the perturbed ones will be.
@@ -114,6 +153,7 @@ class BoundPolicy:
     def _graph_call(self, policy: Any) -> Callable[[dict[str, torch.Tensor], int], Named]:
         sources = {item.name: _source(item, tuple(self.entries), self._state) for item in policy.graph.inputs}
         state = {name: torch.as_tensor(value, device=self.device) for name, value in (self._state or {}).items()}
+        self._sources, self._graph_state = sources, state
 
         def call(inputs: dict[str, torch.Tensor], size: int) -> Named:
             filled = {}

@@ -15,6 +15,9 @@ from .image import image_rule
 from .maps import flattened, map_rule, row_index, take
 from .values import Action, Image, Kind, Map, Plain, Planned, Site
 
+#: What follows from weights: by slot and purpose, the weight and what was made of it.
+Kept = dict[tuple[int, str], tuple[torch.Tensor, torch.Tensor]]
+
 
 @dataclass(frozen=True)
 class _Act:
@@ -33,6 +36,7 @@ class Plan:
     Attributes:
         count: N.
         dense: Operators from which on whole batches are computed, because there is no rule for them; in order.
+        whole: Whether that is so from the image on: then planning was of no use.
     """
 
     def __init__(
@@ -44,6 +48,7 @@ class Plan:
         *,
         image: int,
         axes: tuple[int, int],
+        kept: Kept | None = None,
     ) -> None:
         """Plan.
 
@@ -54,16 +59,17 @@ class Plan:
             inputs: An example of each input, with a batch axis of one.
             image: Which input is masked.
             axes: Where its height and width are.
+            kept: Where to keep what follows from weights, for several plans of one program.
 
         Raises:
             GraphError: The program refuses the example.
         """
-        self.count, self.dense = len(masks), list[str]()
+        self.count, self.dense, self.whole = len(masks), list[str](), False
         self._program, self._masks, self._image = program, masks, image
         self._example = program.trace(filled, inputs)
         self._kinds: dict[int, Kind] = dict.fromkeys(program.inputs, Plain.ROWS)
         self._kinds[program.inputs[image]] = Image(axes)
-        self._kept: dict[tuple[int, str], tuple[torch.Tensor, torch.Tensor]] = {}
+        self._kept: Kept = {} if kept is None else kept
         self._acts: list[_Act] = []
         for step in program.steps:
             self._add(step)
@@ -127,6 +133,7 @@ class Plan:
     def _build(self, slot: int) -> None:
         """Turn an image or map into a batch from here on."""
         kind = self._kind(slot)
+        self.whole |= isinstance(kind, Image)
         self._acts.append(
             _Act(slot, self._built_image(slot, kind) if isinstance(kind, Image) else self._built_map(slot, kind))
         )

@@ -1,0 +1,111 @@
+"""Evaluates masked images through plans, which it keeps for the images to come."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+import torch
+
+from agentwrap_viewer.program import Program
+
+from .plan import Kept, Plan
+
+if TYPE_CHECKING:
+    from agentwrap_viewer.replica import Prepared, Replica
+    from agentwrap_viewer.saliency.masks import Masks
+
+#: Most numbers of perturbed images in a block; larger blocks leave the processor's cache.
+BLOCK_NUMBERS = 2**23
+
+#: Plans kept for a program. A refined map takes one for each level, a map at once one more.
+MAX_PLANS = 16
+
+
+class _Plans:
+    """Plans of one program, the least recently used go first."""
+
+    def __init__(self) -> None:
+        self.kept: Kept = {}
+        self._plans: OrderedDict[tuple[object, ...], tuple[Masks, Plan]] = OrderedDict()
+
+    def get(self, key: tuple[object, ...]) -> Plan | None:
+        if key not in self._plans:
+            return None
+        self._plans.move_to_end(key)
+        return self._plans[key][1]
+
+    def put(self, key: tuple[object, ...], masks: Masks, plan: Plan) -> None:
+        self._plans[key] = masks, plan  # the masks too: the key holds their id
+        while len(self._plans) > MAX_PLANS:
+            self._plans.popitem(last=False)
+
+
+_PLANS: WeakKeyDictionary[Program, _Plans] = WeakKeyDictionary()
+
+
+class Incremental:
+    """One image under the masks of one geometry.
+
+    Attributes:
+        dense: Operators from which on whole batches were computed, as far as is known.
+    """
+
+    def __init__(
+        self,
+        replica: Replica,
+        inputs: Mapping[str, torch.Tensor],
+        name: str,
+        *,
+        change: torch.Tensor,
+        masks: Masks,
+        axes: tuple[int, int],
+    ) -> None:
+        """Prepare.
+
+        Args:
+            replica: The policy.
+            inputs: All its inputs by name, with a batch axis of one; the masked one is float32 (1, *shape).
+            name: The input that is masked.
+            change: What a mask of ones adds to it, float32 (*shape).
+            masks: The masks.
+            axes: Where height and width are, without batch axis.
+        """
+        self.dense: tuple[str, ...] = ()
+        self._replica, self._inputs, self._name = replica, inputs, name
+        self._change, self._masks, self._axes = change[None], masks, (axes[0] + 1, axes[1] + 1)
+
+    def blocks(self, indices: torch.Tensor, most: int | None = None) -> list[torch.Tensor]:
+        """Cut masks into blocks that are evaluated together, always the same for the same masks."""
+        most = most or max(1, BLOCK_NUMBERS // self._change.numel())
+        return list(torch.tensor_split(indices, -(-len(indices) // most)))
+
+    def evaluate(self, indices: torch.Tensor) -> dict[str, torch.Tensor] | None:
+        """Return the outputs by name for a block of masks, each (len(indices), …); None where that does not pay.
+
+        Raises:
+            GraphError: The policy refuses the inputs, or would need too much memory.
+        """
+        run = self._replica.prepared(self._inputs, self._name, rows=len(indices))
+        if run is None:
+            return None
+        plan = self._plan(run, indices)
+        if plan.whole:
+            return None
+        self.dense = tuple(dict.fromkeys((*self.dense, *plan.dense)))
+        image = run.single[run.place]
+        outputs = plan.run(run.filled, image, self._change.to(image.device), run.tensors)
+        return self._replica.named(outputs, len(indices))
+
+    def _plan(self, run: Prepared, indices: torch.Tensor) -> Plan:
+        plans = _PLANS.setdefault(run.program, _Plans())
+        image = run.single[run.place]
+        key = (id(self._masks), indices.numpy(force=True).tobytes(), image.shape, self._axes, run.place, image.device)
+        plan = plans.get(key)
+        if plan is None:
+            masks = self._masks.make(indices.to(image.device))
+            plan = Plan(run.program, run.filled, masks, run.single, image=run.place, axes=self._axes, kept=plans.kept)
+            plans.put(key, self._masks, plan)
+        return plan
