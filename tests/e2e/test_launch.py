@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 from fakes import FakeAgent
+from websockets.sync.client import connect
 
 from agentwrap_viewer import cli
 from agentwrap_viewer.cli import main
@@ -86,8 +87,11 @@ def test_ends_cleanly_and_takes_its_children_along(view: Callable[..., Command],
     with urllib.request.urlopen(address, timeout=30) as page:
         assert page.status == 200
     until(lambda: agent.watched)
+    agent.play(30)
     children = until(command.children)
-    assert command.end(number) == (0, "")
+    with connect(address.replace("http", "ws") + "frames", origin=address.rstrip("/")) as tab:
+        tab.recv(30)
+        assert command.end(number) == (0, ""), "with a tab open"
     until(lambda: not any(child.is_running() for child in children))
     agent.close()
 

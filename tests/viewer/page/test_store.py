@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import numpy as np
 import pytest
 from fakes import hello, saliency_map, step
@@ -157,18 +155,16 @@ def test_value_is_v_else_the_largest_q_else_nan() -> None:
     assert np.isnan(value_of(step(0, arrays={})))
 
 
-def test_whoever_waits_hears_of_a_change() -> None:
-    async def run() -> None:
-        store = Store()
-        seen = store.version
-        waiting = asyncio.create_task(store.changed(seen))
-        await asyncio.sleep(0)
-        store.notify()
-        assert await waiting == seen + 1
-        assert await store.changed(seen) == seen + 1, "a change before the wait counts"
-        assert await store.changed(store.version, timeout=0.01) == store.version
-
-    asyncio.run(run())
+def test_whoever_listens_hears_of_a_change_until_it_stops() -> None:
+    store, heard = Store(), []
+    stop = store.listen(lambda: heard.append(store.version))
+    store.notify()
+    store.clear()
+    assert len(heard) == 2 and heard[1] > heard[0]
+    stop()
+    stop()
+    store.notify()
+    assert len(heard) == 2
 
 
 def test_the_explainers_state_is_kept_apart_from_the_stream() -> None:

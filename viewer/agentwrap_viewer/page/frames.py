@@ -148,6 +148,7 @@ class FrameSocket(AuthRequestHandler, WebSocketHandler):  # type: ignore[misc]
         self._unpainted = 0
         self._painted = asyncio.Event()
         self._commanded = asyncio.Event()
+        self._news = asyncio.Event()  # a command, or a change in the store
         self._pump: asyncio.Task[None] | None = None
 
     @property
@@ -184,6 +185,7 @@ class FrameSocket(AuthRequestHandler, WebSocketHandler):  # type: ignore[misc]
             else:
                 self._tab.obey(command)
                 self._commanded.set()
+                self._news.set()
         except (msgspec.DecodeError, ValueError) as error:
             logger.debug("ignored a tab's command: %s", error)
 
@@ -193,31 +195,34 @@ class FrameSocket(AuthRequestHandler, WebSocketHandler):  # type: ignore[misc]
             self._pump.cancel()
 
     async def _send_views(self) -> None:
-        store = self._receiver.store
-        with contextlib.suppress(WebSocketClosedError, asyncio.CancelledError):
+        stop_listening = self._receiver.store.listen(self._news.set)
+        try:
             while True:
                 while self._unpainted >= IN_FLIGHT:
                     self._painted.clear()
                     await self._painted.wait()
-                seen = store.version
                 self._commanded.clear()
+                self._news.clear()
                 self._unpainted += 1
                 await self.write_message(self._tab.compose(), binary=True)
-                await self._news(seen)
-
-    async def _news(self, seen: int) -> None:
-        """Wait for a command, a change in the store, the next step of a playback, or until we should be heard again."""
-        due = self._tab.cursor.wait()
-        commanded = asyncio.ensure_future(self._commanded.wait())
-        if self._tab.cursor.mode == "paused":  # what changes then are figures, which nobody reads 60 times a second
-            await asyncio.wait((commanded,), timeout=PAUSED)
-        changed = asyncio.ensure_future(self._receiver.store.changed(seen))
-        try:
-            timeout = IDLE if due is None else min(due, IDLE)
-            await asyncio.wait((commanded, changed), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+                await self._wait_for_news()
+        except (WebSocketClosedError, asyncio.CancelledError):
+            pass  # the tab was closed, in the middle of a message perhaps
         finally:
-            commanded.cancel()
-            changed.cancel()
+            stop_listening()
+
+    async def _wait_for_news(self) -> None:
+        """Wait for a command, a change in the store, the next step of a playback, or until we should be heard again."""
+        if self._tab.cursor.mode == "paused":  # what changes then are figures, which nobody reads 60 times a second
+            await _wait(self._commanded, PAUSED)
+        due = self._tab.cursor.wait()
+        await _wait(self._news, IDLE if due is None else min(due, IDLE))
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 def routes(receiver: Receiver) -> list[tuple[str, Any, dict[str, Any]]]:

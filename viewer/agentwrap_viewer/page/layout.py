@@ -83,6 +83,7 @@ _SHELL = {
     ".MuiDrawer-paper": {"backgroundColor": "background.paper", "backgroundImage": "none"},
     "main.main": {"backgroundColor": "background.default"},
     ".main-content": {"padding": 0},
+    ".MuiAppBar-root .MuiLinearProgress-root": {"display": "none"},
     ".MuiToolbar-root": {"height": "64px", "minHeight": "64px !important", "margin": "0 !important"},
 }
 

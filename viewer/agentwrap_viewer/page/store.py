@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from collections.abc import Callable
@@ -52,7 +51,6 @@ class Store:
         self._bounds = (ring_bytes, map_bytes, max_steps)
         self._clock = clock
         self._listeners: list[Callable[[], None]] = []
-        self._event: asyncio.Event | None = None
         self.version = 0
         self.generation = 0
         self.rejected = 0  #: Messages that were not valid
@@ -193,21 +191,10 @@ class Store:
         return self._statistics.dropped
 
     def notify(self) -> None:
-        """Tell everyone who waits that something changed."""
+        """Tell everyone who listens that something changed."""
         self.version += 1
-        if self._event is not None:
-            self._event.set()
-            self._event = None
         for listener in tuple(self._listeners):
             listener()
-
-    async def changed(self, seen: int, timeout: float | None = None) -> int:
-        """Wait until ``version`` differs from ``seen`` or the seconds have passed; return ``version``."""
-        if self.version == seen:
-            self._event = self._event or asyncio.Event()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._event.wait(), timeout)
-        return self.version
 
     def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call ``listener`` at every ``notify``; the function returned ends that."""

@@ -17,7 +17,7 @@ Ints = np.ndarray[Any, np.dtype[np.int64]]
 Size = tuple[int, int]
 
 #: What one more group of windows costs, in multiply-adds: calls, and a worse use of vector units. Measured on 2 cores.
-GROUP_COST = 6_000_000
+GROUP_COST = 16_000_000
 
 
 @dataclass(frozen=True)
