@@ -44,7 +44,7 @@ _PASSING = {
     torch.ops.aten.clone.default,
     torch.ops.aten._to_copy.default,
 }
-_LINEAR = {torch.ops.aten.addmm.default: 1, torch.ops.aten.mm.default: 0}
+_LINEAR: dict[Any, int] = {torch.ops.aten.addmm.default: 1, torch.ops.aten.mm.default: 0}
 
 
 @dataclass(frozen=True)
@@ -291,6 +291,6 @@ def head_input(output: torch.fx.Node) -> torch.fx.Node | None:
 
 
 def _through(node: torch.fx.Node) -> torch.fx.Node:
-    while node.target in _PASSING:
+    while node.target in _PASSING and isinstance(node.args[0], torch.fx.Node):
         node = node.args[0]
     return node
