@@ -126,8 +126,8 @@ def test_an_explainer_that_crashes_is_started_again(view: Callable[..., Command]
     os.kill(first.pid, signal.SIGKILL)
 
     def another() -> list[psutil.Process]:  # a process that was just forked still has its parent's command line
-        explainers = [child for child in command.children() if "agentwrap_viewer.explainer" in child.cmdline()]
-        return [child for child in explainers if child.pid != first.pid]
+        others = [child for child in command.children() if child.pid != first.pid]
+        return [child for child in others if "agentwrap_viewer.explainer" in child.cmdline()]
 
     until(another)
     assert command.end(signal.SIGINT) == (0, "")
