@@ -113,6 +113,11 @@ class Tab:
         text = self.find(".headline .step dd").inner_text().replace(",", "")
         return int(text) if text.isdigit() else -1
 
+    def press(self, key: str) -> None:
+        """Press a key of the transport bar, once the bar is there to listen."""
+        self.find(".transport[data-mode]").wait_for(state="attached")
+        self.page.keyboard.press(key)
+
     def until(self, condition: Callable[[], Any], what: str = "the condition") -> Any:
         """Poll until a condition holds; return what it returned."""
         deadline = time.monotonic() + PATIENCE / 1000

@@ -85,7 +85,7 @@ def test_pause_step_and_live_move_this_tab_alone(world: World, open_tab: Open) -
     tab, other = open_tab(world.address), open_tab(world.address)
     world.agent.play(30)
     tab.until(lambda: tab.step() > 20, "steps")
-    tab.page.keyboard.press("Space")
+    tab.press("Space")
     tab.until(lambda: tab.find(".transport[data-mode=paused]").count(), "the pause")
     held = tab.step()
     pixels = shown_pixels(tab)
@@ -93,10 +93,10 @@ def test_pause_step_and_live_move_this_tab_alone(world: World, open_tab: Open) -
     assert tab.step() == held
     np.testing.assert_array_equal(pixels[..., :3], frame_of(held))
 
-    tab.page.keyboard.press("ArrowLeft")
+    tab.press("ArrowLeft")
     tab.until(lambda: tab.step() == held - 1, "one step back")
-    tab.page.keyboard.press("ArrowRight")
-    tab.page.keyboard.press("ArrowRight")
+    tab.press("ArrowRight")
+    tab.press("ArrowRight")
     tab.until(lambda: tab.step() == held + 1, "two steps on")
     tab.until(lambda: np.array_equal(shown_pixels(tab)[..., :3], frame_of(held + 1)), "its frame")
 
@@ -110,7 +110,7 @@ def test_a_paused_step_without_a_map_is_asked_for(world: World, open_tab: Open) 
     world.agent.play(20)
     tab.until(lambda: tab.step() > 2, "steps")
     assert tab.alpha() == 0
-    tab.page.keyboard.press("Space")
+    tab.press("Space")
     asked = tab.until(lambda: [r for r in world.explainer.requests if isinstance(r, Explain)], "a request")
     tab.until(lambda: tab.alpha() > 0, "its map")
     assert asked[0].step == tab.step()
