@@ -81,6 +81,16 @@ def test_a_method_chosen_reaches_the_explainer_and_draws_its_options(world: Worl
     tab.until(lambda: tab.find("text=radius").count() == 0 and tab.find("text=mode").count(), "its own options")
 
 
+def test_an_explainer_that_appears_while_a_tab_loads_can_be_set(world: World, open_tab: Open) -> None:
+    viewer = Viewer(world.agent.endpoint, None)
+    tab = open_tab(viewer.server.address)
+    viewer.do(lambda: viewer.receiver.explain_with(world.explainer.endpoint, world.explainer.control))
+    try:
+        tab.until(lambda: tab.find("text=radius").count(), "the method's options")
+    finally:
+        viewer.close()
+
+
 def test_pause_step_and_live_move_this_tab_alone(world: World, open_tab: Open) -> None:
     tab, other = open_tab(world.address), open_tab(world.address)
     world.agent.play(30)

@@ -130,5 +130,6 @@ def build_page(receiver: Receiver) -> pmui.Page:
     with edit_readonly(page):
         page.busy = False  # unlinks it from Panel's: every browser event would walk the whole tree of models
     theme.jslink(page, dark="dark_theme", wide="sidebar_open")
-    pn.state.add_periodic_callback(controls.update, period=REFRESH_MS)
+    # from when the tab has loaded: Panel loses changes that are made while a tab is connecting
+    pn.state.onload(lambda: pn.state.add_periodic_callback(controls.update, period=REFRESH_MS))
     return page
