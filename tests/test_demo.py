@@ -116,7 +116,7 @@ def test_what_is_missing_is_named_with_the_command_that_installs_it(
 
 
 def test_the_demo_explains_what_its_agent_does() -> None:
-    command = ("-m", "agentwrap_viewer", "demo", "--steps", "90", "--no-browser", "--json")
+    command = ("-m", "agentwrap_viewer", "demo", "--steps", "150", "--no-browser", "--json")
     with started(*command) as process:
         output, errors = process.communicate(timeout=110)
     assert process.returncode == 0, errors
@@ -124,7 +124,7 @@ def test_the_demo_explains_what_its_agent_does() -> None:
     assert "http://127.0.0.1:" in first
     figures = json.loads(last)
     assert set(figures) == FIGURES
-    assert figures["steps"] == 90
+    assert figures["steps"] == 150
     assert figures["maps"] > 0 and figures["maps_per_s"] > 0
     assert 0 < figures["map_ms_p50"] and 0 < figures["step_to_map_ms_p50"]
     assert figures["replica_max_abs_diff"] < 1e-4

@@ -127,7 +127,8 @@ def test_an_explainer_that_crashes_is_started_again(view: Callable[..., Command]
 
     def another() -> list[psutil.Process]:  # a process that was just forked still has its parent's command line
         others = [child for child in command.children() if child.pid != first.pid]
-        return [child for child in others if "agentwrap_viewer.explainer" in child.cmdline()]
+        alive = [child for child in others if child.status() != psutil.STATUS_ZOMBIE]
+        return [child for child in alive if "agentwrap_viewer.explainer" in child.cmdline()]
 
     until(another)
     assert command.end(signal.SIGINT) == (0, "")

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from agentwrap_viewer.replica import Prepared, Replica
     from agentwrap_viewer.saliency.masks import Masks
 
-#: Most numbers of perturbed images in a block; larger blocks leave the processor's cache.
-BLOCK_NUMBERS = 2**23
+#: Most numbers of perturbed images in a block, and most images: larger blocks leave the processor's cache, and who waits
+#: for a map looks at other things only between blocks.
+BLOCK_NUMBERS, BLOCK_IMAGES = 2**23, 400
 
-#: Plans kept for a program. A refined map takes one for each level, a map at once one more.
-MAX_PLANS = 16
+#: Plans kept for a program. A map takes one for each block of each level, and a map at once others.
+MAX_PLANS = 32
 
 
 class _Plans:
@@ -79,8 +80,12 @@ class Incremental:
 
     def blocks(self, indices: torch.Tensor, most: int | None = None) -> list[torch.Tensor]:
         """Cut masks into blocks that are evaluated together, always the same for the same masks."""
-        most = most or max(1, BLOCK_NUMBERS // self._change.numel())
+        most = most or min(BLOCK_IMAGES, max(1, BLOCK_NUMBERS // self._change.numel()))
         return list(torch.tensor_split(indices, -(-len(indices) // most)))
+
+    def keeps(self, count: int, most: int | None = None) -> bool:
+        """Whether plans for so many masks can all be kept; planning anew for each image would not pay."""
+        return 2 * len(self.blocks(torch.arange(count), most)) <= MAX_PLANS
 
     def evaluate(self, indices: torch.Tensor) -> dict[str, torch.Tensor] | None:
         """Return the outputs by name for a block of masks, each (len(indices), …); None where that does not pay.
