@@ -85,9 +85,12 @@ class Controls:
         if endpoint is not None and endpoint not in options.values():
             options[endpoint] = endpoint
         options = options or NOTHING
-        if options != self.stream.options:
+        renamed = options != self.stream.options
+        if renamed:
             self.stream.options = options
         self.stream.value = endpoint if endpoint is not None else next(iter(options.values()))
+        if renamed:  # the browser holds the label, which may be another one for the same value
+            self.stream.param.trigger("value")
 
     def _update_explainer(self) -> None:
         explainer = self._receiver.store.explainer
