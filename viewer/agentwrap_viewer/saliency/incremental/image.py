@@ -82,7 +82,7 @@ def _first_convolution(site: Site) -> Planned | None:
             lambda w: w.permute(2, 3, 1, 0).reshape(taps, in_channels, out_channels).contiguous(),
         )
         under = F.unfold(change, **sliding).view(in_channels, taps, pixels).permute(1, 2, 0)
-        adds = torch.bmm(under, by_tap).transpose(0, 1).contiguous()
+        adds = torch.bmm(under, by_tap).transpose(0, 1)
         torch.bmm(masks, adds, out=differing)
         differing.add_(clean[:, None])
         table[: field.pixels] = clean
