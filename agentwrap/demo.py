@@ -21,8 +21,6 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from agentwrap_protocol.messages import PolicyGraph
-
 from .wrapper import InterpretWrapper
 
 try:
@@ -127,13 +125,6 @@ class Pace:
             time.sleep(self._next - now)
 
 
-def wait_for_explainer(env: InterpretWrapper, seconds: float = 60.0) -> None:
-    """Wait, but not for ever, until somebody asks for the policy: so a short run is explained from its first step."""
-    deadline = time.monotonic() + seconds
-    while not env._publisher.wants(PolicyGraph.kind) and time.monotonic() < deadline:
-        time.sleep(0.02)
-
-
 def stop_with_standard_input() -> None:
     """Interrupt this process when its standard input closes: a child started so never outlives its parent."""
 
@@ -171,7 +162,7 @@ def main(argv: list[str] | None = None) -> int:
     env = InterpretWrapper(make_enduro(), policy, endpoint=arguments.endpoint, name=f"Enduro, {arguments.policy}")
     try:
         if arguments.companion:
-            wait_for_explainer(env)
+            env.wait_for_viewer()
         play(env, policy, steps=arguments.steps, speed=arguments.speed, seed=arguments.seed)
     except KeyboardInterrupt:
         return 130

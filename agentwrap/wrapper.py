@@ -19,7 +19,7 @@ import gymnasium as gym
 import numpy as np
 
 from agentwrap_protocol import VERSION, Announcement
-from agentwrap_protocol.messages import EpisodeEnd, Hello, Step
+from agentwrap_protocol.messages import EpisodeEnd, Hello, PolicyGraph, Step
 
 from .announce import announce, withdraw
 from .arrays import Array
@@ -186,6 +186,22 @@ class InterpretWrapper(gym.Wrapper[Any, Any, Any, Any]):
         if self._publisher.watched or self._following:
             self._guard.run("following the policy", self._follow)
         return result
+
+    def wait_for_viewer(self, timeout: float = 60.0) -> bool:
+        """Wait until a viewer asks for the policy, so that a short run is explained from its first step.
+
+        Args:
+            timeout: Most seconds to wait.
+
+        Returns:
+            Whether one has asked.
+        """
+        deadline = time.monotonic() + timeout
+        while not self._publisher.wants(PolicyGraph.kind):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        return True
 
     def close(self) -> None:
         """End the stream and close the environment inside."""

@@ -493,6 +493,13 @@ def test_an_observation_that_cannot_travel_is_left_out(wrap: Wrap, listen: Liste
 # ── graph and weights ──
 
 
+def test_waits_for_a_viewer_that_wants_the_policy(wrap: Wrap, listen: Listen, policy: nn.Module) -> None:
+    env = wrap(policy)
+    assert not env.wait_for_viewer(timeout=0.05)
+    listen(env)
+    assert env.wait_for_viewer()
+
+
 def test_late_joiners_get_hello_graph_and_weights(wrap: Wrap, listen: Listen, policy: nn.Module, agent: Any) -> None:
     env = wrap(policy)
     first = listen(env)
