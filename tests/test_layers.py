@@ -19,7 +19,7 @@ ALLOWED = {
     "agentwrap": {"agentwrap", "agentwrap_protocol", "gymnasium", "msgspec", "numpy", "platformdirs", "torch", "zmq"},
     "agentwrap.demo": {"agentwrap", "agentwrap_protocol", "gymnasium", "numpy", "torch", *ATARI},
     "agentwrap_viewer": {"agentwrap_viewer", "agentwrap_protocol"},
-    "agentwrap_viewer.saliency": {"agentwrap_viewer.saliency", "numpy", "scipy", "torch"},
+    "agentwrap_viewer.saliency": {"agentwrap_viewer.saliency", "captum", "numpy", "scipy", "torch"},
     "agentwrap_viewer.saliency.incremental": {  # works on the program that a replica has compiled
         *("agentwrap_viewer.saliency", "agentwrap_viewer.program", "agentwrap_viewer.replica", "numpy", "torch"),
     },
@@ -43,7 +43,7 @@ NOT_LOADED = {
     "agentwrap_viewer.explainer": ("panel", "bokeh", "gymnasium", "agentwrap"),
     "agentwrap_viewer.page.server": ("torch", "sklearn", "gymnasium", "agentwrap"),
     "agentwrap_viewer.replica": ("panel", "zmq", "gymnasium", "agentwrap"),
-    "agentwrap_viewer.saliency": ("panel", "zmq", "gymnasium", "agentwrap"),
+    "agentwrap_viewer.saliency": ("panel", "zmq", "gymnasium", "agentwrap", "captum", "matplotlib"),
 }
 
 

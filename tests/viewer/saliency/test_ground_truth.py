@@ -4,9 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from agentwrap_viewer.saliency import explain, methods
+from agentwrap_viewer.saliency import PerturbingMethod, explain, methods
 
-IMAGE_METHODS = sorted(name for name, method in methods().items() if "image" in method.observations)
+IMAGE_METHODS = sorted(
+    name
+    for name, method in methods().items()
+    if "image" in method.observations and issubclass(method, PerturbingMethod)
+)
 LOCAL_METHODS = [name for name in IMAGE_METHODS if name not in ("rise", "chosen_action")]  # zero where nothing changes
 
 

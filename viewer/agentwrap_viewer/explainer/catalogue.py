@@ -52,7 +52,7 @@ def suitable(graph: Graph | None) -> dict[str, type[Method]]:
     return {
         name: method
         for name, method in known.items()
-        if kinds & set(method.observations) and targets & set(method.targets)
+        if kinds & set(method.observations) and targets & {*method.targets, *method.fallback}
     }
 
 

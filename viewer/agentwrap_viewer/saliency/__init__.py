@@ -9,27 +9,40 @@
         show(saliency.heatmap, saliency.refined)
 
 ``Explanation`` is what both are made of: it computes chunk by chunk and can be looked at on the way. A method of your
-own is one class, see ``agentwrap_viewer.saliency.method``. Needs torch, numpy and scipy only.
+own is one class, see ``agentwrap_viewer.saliency.method`` and ``….attribution``. Needs torch, numpy and scipy only, and
+Captum for methods that take gradients.
 """
 
-from . import chosen_action, feature_perturbation, occlusion, perturbation, rise, sarfa  # noqa: F401  they register themselves
+from . import (  # noqa: F401  they register themselves
+    chosen_action,
+    feature_perturbation,
+    grad_cam,
+    gradients,
+    occlusion,
+    perturbation,
+    rise,
+    sarfa,
+)
 from .api import explain, refine
+from .attribution import GradientMethod
 from .errors import SaliencyError
 from .explanation import DEFAULT_METHODS, Explanation
 from .layout import Layout, layout_of
 from .maps import SaliencyMap
-from .method import MaskMethod, Method, Option, option
+from .method import MaskMethod, Method, Option, PerturbingMethod, option
 from .outputs import Outputs
 from .registry import methods, register
 
 __all__ = [
     "DEFAULT_METHODS",
     "Explanation",
+    "GradientMethod",
     "Layout",
     "MaskMethod",
     "Method",
     "Option",
     "Outputs",
+    "PerturbingMethod",
     "SaliencyError",
     "SaliencyMap",
     "explain",

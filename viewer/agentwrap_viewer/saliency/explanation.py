@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from .attribution import GradientMethod, GradientPart
 from .errors import SaliencyError
 from .layout import Channels, Kind, Layout, layout_of
 from .maps import SaliencyMap
-from .method import Context, Method
+from .method import Context, Method, PerturbingMethod
 from .outputs import ACTOR_NAMES, Outputs, Target
 from .policies import WHOLE, BoundPolicy, Observation
 from .registry import method_class, methods
@@ -35,7 +36,7 @@ class Explanation:
     ends with the same map as one that was not.
 
     Attributes:
-        forwards: Perturbed observations evaluated so far.
+        forwards: Observations evaluated so far, perturbed ones or those that gradients were taken at.
         seconds: Time spent computing so far.
         single: Whether one map was asked for: one target, one array as observation.
     """
@@ -65,7 +66,7 @@ class Explanation:
         chosen = choose_methods(_layouts(bound, channels), method, options or {})
         past = history if isinstance(history, Mapping) else {WHOLE: history}
         self._parts = [
-            _Part(bound, entry, layout, configured, target, past.get(entry), chunk)
+            _part(bound, entry, layout, configured, target, past.get(entry), chunk)
             for entry, (layout, configured) in chosen.items()
         ]
         self.single = one_target(target) and set(bound.entries) == {WHOLE}
@@ -92,7 +93,7 @@ class Explanation:
 
     @property
     def evaluation(self) -> str:
-        """How perturbed observations are evaluated, for people: ``incremental`` or ``dense``, and why."""
+        """How observations are evaluated, for people: ``gradient``, ``incremental`` or ``dense``, and why."""
         return "; ".join(dict.fromkeys(part.evaluation for part in self._parts))
 
     @property
@@ -148,6 +149,25 @@ class Explanation:
         )
 
 
+def _part(
+    bound: BoundPolicy,
+    entry: str,
+    layout: Layout,
+    method: Method,
+    target: Target | Sequence[Target] | None,
+    history: Any,
+    chunk: int | None,
+) -> _Part | GradientPart:
+    if isinstance(method, PerturbingMethod):
+        return _Part(bound, entry, layout, method, target, history, chunk)
+    if not isinstance(method, GradientMethod):
+        raise SaliencyError(f"{method.name} is neither a PerturbingMethod nor a GradientMethod")
+    clean = bound.clean(entry)
+    targets, resolved = resolve_targets(method, clean, target)
+    rows = chunk or chunk_size(bound.entries[entry].numel())
+    return GradientPart(bound, entry, layout, method, clean, targets, resolved, rows)
+
+
 class _Part:
     """The explanation of one entry of the observation, the others held."""
 
@@ -156,7 +176,7 @@ class _Part:
         bound: BoundPolicy,
         entry: str,
         layout: Layout,
-        method: Method,
+        method: PerturbingMethod,
         target: Target | Sequence[Target] | None,
         history: Any,
         chunk: int | None,
@@ -170,7 +190,8 @@ class _Part:
         self.count = self.arrangement.count
         self._chunk, self._block = chunk or chunk_size(image.numel()), chunk
         self._buffer = image.new_empty((min(self._chunk, self.count), *layout.shape))
-        self._incremental = bound.incremental(entry, layout, self._perturbations)
+        incremental = bound.incremental(entry, layout, self._perturbations)
+        self._incremental = incremental if incremental and incremental.keeps(self.count, chunk) else None
         self._scores = image.new_zeros((len(self.targets), self.count))
         self._known = np.zeros(self.count, bool)
         self.level = -1
@@ -297,6 +318,7 @@ def resolve_targets(
     """
     if target is None:
         wanted: tuple[Target, ...] = tuple(name for name in method.targets if name in clean.targets)
+        wanted = wanted or tuple(name for name in method.fallback if name in clean.targets)
         if not wanted:
             raise SaliencyError(f"{method.name} explains {', '.join(method.targets)}; this policy has none of them")
     else:

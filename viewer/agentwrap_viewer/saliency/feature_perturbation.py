@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from .arrangement import FeatureTable
-from .method import Context, Method, option
+from .method import Context, PerturbingMethod, option
 from .outputs import Outputs, Target
 from .perturbation import squared_distance
 from .registry import register
@@ -21,7 +21,7 @@ from .registry import register
 
 @register
 @dataclass(frozen=True, kw_only=True)
-class FeaturePerturbation(Method):
+class FeaturePerturbation(PerturbingMethod):
     """S_i = mean over background values b of ½·Σ (outputs of x − outputs of x with x_i = b_i)²."""
 
     name = "feature_perturbation"

@@ -22,12 +22,14 @@ class SaliencyMap:
         target: What is explained: ``actor``, ``critic``, ``chosen`` or an action's index.
         options: The method's options, defaults included.
         seconds: Time spent computing so far, for all maps that share the forwards.
-        forwards: Perturbed observations evaluated so far, for all maps that share them.
+        forwards: Observations evaluated so far, perturbed ones or those that gradients were taken at, for all maps that
+            share them.
         refined: Share of the full computation that the map rests on, 0..1; 1 is final. Until then, scores that are not
             computed are interpolated from a coarser grid.
         entry: For a dict observation, the entry explained with the others held; else "".
-        evaluation: How perturbed observations were evaluated: ``incremental`` (only what a mask changes was computed),
-            ``incremental, dense from aten.… on`` (there is no rule for that operator), or ``dense``.
+        evaluation: How observations were evaluated: ``gradient``; for perturbed ones ``incremental`` (only what a mask
+            changes was computed), ``incremental, dense from aten.… on`` (there is no rule for that operator), or
+            ``dense``.
     """
 
     grid: Floats

@@ -132,6 +132,8 @@ class Context:
 class Method(ABC):
     """A saliency method with its options set.
 
+    What it does with a policy is said by a `PerturbingMethod`, or by a `GradientMethod`.
+
     Attributes:
         name: The name it is asked for by.
         title: Name for people.
@@ -140,6 +142,7 @@ class Method(ABC):
         observations: Kinds of observation that it explains.
         accepts: Targets it is defined for, of ``actor``, ``critic``, ``chosen`` and ``action`` (an index).
         targets: The targets taken when none is given.
+        fallback: The targets taken instead where the policy has none of those.
     """
 
     name: ClassVar[str]
@@ -149,6 +152,7 @@ class Method(ABC):
     observations: ClassVar[tuple[Kind, ...]] = ("image",)
     accepts: ClassVar[tuple[str, ...]] = ("chosen", "action")
     targets: ClassVar[tuple[str, ...]] = ("chosen",)
+    fallback: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def options(cls) -> dict[str, Option]:
@@ -174,6 +178,10 @@ class Method(ABC):
         """The options as they are set."""
         return {name: getattr(self, name) for name in self.options()}
 
+
+class PerturbingMethod(Method):
+    """A method that changes the observation and looks at what becomes of the outputs."""
+
     @abstractmethod
     def perturb(self, context: Context) -> Perturbations:
         """Say what is perturbed."""
@@ -192,7 +200,7 @@ class Method(ABC):
         """
 
 
-class MaskMethod(Method):
+class MaskMethod(PerturbingMethod):
     """A method that lets a baseline show through masks: I′ = I·(1 − M) + baseline·M."""
 
     @abstractmethod

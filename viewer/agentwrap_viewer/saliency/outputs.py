@@ -34,8 +34,13 @@ class Outputs:
     named: Mapping[str, torch.Tensor]
 
     @classmethod
-    def from_named(cls, named: Mapping[str, torch.Tensor], batch: int) -> Outputs:
+    def from_named(cls, named: Mapping[str, torch.Tensor], batch: int, *, grad: bool = False) -> Outputs:
         """Pick actor and critic out of named outputs and check that they are usable.
+
+        Args:
+            named: What the policy returned, by name.
+            batch: The number of observations it was given.
+            grad: Whether to leave the outputs attached to what they were computed from.
 
         Raises:
             SaliencyError: Neither is there, the batch has the wrong size, or something is not finite.
@@ -46,8 +51,8 @@ class Outputs:
                 f"the policy's outputs are {', '.join(named) or 'empty'}; "
                 f"one of {', '.join(ACTOR_NAMES)} or value is needed"
             )
-        q = None if name is None else _batched(name, named[name], batch)
-        value = _batched("value", named["value"], batch) if "value" in named else None
+        q = None if name is None else _batched(name, named[name], batch, grad)
+        value = _batched("value", named["value"], batch, grad) if "value" in named else None
         if value is not None and value.shape[1] != 1:
             raise SaliencyError(f"the policy's value has {value.shape[1]} numbers for each observation, not one")
         return cls(q, None if value is None else value[:, 0], name in ("logits", "q_values"), named)
@@ -80,10 +85,10 @@ class Outputs:
         raise SaliencyError(f"target {target!r}: this policy offers {', '.join(self.targets)}{actions}")
 
 
-def _batched(name: str, tensor: torch.Tensor, batch: int) -> torch.Tensor:
+def _batched(name: str, tensor: torch.Tensor, batch: int, grad: bool) -> torch.Tensor:
     if tensor.ndim == 0 or tensor.shape[0] != batch:
         raise SaliencyError(f"the policy's {name} has shape {tuple(tensor.shape)} for a batch of {batch} observations")
-    flat = tensor.detach().to(torch.float32).reshape(batch, -1)
+    flat = (tensor if grad else tensor.detach()).to(torch.float32).reshape(batch, -1)
     if not bool(torch.isfinite(flat).all()):
         what = "NaN" if bool(torch.isnan(flat).any()) else "infinite"
         raise SaliencyError(f"the policy's output {name} is {what}")

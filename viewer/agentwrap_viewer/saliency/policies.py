@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,11 +34,13 @@ class BoundPolicy:
     """A policy together with the observation and the recurrent state it is asked about.
 
     A module in training mode is evaluated through a copy in evaluation mode that shares its weights: the module itself
-    is never altered. Nothing here keeps gradients.
+    is never altered. Nothing here keeps gradients, but for what ``differentiable`` returns.
 
     Attributes:
         entries: The observation's arrays by name (``""`` for a single array), without batch axis, on the policy's
             device.
+        module: The module that is evaluated, or None where the policy is none.
+        graph_policy: The graph policy, or None where the policy is none.
     """
 
     def __init__(self, policy: Any, observation: Observation, *, state: Any = None, state_axis: int = 0) -> None:
@@ -58,9 +61,11 @@ class BoundPolicy:
         arrays = observation if isinstance(observation, Mapping) else {WHOLE: observation}
         self.entries = {name: _as_tensor(name, array).to(self.device) for name, array in arrays.items()}
         self._state, self._state_axis = state, state_axis
-        self._policy = policy
         self._is_graph = not isinstance(policy, torch.nn.Module) and hasattr(policy, "graph")
-        self._call = self._graph_call(policy) if self._is_graph else self._plain_call(_evaluation_mode(policy))
+        self.graph_policy: Any = policy if self._is_graph else None
+        evaluated = None if self._is_graph else _evaluation_mode(policy)
+        self.module = evaluated if isinstance(evaluated, torch.nn.Module) else None
+        self._call = self._graph_call(policy) if evaluated is None else self._plain_call(evaluated)
 
     def evaluate(self, entry: str, batch: torch.Tensor) -> Outputs:
         """Evaluate a batch (B, *shape) of one entry with the other entries and the state held.
@@ -68,41 +73,61 @@ class BoundPolicy:
         Raises:
             SaliencyError: The policy raised an exception (which is the cause), or returned what is not a policy's.
         """
+        with torch.no_grad():  # not inference_mode: a tensor that a user's module keeps must stay usable in training
+            return Outputs.from_named(self._evaluated(entry, batch), len(batch))
+
+    def differentiable(self, entry: str, batch: torch.Tensor) -> Outputs:
+        """Evaluate as ``evaluate`` does, with outputs that gradients can be taken of with respect to ``batch``.
+
+        Raises:
+            SaliencyError: As ``evaluate``; for example because the policy leaves torch.
+        """
+        with torch.enable_grad():  # a copy, for policies that scale their input in place
+            return Outputs.from_named(self._evaluated(entry, batch.clone()), len(batch), grad=True)
+
+    def _evaluated(self, entry: str, batch: torch.Tensor) -> Named:
         size = len(batch)
         inputs = {
-            name: batch if name == entry else tensor[None].expand(size, *tensor.shape)
+            name: batch if name == entry else _recordable(tensor)[None].expand(size, *tensor.shape)
             for name, tensor in self.entries.items()
         }
-        with torch.no_grad():  # not inference_mode: a tensor that a user's module keeps must stay usable in training
-            try:
-                named = self._call(inputs, size)
-            except SaliencyError:
-                raise
-            except Exception as error:
-                raise SaliencyError(f"the policy refuses {_describe(inputs)}: {error}") from error
-        return Outputs.from_named(named, size)
+        try:
+            return self._call(inputs, size)
+        except SaliencyError:
+            raise
+        except Exception as error:
+            raise SaliencyError(f"the policy refuses {_describe(inputs)}: {error}") from error
 
     def incremental(self, entry: str, layout: Layout, perturbations: object) -> Incremental | None:
         """Return what evaluates masks over an entry, computing what they change; None where there is no such thing."""
-        if not (isinstance(perturbations, MaskedImages) and self._is_graph and hasattr(self._policy, "prepared")):
+        found = self.graph_inputs(entry)
+        if not isinstance(perturbations, MaskedImages) or found is None:
             return None
         assert layout.axes is not None  # masked, so an image
-        names = [name for name, source in self._sources.items() if source == entry]
-        inputs = {
-            name: self._graph_state[name] if source is None else self.entries[source][None]
-            for name, source in self._sources.items()
-        }
-        if len(names) != 1:
-            return None
-        inputs[names[0]] = inputs[names[0]].to(torch.float32)
         return Incremental(
-            self._policy,
-            inputs,
-            names[0],
+            self.graph_policy,
+            *found,
             change=perturbations.difference,
             masks=perturbations.masks,
             axes=layout.axes,
         )
+
+    def graph_inputs(self, entry: str) -> tuple[dict[str, torch.Tensor], str] | None:
+        """Return a graph's inputs for the one observation, and the name of that which ``entry`` fills, in float32.
+
+        None where the policy is no graph that can be run otherwise than on batches, or the entry fills no single input.
+        """
+        if not hasattr(self.graph_policy, "prepared"):
+            return None
+        names = [name for name, source in self._sources.items() if source == entry]
+        if len(names) != 1:
+            return None
+        inputs = {
+            name: self._graph_state[name] if source is None else self.entries[source][None]
+            for name, source in self._sources.items()
+        }
+        inputs[names[0]] = inputs[names[0]].to(torch.float32)
+        return inputs, names[0]
 
     def evaluate_masked(self, incremental: Incremental, indices: torch.Tensor) -> Outputs | None:
         """Evaluate a block of masks; None where that does not pay.
@@ -124,10 +149,10 @@ class BoundPolicy:
             SaliencyError: The policy computes something else from the original element type.
         """
         original = self.entries[entry][None]
-        outputs = self.evaluate(entry, original.to(torch.float32))
+        outputs = self.evaluate(entry, original.to(torch.float32, copy=True))  # the policy may scale it in place
         if original.dtype != torch.float32 and not self._is_graph:  # a graph cannot look at the element type
             try:
-                from_original = self.evaluate(entry, original)
+                from_original = self.evaluate(entry, original.clone())
             except SaliencyError:
                 return outputs  # it takes float32 alone, which is as good
             self._check_same(outputs, from_original, original.dtype)
@@ -160,10 +185,11 @@ class BoundPolicy:
             for item in policy.graph.inputs:
                 source = sources[item.name]
                 if source is None:
-                    filled[item.name] = state[item.name]  # a batch axis of one stands for all rows
+                    filled[item.name] = _recordable(state[item.name])  # a batch axis of one stands for all rows
                 else:
                     filled[item.name] = inputs[source].movedim(0, item.shape.index(-1) if -1 in item.shape else 0)
-            named: Named = policy(filled)
+            run = partial(policy.run, grad=True) if torch.is_grad_enabled() and hasattr(policy, "run") else policy
+            named: Named = run(filled)
             return named
 
         return call
@@ -215,7 +241,7 @@ def _expand(state: Any, axis: int, size: int, device: torch.device) -> Any:
         return {name: _expand(part, axis, size, device) for name, part in state.items()}
     if isinstance(state, tuple | list):
         return type(state)(_expand(part, axis, size, device) for part in state)
-    tensor = torch.as_tensor(state, device=device)
+    tensor = _recordable(torch.as_tensor(state, device=device))
     if tensor.ndim <= axis or tensor.shape[axis] != 1:
         raise SaliencyError(
             f"state of shape {tuple(tensor.shape)} has no batch axis of one at axis {axis} (state_axis)"
@@ -225,6 +251,11 @@ def _expand(state: Any, axis: int, size: int, device: torch.device) -> Any:
     return tensor.expand(shape)
 
 
+def _recordable(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor that gradients can be recorded with though it was made in inference mode, as agents act in."""
+    return tensor.clone() if tensor.is_inference() and not torch.is_inference_mode_enabled() else tensor
+
+
 def _describe(inputs: Mapping[str, torch.Tensor]) -> str:
     return ", ".join(f"{name or 'observation'} {tensor.dtype} {tuple(tensor.shape)}" for name, tensor in inputs.items())
 
@@ -232,7 +263,7 @@ def _describe(inputs: Mapping[str, torch.Tensor]) -> str:
 def _as_tensor(name: str, array: Any) -> torch.Tensor:
     where = f"observation {name!r}" if name else "observation"
     try:
-        tensor = array.detach() if isinstance(array, torch.Tensor) else torch.from_numpy(np.array(array))
+        tensor = array.detach().clone() if isinstance(array, torch.Tensor) else torch.from_numpy(np.array(array))
     except TypeError as error:
         raise SaliencyError(f"{where}: {error}") from None
     if tensor.is_complex():
