@@ -107,6 +107,17 @@ def test_settings_change_while_it_runs(followed, eye):
     assert found.arrays["grid/chosen"].shape == (9, 9)
 
 
+@pytest.mark.parametrize(("method", "grid"), [("grad_cam", (10, 10)), ("integrated_gradients", (40, 40))])
+def test_methods_that_take_gradients_explain_the_replica(followed, eye, method, grid):
+    agent, explainer = followed
+    assert explainer.configure(method=method, options={}).ok
+    explainer.wait_for(lambda m: isinstance(m, Explainer) and m.method == method)
+    agent.step(eye)
+    found = explainer.wait_for_map(1, refined=1)
+    assert found.method == method and found.targets == ("chosen",)
+    assert found.arrays["grid/chosen"].shape == grid and np.isfinite(found.arrays["heatmap/chosen"]).all()
+
+
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [

@@ -90,12 +90,15 @@ def _recording(module: torch.nn.Module, names: list[str]) -> Iterator[Activation
 
 def _traced(bound: BoundPolicy, entry: str, leaf: torch.Tensor, names: list[str]) -> tuple[Outputs, Activations]:
     found, policy = bound.graph_inputs(entry), bound.graph_policy
-    prepared = None if found is None or policy is None else policy.prepared(*found, rows=1)
-    if prepared is None or policy is None:
+    prepared = None if found is None else policy.prepared(*found, rows=1)
+    if prepared is None:
         raise SaliencyError("this replica's layers cannot be looked at one observation at a time: give the module")
     tensors = [leaf if place == prepared.place else tensor for place, tensor in enumerate(prepared.single)]
     program = prepared.program
-    values = program.trace(prepared.filled, tensors)
+    try:
+        values = program.trace(prepared.filled, tensors)
+    except Exception as error:
+        raise SaliencyError(f"the policy refuses the observation: {error}") from error
     named = policy.named([values[slot] for slot in program.outputs], 1)
     wanted = [step for step in program.steps if step.node.name in names]
     return Outputs.from_named(named, 1, grad=True), {step.node.name: values[step.out] for step in wanted}
