@@ -115,7 +115,8 @@ class Case:
         (q, v), (q2, v2) = clean, perturbed
         if self.method == "perturbation":
             return torch.stack([0.5 * (q - q2).square().sum(1), 0.5 * (v - v2).square().sum(1)])
-        return (q - q2)[:, q[0].argmax()][None]
+        chosen = int(q[0].argmax())
+        return torch.stack([q[0, chosen] - q2[:, chosen]])
 
     def ours(self) -> np.ndarray[Any, Any]:
         """Compute the maps with the library."""
@@ -125,7 +126,7 @@ class Case:
     def dense(self, chunk: int, layout: torch.memory_format) -> np.ndarray[Any, Any]:
         """Compute the maps from batches of whole images."""
         clean, scores = self.module(self.image[None]), []
-        for masks in self.masks.split(chunk):
+        for masks in torch.split(self.masks, chunk):
             images = torch.addcmul(self.image, masks, self.change).contiguous(memory_format=layout)
             scores.append(self.score(clean, self.module(images)))
         return torch.cat(scores, 1).numpy()
@@ -136,7 +137,7 @@ class Case:
 
     def forwards(self, images: torch.Tensor, chunk: int) -> None:
         """Run the policy on images that are there."""
-        for part in images.split(chunk):
+        for part in torch.split(images, chunk):
             self.module(part)
 
     def published(self) -> np.ndarray[Any, Any]:
@@ -179,7 +180,7 @@ def _compare(case: Case, rounds: int) -> list[Row]:
     built = [case.built(layout) for layout in LAYOUTS.values()]
     floors = [partial(case.forwards, images, chunk) for images in built for chunk in CHUNKS]
     floor = min(floors, key=lambda way: _seconds(way, 3))
-    named = {"ours": case.ours, f"best {best}": ways[best], "dense floor": floor}
+    named: dict[str, Callable[[], Any]] = {"ours": case.ours, f"best {best}": ways[best], "dense floor": floor}
     reference = ways[best]()
     maps = {"ours": case.ours(), "published loop": case.published()}
     worst = {

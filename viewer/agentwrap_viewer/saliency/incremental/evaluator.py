@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from agentwrap_viewer.replica import Prepared, Replica
     from agentwrap_viewer.saliency.masks import Masks
 
-#: Most numbers of perturbed images in a block, and most images: larger blocks leave the processor's cache, and who waits
-#: for a map looks at other things only between blocks.
+#: Most numbers of perturbed images in a block, and most images: larger blocks leave the processor's cache, and who
+#: waits for a map looks at other things only between blocks.
 BLOCK_NUMBERS, BLOCK_IMAGES = 2**23, 400
 
 #: Plans kept for a program. A map takes one for each block of each level, and a map at once others.
