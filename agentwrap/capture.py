@@ -20,7 +20,7 @@ from .errors import UnknownLayerError
 from .guard import Guard
 from .inputs import arrays_to_tensors, call_inputs
 from .matching import Shapes, inputs_to_send, single_observation
-from .outputs import output_names, output_tensors
+from .outputs import doubts, output_names, output_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 #: Outputs whose layer tells the latent: the input of the layer that computes the first of these.
 HEADS = ("logits", "q_values", "mean")
+
+#: Parts of the instrument, as warnings name them.
+SEEING, CAPTURING = "seeing the policy's calls", "capturing the policy's outputs"
 
 _UNKNOWN: Any = object()
 
@@ -97,6 +100,11 @@ class PolicyCapture:
         self._newest: Call | None = None
         self._copied: set[str] = set()  # names of what is changed in place
         self._calls_unlike = 0
+
+    @property
+    def problem(self) -> str | None:
+        """Why nothing of the policy's calls can be shown, for people; None where nothing stands in the way."""
+        return next(filter(None, map(self._guard.reason, (SEEING, CAPTURING))), None)
 
     @property
     def attached(self) -> bool:
@@ -169,7 +177,7 @@ class PolicyCapture:
     def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self._search is not None:
             self._end_search()  # of a call that raised
-        self._open = self._guard.run("seeing the policy's calls", self._opened, args, kwargs)
+        self._open = self._guard.run(SEEING, self._opened, args, kwargs)
         if self._open is not None and not self._searched:
             self._search = _LatentSearch(self._inner)
 
@@ -192,7 +200,7 @@ class PolicyCapture:
     def _after(self, module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
         call, self._open = self._open, None
         if call is not None:
-            self._guard.run("capturing the policy's outputs", self._close, call, result)
+            self._guard.run(CAPTURING, self._close, call, result)
 
     def _close(self, call: Call, result: Any) -> None:
         if type(result) is tuple and len(result) == len(self._names) and all(map(_is_tensor, result)):
@@ -201,6 +209,9 @@ class PolicyCapture:
             tensors = output_tensors(result)
         if len(tensors) != len(self._names):
             self._names = output_names(result, self._action_space, self._names_given)
+            doubt = None if self._names_given else doubts(self._names, tensors, self._action_space)
+            if doubt is not None:
+                self._guard.warn_once("output names", doubt)
         if self._search is not None:
             self._use_latent(call, self._search.find(self._head_output(tensors)))
         call.names = self._names

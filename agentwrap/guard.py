@@ -21,7 +21,7 @@ class Guard:
 
     def __init__(self, strict: bool = False) -> None:
         self.strict = strict
-        self._off: set[str] = set()
+        self._off: dict[str, str] = {}
         self._said: set[str] = set()
 
     def run(self, part: str, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R | None:
@@ -38,8 +38,12 @@ class Guard:
         """Switch a part off and warn of it, or raise ``error`` where strict."""
         if self.strict:
             raise error
-        self._off.add(part)
-        self.warn_once(part, f"{part} failed and is switched off: {type(error).__name__}: {error}")
+        self._off[part] = f"{part} failed and is switched off: {type(error).__name__}: {error}"
+        self.warn_once(part, self._off[part])
+
+    def reason(self, part: str) -> str | None:
+        """Why a part is switched off, None where it is on."""
+        return self._off.get(part)
 
     def is_on(self, part: str) -> bool:
         """Whether a part has not failed so far."""

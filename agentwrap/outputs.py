@@ -88,6 +88,33 @@ def output_names(
     return tuple(distinct(aliases.get(own, own) if own else next(by_size), taken) for own, _ in leaves)
 
 
+def doubts(names: Sequence[str], tensors: Sequence[torch.Tensor], action_space: gym.Space[Any]) -> str | None:
+    """Say what about names that were chosen by size may be wrong.
+
+    Args:
+        names: As ``output_names`` chose them.
+        tensors: The outputs that they name, for one observation.
+        action_space: The environment's.
+
+    Returns:
+        A sentence for people, None where nothing is in doubt.
+    """
+    actions = _action_size(action_space)
+    sizes = {name: tensor.numel() for name, tensor in zip(names, tensors, strict=True)}
+    head = next((name for name in ("logits", "q_values", "mean") if name in sizes), None)
+    if head is not None and actions is not None and sizes[head] != actions:
+        return (
+            f"the policy's {head} have {sizes[head]} numbers, but {action_space} takes {actions}: what is shown as "
+            f"{head} may be something else; say what it is with outputs="
+        )
+    if set(sizes) == {"mean", "value"} and actions == 1 and isinstance(action_space, gym.spaces.Box):
+        return (
+            "the policy returns two single numbers, which are taken for mean and value: confirm it with "
+            'outputs=("mean", "value"), or say outputs=("mean", "log_std")'
+        )
+    return None
+
+
 def _action_size(space: gym.Space[Any]) -> int | None:
     """How many numbers the logits or the mean of one action have; None where that is not known."""
     match space:

@@ -33,7 +33,8 @@ def check_policy(policy: Any) -> None:
     torch = sys.modules.get("torch")  # where nobody has imported it, nobody has a module either
     if torch is None or not isinstance(policy, torch.nn.Module):
         raise PolicyTypeError(f"a policy of type {type(policy).__name__} cannot be watched; accepted is {ACCEPTED}")
-    if getattr(type(policy).forward, "__name__", "") == "_forward_unimplemented":
+    # of the object, not its class: what torch.compile returns has its own
+    if getattr(getattr(policy, "forward", None), "__name__", "") == "_forward_unimplemented":
         raise PolicyTypeError(
             f"{type(policy).__name__} has no forward(), so there is no call to see; accepted is {ACCEPTED}"
         )
@@ -91,6 +92,8 @@ class PolicyFeed:
             step: Number of the step.
             publisher: Where messages go.
         """
+        if self.info.problem is None and self.capture.problem is not None:
+            self._tell(publisher, graph="failed", problem=self.capture.problem)
         if call is not None and call.names != self.info.outputs:
             self._tell(publisher, outputs=call.names, parameters=_count(self._policy))
         if call is not None and self.info.graph == "pending" and publisher.wants(PolicyGraph.kind):

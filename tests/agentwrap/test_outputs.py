@@ -5,7 +5,7 @@ import torch
 from torch import distributions
 
 from agentwrap.errors import PolicyTypeError
-from agentwrap.outputs import output_names, output_tensors
+from agentwrap.outputs import doubts, output_names, output_tensors
 
 DISCRETE = gym.spaces.Discrete(9)
 BOX = gym.spaces.Box(-1, 1, (3,), np.float32)
@@ -77,3 +77,21 @@ def test_a_normal_gives_the_logarithm_of_its_deviation():
     mean, log_std = output_tensors(distributions.Independent(distributions.Normal(t(1, 3), torch.full((1, 3), 2.0)), 1))
     assert mean.shape == (1, 3)
     assert torch.allclose(log_std, torch.full((1, 3), np.log(2.0)))
+
+
+@pytest.mark.parametrize(
+    ("names", "tensors", "space", "text"),
+    [
+        (("logits",), (t(1, 9),), DISCRETE, None),
+        (("logits", "value"), (t(1, 9), t(1, 1)), DISCRETE, None),
+        (("mean", "log_std"), (t(1, 3), t(1, 3)), BOX, None),
+        (("output_0",), (t(1, 7),), gym.spaces.Text(5), None),
+        (("logits",), (t(1),), DISCRETE, "logits have 1 numbers, but Discrete(9) takes 9"),
+        (("q_values",), (t(1, 10),), DISCRETE, "q_values have 10 numbers"),
+        (("mean", "value"), (t(1, 1), t(1, 1)), BOX1, 'outputs=("mean", "log_std")'),
+        (("mean", "log_std", "value"), (t(1, 1), t(1, 1), t(1, 1)), BOX1, None),
+    ],
+)
+def test_doubts(names, tensors, space, text):
+    said = doubts(names, tensors, space)
+    assert said is None if text is None else text in said

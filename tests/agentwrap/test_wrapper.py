@@ -711,6 +711,31 @@ def test_a_module_without_forward_is_refused() -> None:
         InterpretWrapper(Scripted(), nn.ModuleDict())
 
 
+def test_a_compiled_module_is_taken(wrap: Wrap, policy: nn.Module) -> None:
+    wrap(torch.compile(policy, backend="eager"))  # it has a forward of its own, which its class has not
+
+
+def test_outputs_that_cannot_be_shown_are_told_to_viewers(wrap: Wrap, listen: Listen) -> None:
+    class Words(nn.Module):
+        def forward(self, x: torch.Tensor) -> Any:
+            return "left"
+
+    policy = Words()
+    env = wrap(policy, strict=False, fps=1e6)
+    listener = listen(env)
+    observation, _ = env.reset(seed=0)
+
+    def step() -> None:
+        policy(torch.as_tensor(observation)[None])
+        if any(env.step(0)[2:4]):
+            env.reset()
+
+    with pytest.warns(AgentwrapWarning, match="returned str without any tensor"):
+        hello = listener.wait(Hello, lambda hello: hello.policy.problem is not None, between=step)
+    assert hello.policy.graph == "failed"
+    assert "returned str without any tensor" in str(hello.policy.problem)
+
+
 def test_unknown_layers_are_refused_with_the_nearest(policy: nn.Module) -> None:
     with pytest.raises(UnknownLayerError, match=r"no layer 'trunk.O'; it has .*trunk\.0"):
         InterpretWrapper(Scripted(), policy, layers="trunk.O")
