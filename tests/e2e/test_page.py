@@ -200,3 +200,21 @@ def test_nothing_is_wider_than_the_screen(world: World, open_tab: Open, size: tu
     for part in ("stage", "policy", "transport"):
         box = tab.find(f".card.{part}").bounding_box()
         assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= size[0], part
+
+
+def test_a_narrow_page_scrolls_to_its_last_card(world: World, open_tab: Open) -> None:
+    tab = open_tab(world.address, viewport={"width": 390, "height": 844})
+    world.agent.play(10)
+    last = tab.find(".card.explanation")
+    tab.until(lambda: last.is_visible() and last.bounding_box()["y"] > 844, "the last card, below the screen")
+    tab.page.mouse.move(195, 200)
+    tab.page.mouse.wheel(0, 300)
+    tab.until(lambda: tab.find(".main-content").evaluate("c => c.scrollTop") > 0, "the page to scroll")
+    tab.page.mouse.wheel(0, 5000)
+    transport = tab.find(".card.transport")
+
+    def reached() -> bool:
+        card, bar = last.bounding_box(), transport.bounding_box()
+        return card["y"] > 64 and card["y"] + card["height"] <= bar["y"] and bar["y"] + bar["height"] <= 844
+
+    tab.until(reached, "the last card above the transport bar")

@@ -82,7 +82,8 @@ _SHELL = {
     },
     ".MuiDrawer-paper": {"backgroundColor": "background.paper", "backgroundImage": "none"},
     "main.main": {"backgroundColor": "background.default"},
-    ".main-content": {"padding": 0},
+    # Panel lets what fills the page not scroll; on a narrow screen the parts are below each other, as in page.css
+    ".main-content": {"padding": 0, "@media (max-width: 899px)": {"overflowY": "auto"}},
     ".MuiAppBar-root .MuiLinearProgress-root": {"display": "none"},
     ".MuiToolbar-root": {"height": "64px", "minHeight": "64px !important", "margin": "0 !important"},
 }
