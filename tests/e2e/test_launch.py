@@ -145,6 +145,23 @@ def test_a_taken_port_is_an_error_that_names_it(view: Callable[..., Command]) ->
     assert errors.startswith(f"agentwrap: port {port} is in use") and "--port" in errors
 
 
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (("--method", "gradcam"), "method 'gradcam' is not possible here; possible are perturbation"),
+        (("--budget-ms", "-3"), "a budget of -3 ms is not possible; 1 to 60000 ms are"),
+        (("--device", "nonsense"), "device 'nonsense' is not usable here"),
+    ],
+)
+def test_what_the_explainer_refuses_is_an_error(
+    view: Callable[..., Command], options: tuple[str, str], text: str
+) -> None:
+    command = view("--port", "0", *options)
+    _, errors = command.process.communicate(timeout=STARTED)
+    assert command.process.returncode == 1
+    assert errors.startswith(f"agentwrap: {text}") and "Traceback" not in errors
+
+
 def test_an_endpoint_that_is_none_is_an_error_that_names_it(view: Callable[..., Command]) -> None:
     command = view("nonsense", "--port", "0")
     _, errors = command.process.communicate(timeout=STARTED)

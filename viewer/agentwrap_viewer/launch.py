@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 #: Seconds before a child that ended is started again: the first time, and at most.
 BACKOFF, LONGEST_BACKOFF = 0.5, 10.0
 
+#: Exit code of an explainer that refuses its arguments: starting it again would not help.
+REFUSED = 2
+
 #: Seconds a child has to end by itself before it is killed.
 GRACE = 3.0
 
@@ -104,7 +107,11 @@ class Child:
 
 
 async def keep_explaining(receiver: Receiver, arguments: Sequence[str]) -> None:
-    """Run the explainer, and again whenever it ends, after a growing pause; tell the receiver where it is."""
+    """Run the explainer, and again whenever it ends, after a growing pause; tell the receiver where it is.
+
+    Raises:
+        LaunchError: It refuses its arguments (a device that is not there, an unknown method).
+    """
     store, pause = receiver.store, BACKOFF
     while True:
         child = Child([sys.executable, "-m", "agentwrap_viewer.explainer", *arguments])
@@ -115,6 +122,8 @@ async def keep_explaining(receiver: Receiver, arguments: Sequence[str]) -> None:
             code = await child.wait()
         finally:
             await child.stop()
+        if code == REFUSED:
+            raise LaunchError(_last_line(child.last_words).removeprefix("agentwrap explainer: "))
         store.explainer_alive = False
         store.explainer = None
         store.explainer_restarts += 1
@@ -136,9 +145,12 @@ async def _introduce(child: Child, receiver: Receiver) -> bool:
 
 
 def _why(last_words: str, code: int) -> str:
-    lines = [line for line in last_words.splitlines() if line.strip()]
     how = f"ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
-    return f"{how}: {lines[-1].strip()}" if lines else how
+    return f"{how}: {_last_line(last_words)}" if last_words.strip() else how
+
+
+def _last_line(words: str) -> str:
+    return words.strip().rsplit("\n", 1)[-1].strip()
 
 
 def run_viewer(
@@ -180,8 +192,12 @@ def run_viewer(
             source,
             port=port,
             open_browser=open_browser,
-            explainer_args=("--device", device, *explainer_args),
-            wanted={"method": method, "budget_ms": budget_ms},
+            explainer_args=(
+                *("--device", device),
+                *(() if method is None else ("--method", method)),
+                *(() if budget_ms is None else ("--budget-ms", str(budget_ms))),
+                *explainer_args,
+            ),
             companions=companions,
             until=until,
             on_ready=on_ready,
@@ -195,7 +211,6 @@ async def _run(
     port: int | None,
     open_browser: bool,
     explainer_args: Sequence[str],
-    wanted: dict[str, Any],
     companions: Sequence[Sequence[str]],
     until: Callable[[Store], bool] | None,
     on_ready: Callable[[str], None] | None,
@@ -206,7 +221,6 @@ async def _run(
 
     store = Store()
     receiver = Receiver(store, source)
-    receiver.configure(**wanted)
     try:
         server = serve(receiver, port=port)
     except PortTakenError as error:

@@ -26,10 +26,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     from agentwrap_viewer.saliency import SaliencyError
 
     from .service import Service
+    from .settings import Settings
 
     torch.set_num_threads(arguments.threads)
     try:
-        service = Service(arguments.source, device=_device(arguments.device))
+        settings = Settings().changed(None, method=arguments.method, budget_ms=arguments.budget_ms)
+        service = Service(arguments.source, device=_device(arguments.device), settings=settings)
     except SaliencyError as error:
         logging.error("%s", error)
         return 2
@@ -58,6 +60,8 @@ def _parser() -> argparse.ArgumentParser:
         default=default_threads(os.cpu_count() or 1),
         help="threads to compute with on the CPU (default here: %(default)s)",
     )
+    parser.add_argument("--method", help="saliency method to begin with (default: the one that suits the observation)")
+    parser.add_argument("--budget-ms", type=float, metavar="MS", help="milliseconds to spend on one step")
     return parser
 
 

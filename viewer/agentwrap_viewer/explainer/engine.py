@@ -44,6 +44,7 @@ class Engine:
         stream: The explainer's own identity.
         clock: Returns seconds, only going forward.
         device: Where to compute.
+        settings: How to begin.
 
     Attributes:
         settings: What it was told.
@@ -51,8 +52,10 @@ class Engine:
         foreign: What the agent's side speaks where it is another version of the protocol, or None.
     """
 
-    def __init__(self, stream: str, clock: Callable[[], float], *, device: str = "cpu") -> None:
-        self.settings = Settings()
+    def __init__(
+        self, stream: str, clock: Callable[[], float], *, device: str = "cpu", settings: Settings | None = None
+    ) -> None:
+        self.settings = settings or Settings()
         self.resend: set[str] = set()
         self._stream, self._clock, self._device = stream, clock, device
         self._published: deque[float] = deque(maxlen=1024)

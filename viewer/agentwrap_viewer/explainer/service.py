@@ -19,6 +19,7 @@ from agentwrap_protocol.messages import Bye, Configure, Explain, Explainer, Mess
 from agentwrap_viewer.saliency import SaliencyError
 
 from .engine import KINDS, Engine
+from .settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class Service:
     Args:
         source: Endpoint of the agent's stream, or None until a request names one.
         device: Where to compute.
+        settings: How to begin.
 
     Attributes:
         publish: Endpoint of the explainer's own stream.
@@ -55,7 +57,7 @@ class Service:
         SaliencyError: The source is not an endpoint.
     """
 
-    def __init__(self, source: str | None = None, *, device: str = "cpu") -> None:
+    def __init__(self, source: str | None = None, *, device: str = "cpu", settings: Settings | None = None) -> None:
         self._stream = uuid.uuid4().hex
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._xpub, self._router = self._context.socket(zmq.XPUB), self._context.socket(zmq.ROUTER)
@@ -70,7 +72,7 @@ class Service:
         self._agent: zmq.Socket[bytes] | None = None
         self._agent_control: zmq.Socket[bytes] | None = None
         self._source: str | None = None
-        self._engine = Engine(self._stream, time.monotonic, device=device)
+        self._engine = Engine(self._stream, time.monotonic, device=device, settings=settings)
         self._garbage = 0
         self._sequences: defaultdict[str, itertools.count[int]] = defaultdict(itertools.count)
         self._logged: set[str] = set()

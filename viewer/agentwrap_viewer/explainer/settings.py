@@ -15,6 +15,9 @@ from . import catalogue
 #: it for an 84×84 picture and the Nature CNN.
 BUDGET_MS = 20.0
 
+#: What a budget may be, in milliseconds (SPEC section 8).
+BUDGETS_MS = (1.0, 60_000.0)
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -47,7 +50,7 @@ class Settings:
             budget_ms: Another budget.
 
         Raises:
-            SaliencyError: Method or option is not possible; the text names what is.
+            SaliencyError: Method, option or budget is not possible; the text names what is.
         """
         asked = {} if method is not None else dict(self.options)
         new = replace(
@@ -73,6 +76,9 @@ class Settings:
         return chosen.configured({name: value for name, value in self.options.items() if name in known})
 
     def _check(self, graph: Graph | None) -> None:
+        low, high = BUDGETS_MS
+        if not low <= self.budget_ms <= high:
+            raise SaliencyError(f"a budget of {self.budget_ms:g} ms is not possible; {low:g} to {high:g} ms are")
         offered = catalogue.suitable(graph)
         if self.method is not None and self.method not in offered:
             raise SaliencyError(
