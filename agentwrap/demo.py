@@ -157,18 +157,22 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     if arguments.companion:
         stop_with_standard_input()
+    try:
+        run(arguments)
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Play as the command line says."""
     torch.set_num_threads(1)
     policy = load_policy(models_directory() / f"enduro-{arguments.policy}.safetensors")
     env = InterpretWrapper(make_enduro(), policy, endpoint=arguments.endpoint, name=f"Enduro, {arguments.policy}")
-    try:
+    with contextlib.closing(env):
         if arguments.companion:
             env.wait_for_viewer()
         play(env, policy, steps=arguments.steps, speed=arguments.speed, seed=arguments.seed)
-    except KeyboardInterrupt:
-        return 130
-    finally:
-        env.close()
-    return 0
 
 
 if __name__ == "__main__":
