@@ -218,3 +218,27 @@ def test_a_narrow_page_scrolls_to_its_last_card(world: World, open_tab: Open) ->
         return card["y"] > 64 and card["y"] + card["height"] <= bar["y"] and bar["y"] + bar["height"] <= 844
 
     tab.until(reached, "the last card above the transport bar")
+
+
+def test_a_pause_holds_its_step_longer_than_the_ring_and_says_so(world: World, open_tab: Open) -> None:
+    tab = open_tab(world.address)
+    world.agent.play(30)
+    tab.until(lambda: tab.alpha() > 0, "heat")
+    tab.press("Space")
+    tab.until(lambda: tab.find(".transport[data-mode=paused]").count(), "the pause")
+    held, where = tab.step(), tab.find(".transport .where")
+    width = where.bounding_box()["width"]
+    tab.until(lambda: "s behind" in where.inner_text(), "how far behind")
+    assert f"step {held}" in where.inner_text() and "gone" not in where.inner_text()
+
+    def keep_few() -> None:
+        world.viewer.store.steps.max_steps = 5
+
+    world.viewer.do(keep_few)
+    tab.until(lambda: "neighbours gone" in where.inner_text(), "the note")
+    assert tab.step() == held and f"step {held}" in where.inner_text()
+    np.testing.assert_array_equal(shown_pixels(tab)[..., :3], frame_of(held))
+    assert tab.alpha() > 0, "its map went with the ring"
+    assert where.bounding_box()["width"] == width
+    tab.press("ArrowRight")
+    tab.until(lambda: tab.step() > held and "step" in where.inner_text(), "the nearest step kept")

@@ -62,11 +62,50 @@ def test_move_is_by_one_and_stays_within_the_ring() -> None:
     assert world.shown() == 0
 
 
-def test_what_is_held_is_moved_along_when_the_ring_forgets_it() -> None:
-    world = World(5, ring_bytes=5 * size_of(step(0)))
-    world.cursor.go(0)
-    world.add(2)
-    assert world.shown() == 2
+def test_what_is_held_stays_with_its_map_when_the_store_forgets_both() -> None:
+    bounds = {"ring_bytes": 3 * size_of(step(0)), "map_bytes": size_of(saliency_map(step(0)))}
+    world = World(5, **bounds)
+    its_map = saliency_map(step(4))
+    world.store.add(its_map)
+    world.cursor.pause()
+    world.add(20)
+    world.store.add(saliency_map(step(24)))
+    assert world.store.steps.position_of(4) is None and world.store.maps.get(4) is None
+    held = world.cursor.step()
+    assert held is not None and held.step == 4
+    assert world.cursor.saliency_map(held) is its_map
+    assert not world.cursor.kept
+    world.cursor.pause()
+    assert world.shown() == 4, "a second pause let go of it"
+    refined = saliency_map(step(4), forwards=999)
+    world.store.add(refined)
+    assert world.cursor.saliency_map(held) is refined, "a better map of it came later"
+
+
+@pytest.mark.parametrize("count", [1, -1])
+def test_from_a_step_no_longer_kept_one_moves_to_the_nearest_that_is(count: int) -> None:
+    world = World(5, ring_bytes=3 * size_of(step(0)))
+    world.cursor.pause()
+    world.add(20)
+    world.cursor.move(count)
+    assert (world.shown(), world.cursor.kept) == (22, True)
+
+
+def test_from_a_step_no_longer_kept_playing_goes_on_with_the_oldest_kept() -> None:
+    world = World(5, ring_bytes=3 * size_of(step(0)))
+    world.cursor.pause()
+    world.add(20)
+    world.cursor.play()
+    assert (world.shown(), world.cursor.mode) == (22, "playing")
+    world.cursor.live()
+    assert world.shown() == 24
+
+
+def test_a_pause_before_the_first_step_holds_the_first() -> None:
+    world = World(0)
+    world.cursor.pause()
+    world.add(3)
+    assert world.shown() == 0
 
 
 def test_playing_keeps_the_time_between_steps() -> None:

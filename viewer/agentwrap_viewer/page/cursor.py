@@ -22,6 +22,8 @@ MAP_LIFE = 2.0
 class Cursor:
     """A tab's place in the store. Moving it never holds up the agent, nor another tab.
 
+    While paused it keeps the step shown and that step's map itself, so that they stay when the store forgets them.
+
     Args:
         store: Where the steps are.
         clock: Monotonic seconds, for playing.
@@ -37,6 +39,8 @@ class Cursor:
         self._clock = clock
         self._generation = store.generation
         self._position = -1
+        self._held: Step | None = None
+        self._held_map: SaliencyMap | None = None
         self._anchor = (0.0, 0.0)
         self.mode: Mode = "live"
         self.speed = 1.0
@@ -44,27 +48,40 @@ class Cursor:
 
     @property
     def position(self) -> int:
-        """Position in the ring of the step shown; -1 where there is none."""
+        """Position of the step shown, before the ring's first where only this tab still has it; -1 where none is."""
         steps = self._store.steps
         if self._generation != self._store.generation:
             self._generation = self._store.generation
             self.live()
         if not len(steps):
             return -1
+        if self._held is not None:
+            return self._position
         if self.mode == "live":
             self._position = self._live_position()
         elif self.mode == "playing":
             self._advance()
         self._position = min(max(self._position, steps.first), steps.last)
+        if self.mode == "paused":
+            self._hold(steps.at(self._position))
         return self._position
 
     def step(self) -> Step | None:
         """Return the step shown, or None while there is none."""
-        return self._store.steps.at(self.position)
+        position = self.position
+        return self._held if self._held is not None else self._store.steps.at(position)
+
+    @property
+    def kept(self) -> bool:
+        """Whether the store still has the step shown; false where only this tab has, and there is no going back."""
+        return self.position >= self._store.steps.first
 
     def saliency_map(self, step: Step) -> SaliencyMap | None:
         """Return the map to draw over ``step``: its own; while the view moves else the newest recent one before it."""
         own = self._store.maps.get(step.step)
+        if step is self._held:
+            self._held_map = own or self._held_map
+            return self._held_map
         if own is not None or self.mode == "paused":
             return own
         position = self._store.steps.position_of(step.step)
@@ -80,13 +97,16 @@ class Cursor:
 
     def live(self) -> None:
         """Show the newest step from now on."""
+        self._hold(None)
         self.mode = "live"
         self.speed = 1.0
 
     def pause(self) -> None:
-        """Hold the step shown."""
+        """Hold the step shown, also when the store forgets it."""
         self._position = self.position
         self.mode = "paused"
+        if self._held is None:
+            self._hold(self._store.steps.at(self._position))
 
     def play(self, speed: float | None = None) -> None:
         """Go on from the step shown, at a speed.
@@ -98,6 +118,7 @@ class Cursor:
         if speed not in SPEEDS:
             raise ValueError(f"speed {speed!r} is not one of {', '.join(map(str, SPEEDS))}")
         self._position = self.position
+        self._hold(None)
         self.mode, self.speed = "playing", speed
         self._drop_anchor()
 
@@ -108,6 +129,7 @@ class Cursor:
 
     def go(self, position: int) -> None:
         """Show the step at a position of the ring, or the nearest that is still kept, and hold it."""
+        self._hold(None)
         self.mode = "paused"
         self._position = position
         self._position = self.position
@@ -121,6 +143,10 @@ class Cursor:
             return None
         due, began = self._anchor
         return max(0.002, (following.time - due) / self.speed - (self._clock() - began))
+
+    def _hold(self, step: Step | None) -> None:
+        self._held = step
+        self._held_map = self._store.maps.get(step.step) if step is not None else None
 
     def _live_position(self) -> int:
         newest = self._store.newest

@@ -13,14 +13,18 @@ export async function render({model, el}) {
   const {field, heading, style, window: count} = model  // read once: each look at the model is slow
   const {root, caption, aside, body} = card(`chart ${field}`, heading)
   const canvas = h("canvas", {class: "plot", role: "img", "aria-label": heading})
-  const empty = h("p", {class: "empty"}, field === "value" ? "The policy gives no value." : "")
+  const empty = h("p", {class: "empty"})
   body.append(canvas, empty)
   put(caption, model.caption)
   let position = -1, hover = null
 
   const {redraw, stop: stopFit} = crisp(canvas, (context, width, height) => {
-    const shown = windowUntil(position, count), box = boxOf(width, height)
-    if (shown.last < shown.from) return
+    const shown = windowUntil(position, count), box = boxOf(width, height), gone = shown.last < shown.from
+    put(empty, gone && position >= 0 ? "No longer kept." : field === "value" ? "The policy gives no value." : "")
+    if (gone) {
+      empty.hidden = false
+      return put(aside, "")
+    }
     const range = rangeOf(shown, field)
     empty.hidden = range !== null || field !== "value"
     if (range === null) return put(aside, "")

@@ -26,7 +26,7 @@ function button(name, label, press) {
 
 export async function render({model, el}) {
   await dress(el)
-  let now = {mode: "live", speed: 1, speeds: [1], position: -1, first: 0, last: -1, behind: 0}
+  let now = {mode: "live", speed: 1, speeds: [1], step: null, position: -1, kept: true, first: 0, last: -1, behind: 0}
   const actions = {
     toggle: () => send(now.mode === "paused" ? {do: "play"} : {do: "pause"}),
     back: (count = 1) => send({do: "move", count: -count}),
@@ -66,9 +66,9 @@ export async function render({model, el}) {
     }
     if (Number(speed.value) !== now.speed && speed.getRootNode().activeElement !== speed) speed.value = String(now.speed)
     live.setAttribute("aria-pressed", now.mode === "live")
-    const count = now.last - now.first + 1
-    put(place, now.position < 0 ? "–" : `${integer(now.position - now.first + 1)} / ${integer(count)}`)
-    put(behind, now.mode === "live" ? "" : `−${now.behind.toFixed(now.behind < 1 ? 2 : 1)} s`)
+    put(place, `step ${integer(now.step)}`)
+    put(behind, describeLag(now))
+    behind.title = now.kept ? "" : "The viewer no longer keeps the steps around this one; stepping goes to the nearest it has."
     canvas.setAttribute("aria-valuemin", now.first)
     canvas.setAttribute("aria-valuemax", now.last)
     canvas.setAttribute("aria-valuenow", now.position)
@@ -91,6 +91,13 @@ export async function render({model, el}) {
   const stops = [subscribe("transport", (_, transport) => draw(transport)), onTheme(redraw), stopFit, stopKeys]
   model.on("remove", () => stops.forEach(stop => stop()))
   return root
+}
+
+function describeLag({step, behind, kept}) {
+  if (step === null) return ""
+  if (behind <= 0) return "newest"
+  const seconds = behind < 10 ? behind.toFixed(1) : integer(behind)
+  return `${seconds} s behind${kept ? "" : " · neighbours gone"}`
 }
 
 function listenForKeys(actions) {
@@ -118,7 +125,7 @@ function isInput(event) {
 function drawTrack(context, width, height, now) {
   const middle = height / 2, left = 8, right = width - 8, span = Math.max(1, now.last - now.first)
   const x = position => left + (position - now.first) / span * (right - left)
-  const here = now.position < 0 ? left : now.mode === "live" ? right : x(now.position)
+  const here = now.position < 0 ? left : now.mode === "live" ? right : Math.max(left, x(now.position))
   context.lineCap = "round"
   context.lineWidth = 4
   for (const [from, to, name] of [[left, right, "grid"], [left, here, "primary"]]) {

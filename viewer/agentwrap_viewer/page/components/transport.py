@@ -22,7 +22,10 @@ class Transport:
     name = "transport"
 
     def update(self, view: View) -> dict[str, Any]:
-        """Return mode, position and reach of the ring, and the seconds the view is behind the newest step."""
+        """Return mode, step and position, reach of the ring, and the seconds the view is behind the newest step.
+
+        ``kept`` is false where the ring has forgotten the step held, and with it those before it and just after it.
+        """
         cursor, steps = view.cursor, view.store.steps
         newest = view.store.newest
         behind = newest.time - view.step.time if newest is not None and view.step is not None else 0.0
@@ -31,7 +34,9 @@ class Transport:
             "speed": cursor.speed,
             "speeds": list(SPEEDS),
             "follow": cursor.follow,
+            "step": view.step.step if view.step is not None else None,
             "position": cursor.position,
+            "kept": cursor.kept,
             "first": steps.first,
             "last": steps.last,
             "behind": behind,
