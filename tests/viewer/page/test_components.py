@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 from fakes import ACTIONS, hello, saliency_map, step
 
-from agentwrap_protocol.messages import Bye, Explainer, Hello, PolicyInfo, SaliencyMap, Step
+from agentwrap_protocol.messages import Bye, EpisodeEnd, Explainer, Hello, PolicyInfo, SaliencyMap, Step
 from agentwrap_protocol.spaces import Box, Discrete, MultiDiscrete
 from agentwrap_viewer.page.components import all_components
+from agentwrap_viewer.page.components.episodes import Episodes
 from agentwrap_viewer.page.components.features import Features
 from agentwrap_viewer.page.components.notices import Notices
 from agentwrap_viewer.page.components.policy import Policy, describe
 from agentwrap_viewer.page.components.stage import Stage
 from agentwrap_viewer.page.cursor import Cursor
 from agentwrap_viewer.page.packet import EncodedCache, Packet
-from agentwrap_viewer.page.store import Store
+from agentwrap_viewer.page.store import EPISODES, Store
 from agentwrap_viewer.page.view import View
 
 
@@ -167,3 +168,13 @@ def test_notices_are_sent_once() -> None:
     component, shown = Notices(), view()
     assert component.update(shown) is not None
     assert component.update(again(shown)) is None
+
+
+def test_episodes_are_counted_also_where_they_are_no_longer_kept() -> None:
+    shown = view(introduction=hello())
+    assert Episodes().update(shown)["count"] == 0
+    known = {"stream": "0" * 32, "step": 0, "length": 7, "episode_return": 3.0, "seconds": 1.0, "reason": "terminated"}
+    for number in range(EPISODES + 50):
+        shown.store.add(EpisodeEnd(seq=number, episode=number, **known))
+    assert len(shown.store.episodes) == EPISODES
+    assert Episodes().update(again(shown))["count"] == EPISODES + 50

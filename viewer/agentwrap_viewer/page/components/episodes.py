@@ -29,14 +29,20 @@ class Episodes:
         self._version = -1
 
     def update(self, view: View) -> dict[str, Any] | None:
-        """Return ``bars`` float64 (k, 3) of number, return, length, oldest first, and figures about all."""
+        """Return ``bars`` float64 (k, 3) of number, return, length, oldest first, and figures about those kept.
+
+        ``count`` is how many have ended, kept or not: they are numbered from 0.
+        """
         if view.store.episodes_version == self._version and not view.fresh:
             return None
         self._version = view.store.episodes_version
         rows = np.array(
             [(number, *result) for number, result in view.store.episodes.items()], dtype=np.float64
         ).reshape(-1, 3)
-        source: dict[str, Any] = {"bars": view.packet.array(rows[-DRAWN:]), "count": len(rows)}
+        source: dict[str, Any] = {
+            "bars": view.packet.array(rows[-DRAWN:]),
+            "count": int(rows[:, 0].max(initial=-1)) + 1,
+        }
         if len(rows):
             returns, lengths = rows[:, 1], rows[:, 2]
             source |= {
