@@ -10,12 +10,11 @@ const REFRESH = 66
 
 export async function render({model, el}) {
   await dress(el)
-  const {field, heading, style, window: count} = model  // read once: each look at the model is slow
+  const {field, heading, caption: about, style, window: count} = model  // read once: each look at the model is slow
   const {root, caption, aside, body} = card(`chart ${field}`, heading)
   const canvas = h("canvas", {class: "plot", role: "img", "aria-label": heading})
   const empty = h("p", {class: "empty"})
   body.append(canvas, empty)
-  put(caption, model.caption)
   let position = -1, hover = null
 
   const {redraw, stop: stopFit} = crisp(canvas, (context, width, height) => {
@@ -25,6 +24,7 @@ export async function render({model, el}) {
       empty.hidden = false
       return put(aside, "")
     }
+    put(caption, describe(shown))
     const range = rangeOf(shown, field)
     empty.hidden = range !== null || field !== "value"
     if (range === null) return put(aside, "")
@@ -37,6 +37,13 @@ export async function render({model, el}) {
     else drawLine(context, shown, field, x, y, box)
     drawReadout(context, box, shown, x, y)
   })
+
+  /** What the samples are: where the agent sends only some of its steps, each stands for those before it as well. */
+  function describe({from, last}) {
+    const skipped = at(last, "step") - at(from, "step") > last - from
+    const summed = skipped && field === "reward" ? "summed between shown steps" : ""
+    return [about, summed, `last ${integer(count)} ${skipped ? "shown steps" : "steps"}`].filter(Boolean).join(", ")
+  }
 
   function drawReadout(context, box, shown, x, y) {
     let p = shown.last
