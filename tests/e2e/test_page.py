@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from e2e.harness import Tab, Viewer, World
-from fakes import FakeAgent, frame_of
+from fakes import FakeAgent, frame_of, saliency_map, step
 
 from agentwrap_protocol.messages import Configure, Explain
 
@@ -242,3 +242,32 @@ def test_a_pause_holds_its_step_longer_than_the_ring_and_says_so(world: World, o
     assert where.bounding_box()["width"] == width
     tab.press("ArrowRight")
     tab.until(lambda: tab.step() > held and "step" in where.inner_text(), "the nearest step kept")
+
+
+def test_charts_say_where_steps_are_skipped(world: World, open_tab: Open) -> None:
+    tab = open_tab(world.address)
+    world.agent.play(20)
+    captions = {part: tab.find(f".chart.{part} .caption") for part in ("value", "reward")}
+    tab.until(lambda: captions["reward"].inner_text() == "last 500 steps", "the caption where none is skipped")
+    assert captions["value"].inner_text() == "V(s), last 500 steps"
+    world.agent.make_step = lambda number: step(1000 + 5 * number)
+    skipped = "summed between shown steps, last 500 shown steps"
+    tab.until(lambda: captions["reward"].inner_text() == skipped, "the caption where some are")
+    tab.until(lambda: captions["value"].inner_text() == "V(s), last 500 shown steps", "the value's")
+
+
+def test_a_map_of_the_chosen_action_is_shown_for_every_choice_but_none(world: World, open_tab: Open) -> None:
+    heat = np.zeros((84, 84), np.float32)
+    heat[10:30, 10:30] = 1.0
+    world.explainer.make_map = lambda of: saliency_map(of, targets=("chosen",), arrays={"heatmap/chosen": heat})
+    tab = open_tab(world.address)
+    world.agent.play(20)
+    tab.until(lambda: tab.alpha() > 0, "heat")
+    legend = tab.find(".stage .legend")
+    for choice in ("Critic", "Actor"):
+        button = tab.page.get_by_role("button", name=choice)
+        button.click()
+        tab.until(lambda button=button: button.get_attribute("aria-pressed") == "true", choice)
+        tab.until(lambda: tab.alpha() > 0 and "chosen action" in legend.inner_text(), f"heat for {choice}")
+    tab.page.get_by_role("button", name="None").click()
+    tab.until(lambda: tab.alpha() == 0 and "chosen" not in legend.inner_text(), "no heat")

@@ -7,6 +7,7 @@ import {card, dress, h, put} from "./kit.js"
 // actor blue and critic red, as in Greydanus et al. 2018; light enough to be seen on a game's dark blue and dark red
 const COLOURS = {actor: [92, 176, 255], critic: [255, 72, 72]}
 const OTHER = COLOURS.actor
+const NAMES = {chosen: "chosen action"}
 const RECENT = 0.995  // what a recent largest score keeps of itself with each map: about 200 maps until it is halved
 
 export async function render({model, el}) {
@@ -45,10 +46,18 @@ export async function render({model, el}) {
     put(caption, `${env}${env ? " · " : ""}${wide} × ${high}`)
   }
 
+  /** The layers to show. A method that tells neither actor nor critic apart is shown for both. */
+  function selected() {
+    const all = layers || [], wanted = model.targets
+    if (wanted === "none") return []
+    if (wanted === "both") return all
+    const exact = all.filter(layer => layer.target === wanted)
+    return exact.length ? exact : all.filter(layer => !(layer.target in COLOURS))
+  }
+
   function drawHeat() {
-    const shown = (layers || []).filter(layer =>
-      model.targets === "both" || layer.target === model.targets || (model.targets === "actor" && layer.target !== "critic"))
-    if (!shown.length || model.targets === "none") return heatContext.clearRect(0, 0, heat.width, heat.height)
+    const shown = selected()
+    if (!shown.length) return heatContext.clearRect(0, 0, heat.width, heat.height)
     const [high, wide] = shown[0].heat.shape
     if (heat.width !== wide || heat.height !== high || heatImage === null) {
       heat.width = wide; heat.height = high
@@ -79,9 +88,11 @@ export async function render({model, el}) {
   }
 
   function drawLegend() {
-    const targets = (layers || []).map(layer => layer.target)
-    const parts = targets.filter(target => model.targets === "both" || model.targets === target)
-      .map(target => h("span", {class: `key ${target === "critic" ? "critic" : "actor"}`}, target))
+    const parts = selected().map(({target}) =>
+      h("span", {class: `key ${target === "critic" ? "critic" : "actor"}`}, NAMES[target] || target))
+    if (!parts.length && layers && model.targets !== "none") {
+      return legend.replaceChildren(`this method has no map of the ${model.targets}`)
+    }
     const age = lag === null || lag === undefined ? "" : lag.steps === 0 ? "this step" : `${lag.steps} step${lag.steps === 1 ? "" : "s"} back`
     legend.replaceChildren(...parts, h("span", {class: "lag", title: "how far the map is behind the frame"}, parts.length ? age : ""))
   }
