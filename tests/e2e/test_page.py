@@ -271,3 +271,32 @@ def test_a_map_of_the_chosen_action_is_shown_for_every_choice_but_none(world: Wo
         tab.until(lambda: tab.alpha() > 0 and "chosen action" in legend.inner_text(), f"heat for {choice}")
     tab.page.get_by_role("button", name="None").click()
     tab.until(lambda: tab.alpha() == 0 and "chosen" not in legend.inner_text(), "no heat")
+
+
+def test_space_pauses_after_a_click_and_a_speed_chosen_then_waits(world: World, open_tab: Open) -> None:
+    tab = open_tab(world.address)
+    world.agent.play(30)
+    tab.until(lambda: tab.step() > 5, "steps")
+    paused = tab.find(".transport[data-mode=paused]")
+    for button in (
+        tab.find("header button").first,
+        tab.find("button.theme"),
+        tab.page.get_by_role("button", name="Actor"),
+    ):
+        button.click()
+        tab.press("Space")
+        tab.until(paused.count, "the pause")
+        tab.find(".transport button.live").click()
+        tab.until(lambda: not paused.count(), "the newest step again")
+        if not tab.page.get_by_role("button", name="Actor").is_visible():  # the first of them closed the sidebar
+            tab.find("header button").first.click()
+    tab.press("Space")
+    tab.until(paused.count, "the pause")
+    held = tab.step()
+    tab.find(".transport select.speed").select_option("0.5")
+    tab.page.wait_for_timeout(500)
+    assert paused.count() and tab.step() == held
+    tab.find(".transport button.pause").focus()
+    tab.press("Space")
+    tab.until(tab.find(".transport[data-mode=playing]").count, "playing, by a button reached with the keyboard")
+    assert tab.find(".transport select.speed").input_value() == "0.5"

@@ -123,6 +123,23 @@ def test_playing_keeps_the_time_between_steps() -> None:
         world.cursor.play(7.0)
 
 
+def test_a_speed_chosen_while_paused_waits_for_play() -> None:
+    world = World(20)
+    world.cursor.go(0)
+    world.cursor.set_speed(0.5)
+    world.now = 9.0
+    assert (world.shown(), world.cursor.mode, world.cursor.speed) == (0, "paused", 0.5)
+    world.cursor.play()
+    world.now = 9.41
+    assert world.shown() == 2
+    world.cursor.set_speed(0.25)
+    assert (world.cursor.mode, world.cursor.speed) == ("playing", 0.25)
+    for change in (lambda: None, world.cursor.pause):
+        change()
+        with pytest.raises(ValueError, match="0.1"):
+            world.cursor.set_speed(7.0)
+
+
 def test_playing_fast_ends_live() -> None:
     world = World(10)
     world.cursor.go(5)

@@ -114,13 +114,22 @@ class Cursor:
         Raises:
             ValueError: The speed is not one of ``SPEEDS``.
         """
-        speed = self.speed if speed is None else speed
-        if speed not in SPEEDS:
-            raise ValueError(f"speed {speed!r} is not one of {', '.join(map(str, SPEEDS))}")
+        speed = _checked(self.speed if speed is None else speed)
         self._position = self.position
         self._hold(None)
         self.mode, self.speed = "playing", speed
         self._drop_anchor()
+
+    def set_speed(self, speed: float) -> None:
+        """Play at a speed from now on; where paused, from when it is played.
+
+        Raises:
+            ValueError: The speed is not one of ``SPEEDS``.
+        """
+        if self.mode == "paused":
+            self.speed = _checked(speed)
+        else:
+            self.play(speed)
 
     def move(self, count: int) -> None:
         """Pause, ``count`` steps further (back where negative)."""
@@ -172,3 +181,9 @@ class Cursor:
     def _drop_anchor(self) -> None:
         step = self._store.steps.at(self._position)
         self._anchor = (step.time if step else 0.0, self._clock())
+
+
+def _checked(speed: float) -> float:
+    if speed not in SPEEDS:
+        raise ValueError(f"speed {speed!r} is not one of {', '.join(map(str, SPEEDS))}")
+    return speed

@@ -61,6 +61,12 @@ class Play(Command, frozen=True, tag="play"):
     speed: float | None = None
 
 
+class Speed(Command, frozen=True, tag="speed"):
+    """Play at a speed; a view that is paused stays so."""
+
+    speed: float
+
+
 class Move(Command, frozen=True, tag="move"):
     """Hold the step ``count`` further."""
 
@@ -79,7 +85,7 @@ class Follow(Command, frozen=True, tag="follow"):
     what: Literal["newest", "mapped"]
 
 
-COMMANDS = msgspec.json.Decoder(Painted | Live | Pause | Play | Move | Go | Follow)
+COMMANDS = msgspec.json.Decoder(Painted | Live | Pause | Play | Speed | Move | Go | Follow)
 
 
 class Tab:
@@ -130,6 +136,8 @@ class Tab:
                 self.cursor.pause()
             case Play(speed):
                 self.cursor.play(speed)
+            case Speed(speed):
+                self.cursor.set_speed(speed)
             case Move(count):
                 self.cursor.move(count)
             case Go(position):

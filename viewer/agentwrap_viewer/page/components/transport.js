@@ -38,7 +38,7 @@ export async function render({model, el}) {
   const live = h("button", {type: "button", class: "live", title: "Show the newest step (End)", onclick: actions.live},
     h("i", {class: "dot"}), "LIVE")
   const speed = h("select", {class: "speed", title: "Speed of the view; the agent is never held up", "aria-label": "Speed"})
-  speed.addEventListener("change", () => send({do: "play", speed: Number(speed.value)}))
+  speed.addEventListener("change", () => send({do: "speed", speed: Number(speed.value)}))
   const canvas = h("canvas", {class: "track", role: "slider", tabIndex: 0, "aria-label": "Position among the steps kept"})
   const place = h("span", {class: "place"}), behind = h("span", {class: "behind"})
   const root = h("div", {class: "transport card", role: "toolbar", "aria-label": "Playback"},
@@ -111,7 +111,18 @@ function listenForKeys(actions) {
     keys[event.key](event)
   }
   document.addEventListener("keydown", listen)
-  return () => document.removeEventListener("keydown", listen)
+  document.addEventListener("click", leaveButton)
+  return () => {
+    document.removeEventListener("keydown", listen)
+    document.removeEventListener("click", leaveButton)
+  }
+}
+
+/** A button that was clicked keeps the focus, and would take the space bar. One that was reached by keys (detail 0) may. */
+function leaveButton(event) {
+  if (event.detail === 0) return
+  // by the event's path: the icon that was hit may be gone from the button by now
+  event.composedPath().find(node => node instanceof Element && node.matches("button, [role=button]"))?.blur()
 }
 
 /** Whether the key is meant for a control: text, a select, a slider, or a button that has the focus. */
