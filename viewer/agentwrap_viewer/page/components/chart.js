@@ -25,6 +25,7 @@ export async function render({model, el}) {
       return put(aside, "")
     }
     put(caption, describe(shown))
+    caption.title = caption.textContent  // a narrow card cuts it off
     const range = rangeOf(shown, field)
     empty.hidden = range !== null || field !== "value"
     if (range === null) return put(aside, "")
@@ -42,6 +43,7 @@ export async function render({model, el}) {
   function describe({from, last}) {
     const skipped = at(last, "step") - at(from, "step") > last - from
     const summed = skipped && field === "reward" ? "summed between shown steps" : ""
+    if (field === "return") return about
     return [about, summed, `last ${integer(count)} ${skipped ? "shown steps" : "steps"}`].filter(Boolean).join(", ")
   }
 

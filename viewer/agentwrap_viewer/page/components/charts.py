@@ -17,7 +17,7 @@ class ChartElement(Element):
     Attributes:
         field: Which of the series' fields.
         heading: Title of the chart.
-        caption: What it shows, in a few words; which steps is added to it.
+        caption: What it shows, in a few words; for value and reward, which steps is added to it.
         style: ``line``, or ``stems`` for what is zero most of the time.
         window: Steps shown.
     """
