@@ -18,7 +18,7 @@ import gymnasium as gym
 from .arrays import Array, shapes, to_array
 from .errors import UnknownLayerError
 from .guard import Guard
-from .inputs import arrays_to_tensors, call_inputs
+from .inputs import CallInput, arrays_to_tensors, call_inputs
 from .matching import Shapes, inputs_to_send, single_observation
 from .outputs import doubts, output_names, output_tensors
 
@@ -166,8 +166,10 @@ class PolicyCapture:
                 self._copied.add(name)
             else:
                 found[f"output/{name}"] = to_array(_without_batch(name, tensor, call.batched))
-        args, kwargs = arrays_to_tensors((call.args, call.kwargs))
-        inputs = call_inputs(self._inner, args, kwargs)
+        if len(call.args) == 1 and not call.kwargs and _is_tensor(call.args[0]):
+            inputs = [CallInput("observation", "observation", "observation", call.args[0])]  # what call_inputs returns
+        else:
+            inputs = call_inputs(self._inner, *arrays_to_tensors((call.args, call.kwargs)))
         changed = call.version is not None and call.version != _version(call.args[0])
         found.update(inputs_to_send(inputs, observation, batched=call.batched, changed=changed))
         return {name: array for name, array in found.items() if array is not None}
