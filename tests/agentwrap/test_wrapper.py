@@ -568,7 +568,7 @@ def test_a_policy_beyond_export_streams_without_graph(wrap: Wrap, listen: Listen
     loop = agent(env, policy)
     hello = listener.wait(Hello, lambda hello: hello.policy.graph == "failed", between=loop.step)
     assert "x.sum() > 0" in str(hello.policy.problem)
-    newest = max(step.step for step in listener.of(Step))
+    newest = max((step.step for step in listener.of(Step)), default=-1)
     listener.wait(Step, lambda step: step.step > newest, between=loop.step)
     assert not listener.of(PolicyGraph)
 
