@@ -208,12 +208,16 @@ def test_a_narrow_page_scrolls_to_its_last_card(world: World, open_tab: Open) ->
     last = tab.find(".card.explanation")
     tab.until(lambda: last.is_visible() and last.bounding_box()["y"] > 844, "the last card, below the screen")
     tab.page.mouse.move(195, 200)
-    tab.page.mouse.wheel(0, 300)
-    tab.until(lambda: tab.find(".main-content").evaluate("c => c.scrollTop") > 0, "the page to scroll")
-    tab.page.mouse.wheel(0, 5000)
     transport = tab.find(".card.transport")
 
+    def scrolled() -> bool:  # a turn of the wheel can fall into a change of the layout: a person turns on
+        tab.page.mouse.wheel(0, 300)
+        return tab.find(".main-content").evaluate("c => c.scrollTop") > 0
+
+    tab.until(scrolled, "the page to scroll")
+
     def reached() -> bool:
+        tab.page.mouse.wheel(0, 5000)
         card, bar = last.bounding_box(), transport.bounding_box()
         return card["y"] > 64 and card["y"] + card["height"] <= bar["y"] and bar["y"] + bar["height"] <= 844
 
