@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from agentwrap_export.arrays import tensor_to_array
 from agentwrap_protocol.codec import DTYPES
-
-if TYPE_CHECKING:
-    import torch
 
 Array = np.ndarray[Any, Any]
 
@@ -55,16 +53,6 @@ def to_array(value: Any) -> Array | None:
     """Copy a number, array or tensor into an array of its own; None where its element type does not travel."""
     array = tensor_to_array(value) if hasattr(value, "detach") else np.array(value)
     return array if array.dtype.newbyteorder("<").str in DTYPES else None
-
-
-def tensor_to_array(tensor: torch.Tensor) -> Array:
-    """Copy a tensor on any device into an array of the same shape; bfloat16, which NumPy lacks, becomes float32."""
-    import torch
-
-    tensor = tensor.detach()
-    if tensor.dtype is torch.bfloat16:
-        tensor = tensor.float()
-    return np.array(tensor.cpu().numpy())
 
 
 def shapes(observation: Any) -> dict[str, tuple[int, ...]]:

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 
+from agentwrap_export.inputs import CallInput, arrays_to_tensors, call_inputs
+from agentwrap_export.results import output_tensors
+
 from .arrays import Array, shapes, to_array
 from .errors import UnknownLayerError
 from .guard import Guard
-from .inputs import CallInput, arrays_to_tensors, call_inputs
 from .matching import Shapes, inputs_to_send, single_observation
-from .outputs import doubts, output_names, output_tensors
+from .outputs import doubts, output_names
 
 if TYPE_CHECKING:
     import torch

@@ -13,13 +13,18 @@
     AgentwrapWarning (UserWarning)         a part of the instrument failed and was switched off; the agent goes on
 """
 
+from agentwrap_export.errors import AgentwrapError, ExportError, PolicyTypeError
 
-class AgentwrapError(Exception):
-    """Base of everything that agentwrap raises on the agent's side."""
-
-
-class PolicyTypeError(AgentwrapError, TypeError):
-    """The policy, or what it returned, is of a kind that is not understood. The text names what is."""
+__all__ = [
+    "AgentwrapError",
+    "AgentwrapWarning",
+    "EndpointError",
+    "ExportError",
+    "MissingExtraError",
+    "PolicyTypeError",
+    "PortTakenError",
+    "UnknownLayerError",
+]
 
 
 class UnknownLayerError(AgentwrapError, ValueError):
@@ -36,18 +41,6 @@ class PortTakenError(AgentwrapError, OSError):
 
 class MissingExtraError(AgentwrapError, ImportError):
     """An optional dependency is not installed. The text has the command that installs it."""
-
-
-class ExportError(AgentwrapError, RuntimeError):
-    """The policy's computation cannot be written as plain data. The text names the operation that stood in the way.
-
-    Attributes:
-        operation: The operator, or the line of the policy's code, that stood in the way.
-    """
-
-    def __init__(self, operation: str, text: str) -> None:
-        super().__init__(text)
-        self.operation = operation
 
 
 class AgentwrapWarning(UserWarning):

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from agentwrap_export.inputs import CallInput
+
 from .arrays import Array, to_array
-from .inputs import CallInput
 
 if TYPE_CHECKING:
     import torch

@@ -13,16 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 
-from .errors import PolicyTypeError
-from .pytree import distinct, leaves_with_paths
+from agentwrap_export.pytree import distinct
+from agentwrap_export.results import named_leaves
 
 if TYPE_CHECKING:
     import torch
-
-ACCEPTED = (
-    "a tensor of logits, Q-values or action means; a tuple such as (logits, value); a dict of named tensors; "
-    "or a Categorical, Bernoulli or Normal from torch.distributions"
-)
 
 #: Spellings that stand for one of the protocol's own names.
 ALIASES = {
@@ -35,20 +30,6 @@ ALIASES = {
     "v": "value",
     "critic": "value",
 }
-
-
-def output_tensors(result: Any) -> list[torch.Tensor]:
-    """Return the tensors of a policy's result, in the order in which ``output_names`` names them.
-
-    Args:
-        result: What the policy returned. Tuples, lists, dicts and everything else that PyTorch's pytree knows are
-            flattened; a ``Categorical`` or ``Bernoulli`` gives its ``logits``, a ``Normal`` its mean and the
-            logarithm of its standard deviation. Other leaves (None, numbers) are left out.
-
-    Raises:
-        PolicyTypeError: There is no tensor in it.
-    """
-    return [tensor for _, tensor in _named_leaves(result)]
 
 
 def output_names(
@@ -68,13 +49,13 @@ def output_names(
         names: Names to use instead, one for each tensor.
 
     Returns:
-        One name for each tensor of ``output_tensors(result)``, all different.
+        One name for each tensor of ``agentwrap_export.results.output_tensors(result)``, all different.
 
     Raises:
         PolicyTypeError: There is no tensor in the result; the text says what is accepted.
         ValueError: ``names`` has another number of names than there are tensors, or one of them twice.
     """
-    leaves = _named_leaves(result)
+    leaves = named_leaves(result)
     if names is not None:
         return _checked((names,) if isinstance(names, str) else tuple(names), leaves)
     head = "mean" if isinstance(action_space, gym.spaces.Box) else "logits"
@@ -153,35 +134,3 @@ def _checked(names: tuple[str, ...], leaves: list[tuple[str, torch.Tensor]]) -> 
     if len(set(names)) != len(names):
         raise ValueError(f"names of outputs must differ, these do not: {names}")
     return names
-
-
-def _named_leaves(result: Any) -> list[tuple[str, torch.Tensor]]:
-    """The tensors in a result, each with the name that the result itself gives it, or ``""``."""
-    import torch
-
-    found: list[tuple[str, torch.Tensor]] = []
-    for path, leaf in leaves_with_paths(result):
-        own = "/".join(map(str, path)) if any(isinstance(part, str) for part in path) else ""
-        if isinstance(leaf, torch.Tensor):
-            found.append((own, leaf))
-        elif isinstance(leaf, torch.distributions.Distribution):
-            found.extend((f"{own}/{name}" if own else name, tensor) for name, tensor in _parameters(leaf))
-    if not found:
-        raise PolicyTypeError(
-            f"the policy returned {type(result).__name__} without any tensor; accepted are {ACCEPTED}"
-        )
-    return found
-
-
-def _parameters(distribution: Any) -> list[tuple[str, torch.Tensor]]:
-    """The parameters of a distribution under the protocol's names."""
-    import torch
-
-    while isinstance(distribution, torch.distributions.Independent):
-        distribution = distribution.base_dist
-    match distribution:
-        case torch.distributions.Categorical() | torch.distributions.Bernoulli():
-            return [("logits", distribution.logits)]
-        case torch.distributions.Normal():
-            return [("mean", distribution.loc), ("log_std", distribution.scale.log())]
-    raise PolicyTypeError(f"the policy returned a {type(distribution).__name__}; accepted are {ACCEPTED}")

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 from msgspec.structs import replace
 
+from agentwrap_export.weights import WeightsWatch
 from agentwrap_protocol.messages import PolicyGraph, PolicyInfo, Weights
 
 from .capture import Call, PolicyCapture
 from .errors import ExportError, PolicyTypeError
 from .guard import Guard
 from .publisher import Publisher
-from .weights import WeightsWatch
 
 if TYPE_CHECKING:
     from torch import nn
@@ -106,7 +106,7 @@ class PolicyFeed:
         publisher.publish_hello()
 
     def _export(self, call: Call, publisher: Publisher) -> None:
-        from .export import export_policy
+        from agentwrap_export.export import export_policy
 
         if not self._quiet:
             print("agentwrap: exporting the policy for the viewer, the agent pauses once", file=sys.stderr, flush=True)

@@ -23,7 +23,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import nn
 
-from agentwrap.export import export_policy
+from agentwrap_export.export import export_policy
 from agentwrap_viewer.replica import Replica
 from agentwrap_viewer.saliency import explain
 from agentwrap_viewer.saliency.masks import blur, gaussian_masks, patch_masks

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from agentwrap.export import ExportedPolicy, export_policy
+from agentwrap_export.export import ExportedPolicy, export_policy
 
 
 @dataclass(frozen=True)

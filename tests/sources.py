@@ -9,6 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGES = {
     "agentwrap": ROOT / "agentwrap",
+    "agentwrap_export": ROOT / "protocol/agentwrap_export",
     "agentwrap_protocol": ROOT / "protocol/agentwrap_protocol",
     "agentwrap_viewer": ROOT / "viewer/agentwrap_viewer",
 }
@@ -16,7 +17,7 @@ PACKAGES = {
 
 @functools.cache
 def modules() -> dict[str, Path]:
-    """Every module of the three packages: its dotted name and its file."""
+    """Every module of the four packages: its dotted name and its file."""
     return {
         ".".join((package, *path.relative_to(directory).with_suffix("").parts)).removesuffix(".__init__"): path
         for package, directory in PACKAGES.items()

@@ -16,10 +16,18 @@ PROTOCOL = {"agentwrap_protocol", "numpy", "msgspec", "platformdirs"}
 #: What the modules below a name may import beside the standard library, anywhere in them. The longest name counts.
 ALLOWED = {
     "agentwrap_protocol": PROTOCOL,
-    "agentwrap": {"agentwrap", "agentwrap_protocol", "gymnasium", "msgspec", "numpy", "platformdirs", "torch", "zmq"},
+    "agentwrap_export": {"agentwrap_export", "agentwrap_protocol", "numpy", "torch"},
+    "agentwrap": {
+        *("agentwrap", "agentwrap_export", "agentwrap_protocol"),
+        *("gymnasium", "msgspec", "numpy", "platformdirs", "torch", "zmq"),
+    },
     "agentwrap.demo": {"agentwrap", "agentwrap_protocol", "gymnasium", "numpy", "torch", *ATARI},
     "agentwrap_viewer": {"agentwrap_viewer", "agentwrap_protocol"},
     "agentwrap_viewer.saliency": {"agentwrap_viewer.saliency", "captum", "numpy", "scipy", "torch"},
+    "agentwrap_viewer.saliency.exported": {  # makes a replica of a module
+        *("agentwrap_viewer.saliency", "agentwrap_viewer.replica", "agentwrap_export", "agentwrap_protocol"),
+        *("numpy", "torch"),
+    },
     "agentwrap_viewer.saliency.incremental": {  # works on the program that a replica has compiled
         *("agentwrap_viewer.saliency", "agentwrap_viewer.program", "agentwrap_viewer.replica", "numpy", "torch"),
     },
@@ -37,7 +45,9 @@ ALLOWED = {
 #: Importing the module on the left must not load those on the right.
 NOT_LOADED = {
     "agentwrap": ("torch", "panel", "bokeh", "scipy", "agentwrap_viewer"),
-    "agentwrap_protocol": ("torch", "zmq", "gymnasium", "agentwrap", "agentwrap_viewer"),
+    "agentwrap_protocol": ("torch", "zmq", "gymnasium", "agentwrap", "agentwrap_export", "agentwrap_viewer"),
+    "agentwrap_export.results": ("torch", "gymnasium"),
+    "agentwrap_export.export": ("zmq", "gymnasium", "agentwrap", "agentwrap_viewer"),
     "agentwrap_viewer.cli": ("torch", "panel", "bokeh", "scipy", "gymnasium", "zmq", "agentwrap"),
     "agentwrap_viewer.launch": ("torch", "panel", "bokeh", "agentwrap"),
     "agentwrap_viewer.explainer": ("panel", "bokeh", "gymnasium", "agentwrap"),
@@ -61,7 +71,8 @@ def test_the_agent_and_the_viewer_never_import_each_other() -> None:
     for name, path in modules().items():
         package = name.partition(".")[0]
         others = {"agentwrap": ("agentwrap_viewer",), "agentwrap_viewer": ("agentwrap",)}
-        others["agentwrap_protocol"] = ("agentwrap", "agentwrap_viewer")
+        others["agentwrap_protocol"] = ("agentwrap", "agentwrap_export", "agentwrap_viewer")
+        others["agentwrap_export"] = ("agentwrap", "agentwrap_viewer")
         for target in imports(name, path):
             assert not any(below(target, other) for other in others[package]), f"{name} imports {target}"
 

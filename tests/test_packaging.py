@@ -96,6 +96,7 @@ def test_the_version_has_one_source() -> None:
 #: Which of the extras each room may count on, beside the dependencies of the bare install.
 EXTRAS = {
     "agentwrap_protocol": (),
+    "agentwrap_export": ("torch",),
     "agentwrap": ("torch",),
     "agentwrap.demo": ("torch", "atari"),
     "agentwrap_viewer": ("viewer",),

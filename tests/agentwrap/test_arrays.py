@@ -2,7 +2,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from agentwrap.arrays import MOST_PARTS, copied, tensor_to_array
+from agentwrap.arrays import MOST_PARTS, copied
 
 
 def test_parts_are_named_by_their_path():
@@ -39,10 +39,3 @@ def test_what_does_not_travel_is_named():
 def test_the_number_of_parts_is_bounded():
     arrays, left_out = copied("x", tuple({"n": n} for n in range(MOST_PARTS + 3)))
     assert (len(arrays), len(left_out)) == (MOST_PARTS, 3)
-
-
-def test_tensors_of_all_kinds():
-    assert tensor_to_array(torch.ones(2, dtype=torch.bfloat16)).dtype == np.float32
-    assert tensor_to_array(torch.ones(2, dtype=torch.float16)).dtype == np.float16
-    assert tensor_to_array(torch.ones((), requires_grad=True)).shape == ()
-    assert tensor_to_array(torch.arange(6).reshape(2, 3).T).tolist() == [[0, 3], [1, 4], [2, 5]]

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from agentwrap.inputs import CallInput
 from agentwrap.matching import inputs_to_send, single_observation
+from agentwrap_export.inputs import CallInput
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ import torch
 from torch import distributions
 
 from agentwrap.errors import PolicyTypeError
-from agentwrap.outputs import doubts, output_names, output_tensors
+from agentwrap.outputs import doubts, output_names
+from agentwrap_export.results import output_tensors
 
 DISCRETE = gym.spaces.Discrete(9)
 BOX = gym.spaces.Box(-1, 1, (3,), np.float32)

@@ -10,9 +10,9 @@ from safetensors.numpy import load_file
 from torch import nn
 
 from agentwrap.arrays import tensor_to_array
-from agentwrap.export import export_policy
-from agentwrap.inputs import call_inputs
-from agentwrap.outputs import output_tensors
+from agentwrap_export.export import export_policy
+from agentwrap_export.inputs import call_inputs
+from agentwrap_export.results import output_tensors
 from agentwrap_protocol import decode, encode
 from agentwrap_protocol import graph as g
 from agentwrap_protocol.errors import GraphError

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from agentwrap.export import export_policy
+from agentwrap_export.export import export_policy
 from agentwrap_viewer.replica import Replica
 from agentwrap_viewer.saliency import explain
 

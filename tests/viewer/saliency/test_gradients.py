@@ -11,7 +11,7 @@ import torch
 from networks import Nature
 from torch import nn
 
-from agentwrap.export import export_policy
+from agentwrap_export.export import export_policy
 from agentwrap_viewer.replica import Replica
 from agentwrap_viewer.saliency import SaliencyError, explain, methods, refine
 from agentwrap_viewer.saliency.masks import blur

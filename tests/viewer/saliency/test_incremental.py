@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from networks import A3CLSTM, DictObservation, Impala, Nature, Normalised, pixels
 from torch import nn
 
-from agentwrap.export import export_policy
+from agentwrap_export.export import export_policy
 from agentwrap_viewer.replica import Replica
 from agentwrap_viewer.saliency import explain, refine
 from agentwrap_viewer.saliency.incremental.geometry import Axis, grouped, partition, spans

@@ -25,7 +25,7 @@ from torch.utils import _pytree as pytree
 
 from .errors import ExportError
 from .inputs import CallInput, arrays_to_tensors, call_inputs
-from .outputs import output_tensors
+from .results import output_tensors
 
 #: Outputs that a map can explain. Where a policy has one of these, its other outputs may be left out of the graph.
 EXPLAINED = ("logits", "q_values", "mean", "value")

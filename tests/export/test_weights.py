@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from agentwrap.weights import WeightsWatch
+from agentwrap_export.weights import WeightsWatch
 
 
 def watch(**tensors):

@@ -1,6 +1,6 @@
 """A policy's computation as plain data: ``torch.export``, core operators, then a graph (SPEC section 6).
 
-The policy itself is left alone: everything happens on a copy that shares its parameters (``export_call``).
+The policy itself is left alone: everything happens on a copy that shares its parameters (``call``).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from agentwrap_protocol.graph_check import check
 from agentwrap_protocol.operators import OPERATORS
 
 from .arrays import tensor_to_array
+from .call import EXPLAINED, Call, Layout, close, find_layout, prepare, single, undisturbed
 from .errors import ExportError
-from .export_call import EXPLAINED, Call, Layout, close, find_layout, prepare, single, undisturbed
-from .export_graph import GraphWriter, Program, dtype_name, head_input, obstacle, sort_program
+from .program import GraphWriter, Program, dtype_name, head_input, obstacle, sort_program
 
 #: Bytes of tensors held fixed that a graph may carry.
 MAX_CONSTANT_BYTES = 64 * 2**20
@@ -60,9 +60,9 @@ def export_policy(
         module: The policy.
         args: Positional arguments of a call that was made with one observation.
         kwargs: Keyword arguments of that call.
-        output_names: A name for each of the tensors that the call returned (see ``outputs.output_names``). Outputs that
-            are neither explained nor computable as plain data (a sampled action) or that have no batch axis in front
-            (new recurrent state) are left out.
+        output_names: A name for each of the tensors that the call returned (see ``results.output_tensors``). Outputs
+            that are neither explained nor computable as plain data (a sampled action) or that have no batch axis in
+            front (new recurrent state) are left out.
         batched: Whether the observation had a batch axis (of length 1).
 
     Raises:

@@ -10,8 +10,8 @@ from networks import FAMILIES, MLP, EnduroNature, Nature, Normalised, exported, 
 from torch import nn
 from torch.utils._pytree import tree_flatten
 
-from agentwrap.errors import ExportError
-from agentwrap.export import export_policy
+from agentwrap_export.errors import ExportError
+from agentwrap_export.export import export_policy
 
 
 class Wrapped(nn.Module):

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from agentwrap.inputs import arrays_to_tensors, call_inputs
+from agentwrap_export.inputs import arrays_to_tensors, call_inputs
 
 X, H, C = torch.zeros(1, 4), torch.zeros(1, 1, 8), torch.ones(1, 1, 8)
 
