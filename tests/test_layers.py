@@ -16,6 +16,7 @@ PROTOCOL = {"agentwrap_protocol", "numpy", "msgspec", "platformdirs"}
 #: What the modules below a name may import beside the standard library, anywhere in them. The longest name counts.
 ALLOWED = {
     "agentwrap_protocol": PROTOCOL,
+    "agentwrap_protocol.mcap_encoder": {"agentwrap_protocol", "mcap", "msgspec", "zstandard"},
     "agentwrap_export": {"agentwrap_export", "agentwrap_protocol", "numpy", "torch"},
     "agentwrap": {
         *("agentwrap", "agentwrap_export", "agentwrap_protocol"),
@@ -23,7 +24,7 @@ ALLOWED = {
     },
     "agentwrap.demo": {"agentwrap", "agentwrap_protocol", "gymnasium", "numpy", "torch", *ATARI},
     "agentwrap_viewer": {"agentwrap_viewer", "agentwrap_protocol"},
-    "agentwrap_viewer.saliency": {"agentwrap_viewer.saliency", "captum", "numpy", "scipy", "torch"},
+    "agentwrap_viewer.saliency": {"agentwrap_viewer.saliency", "agentwrap_export", "captum", "numpy", "scipy", "torch"},
     "agentwrap_viewer.saliency.exported": {  # makes a replica of a module
         *("agentwrap_viewer.saliency", "agentwrap_viewer.replica", "agentwrap_export", "agentwrap_protocol"),
         *("numpy", "torch"),
@@ -44,8 +45,11 @@ ALLOWED = {
 
 #: Importing the module on the left must not load those on the right.
 NOT_LOADED = {
-    "agentwrap": ("torch", "panel", "bokeh", "scipy", "agentwrap_viewer"),
-    "agentwrap_protocol": ("torch", "zmq", "gymnasium", "agentwrap", "agentwrap_export", "agentwrap_viewer"),
+    "agentwrap": ("torch", "panel", "bokeh", "scipy", "mcap", "zstandard", "agentwrap_viewer"),
+    "agentwrap_protocol": (
+        *("torch", "zmq", "mcap", "zstandard", "gymnasium"),
+        *("agentwrap", "agentwrap_export", "agentwrap_viewer"),
+    ),
     "agentwrap_export.results": ("torch", "gymnasium"),
     "agentwrap_export.export": ("zmq", "gymnasium", "agentwrap", "agentwrap_viewer"),
     "agentwrap_viewer.cli": ("torch", "panel", "bokeh", "scipy", "gymnasium", "zmq", "agentwrap"),

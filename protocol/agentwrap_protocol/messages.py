@@ -389,11 +389,21 @@ class Reply(Message, frozen=True, kw_only=True, eq=False):
     problem: Text | None = None
 
 
+class Index(Message, frozen=True, kw_only=True, eq=False):
+    """Where messages of a recording lie and what they say in short; only in recordings (SPEC section 13).
+
+    Arrays, in groups by kind: ``<kind>/chunk`` and ``<kind>/offset`` uint64 (k,), fields of these messages as
+    ``<kind>/<field>`` (k,), and as ``array/<name>`` (k, …) those arrays of steps that are small and always alike.
+    """
+
+    kind: ClassVar[str] = "index"
+
+
 #: Every kind there is: wire name to type.
 KINDS: dict[str, type[Message]] = {
     cls.kind: cls
     for cls in (
         Hello, Step, EpisodeEnd, PolicyGraph, Weights, SaliencyMap, Explainer, Heartbeat, Bye,
-        Ping, Resend, Configure, Explain, Reply,
+        Ping, Resend, Configure, Explain, Reply, Index,
     )
 }  # fmt: skip

@@ -18,8 +18,12 @@ from foreign import accepted, invalid
 from own import messages
 
 from agentwrap_protocol import VERSION, encode
+from agentwrap_protocol.packing import pack
 
 FOLDER = Path(__file__).parent
+
+#: Messages whose packed form, as in recordings, is written too: frames of every length modulo 8.
+PACKED = ("step", "step_bare", "hello")
 
 
 def spell(value: Any) -> Any:
@@ -53,6 +57,8 @@ def files() -> Iterator[tuple[str, str]]:
         arrays = {key: _spelled_out(array, index) for index, (key, array) in enumerate(message.arrays.items())}
         yield f"messages/{name}.json", _readable(description, message.kind, header, arrays)
         yield f"messages/{name}.hex", _hex(encode(message))
+        if name in PACKED:
+            yield f"packed/{name}.hex", _hex([b"".join(pack(encode(message)))])
     for name, (description, kind, header, buffers) in accepted().items():
         arrays = {
             key: _spelled_out(np.frombuffer(buffers[index], dtype).reshape(shape), index)

@@ -218,6 +218,18 @@ def messages() -> dict[str, tuple[str, m.Message]]:
             "An answer that says what was wrong.",
             m.Reply(stream=OTHER, time=TIME, request=3, ok=False, problem="no method 'rise'; there is 'perturbation'"),
         ),
+        "index": (
+            "Where two steps of a recording lie, and their values.",
+            m.Index(
+                **common,
+                arrays={
+                    "step/chunk": np.array([512, 512], "<u8"),
+                    "step/offset": np.array([0, 4096], "<u8"),
+                    "step/step": np.array([7, 8], "<i8"),
+                    "array/output/value": np.array([-1.25, 0.5], "<f4"),
+                },
+            ),
+        ),
     }
 
 

@@ -18,8 +18,10 @@ from agentwrap_protocol import (
     announcement,
     codec,
     graph_check,
+    mcap_encoder,
     messages,
     operators,
+    recording_index,
     session,
     spaces,
 )
@@ -102,8 +104,8 @@ def literals(type_):
 
 
 def test_every_kind_says_whether_it_is_reliable_and_who_sends_it():
-    requests = {"ping", "resend", "configure", "explain", "reply"}
-    for kind in KINDS.keys() - requests:
+    others = {"ping", "resend", "configure", "explain", "reply", "index"}  # requests, and what is never sent
+    for kind in KINDS.keys() - others:
         text = sections()[f"`{kind}`"]
         assert ("Not reliable." in text) is not KINDS[kind].reliable, kind
         assert re.search(r"(Not r|R)eliable\. (Agent|Explainer)", text), kind
@@ -162,9 +164,24 @@ def test_version_and_times_are_those_of_the_code():
     assert f"every {session.PATIENCE:.0f} seconds while" in text
 
 
+def test_what_recordings_are_made_of_is_specified():
+    index = sections()["`index`"]
+    for kind, fields in recording_index.FIELDS.items():
+        for field, dtype in fields.items():
+            row = re.search(rf"^\| `{kind}/<field>` \| \(k,\) \| (.+) \|$", index, flags=re.MULTILINE)[1]
+            group = next(group for group in row.replace("\\|", "|").split(";") if f"`{field}`" in group)
+            assert f"`{dtype}`" in group, (kind, field)
+    assert f"at most {recording_index.MOST_ELEMENTS} elements" in index
+    words = msgspec.inspect.type_info(messages.EpisodeEnd).fields
+    assert {*recording_index.REASONS} == {*next(field.type.values for field in words if field.name == "reason")}
+    for name in (mcap_encoder.METADATA, mcap_encoder.SEED, mcap_encoder.SUMMARY, mcap_encoder.ENCODING):
+        assert f"`{name}`" in SPEC
+    assert f"from 2 to {messages.MAX_ARRAYS + 2:,}" in sections()["Packed messages"]
+
+
 def test_links_and_section_numbers_lead_somewhere():
     headings = re.findall(r"^## ((\d+) .+)$", SPEC, flags=re.MULTILINE)
-    assert [int(number) for _, number in headings] == list(range(1, 13))
+    assert [int(number) for _, number in headings] == list(range(1, 14))
     anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading, _ in headings}
     assert set(re.findall(r"\]\(#([^)]+)\)", SPEC)) == anchors
     for path in re.findall(r"\]\((?!#|http)([^)]+)\)", SPEC):

@@ -17,6 +17,7 @@ from agentwrap_protocol import KINDS, ProtocolError, decode, encode
 from agentwrap_protocol import graph as g
 from agentwrap_protocol.graph_check import check, check_constants, check_parameters
 from agentwrap_protocol.operators import OPERATORS
+from agentwrap_protocol.packing import pack, unpack
 
 from .strategies import content
 
@@ -78,6 +79,14 @@ def test_messages_are_read_and_written_as_the_vectors_say(name):
     frames, message = frames_of("messages", name), message_of(meaning_of("messages", name))
     assert content(decode(frames)) == content(message)
     assert [bytes(frame) for frame in encode(message)] == frames
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (VECTORS / "packed").glob("*.hex")))
+def test_packed_messages_are_read_and_written_as_the_vectors_say(name):
+    (payload,) = frames_of("packed", name)
+    frames = frames_of("messages", name)
+    assert b"".join(pack(frames)) == payload
+    assert [bytes(frame) for frame in unpack(payload)] == frames
 
 
 @pytest.mark.parametrize("name", names("accepted"))
@@ -150,7 +159,7 @@ def test_the_files_are_what_the_script_writes(monkeypatch):
     written = dict(importlib.import_module("generate").files())
     on_disk = {
         path.relative_to(VECTORS).as_posix(): path.read_text(encoding="utf-8")
-        for folder in ("messages", "accepted", "invalid")
+        for folder in ("messages", "packed", "accepted", "invalid")
         for path in (VECTORS / folder).iterdir()
     }
     assert written == on_disk, "run protocol/vectors/generate.py and look at what changes"
