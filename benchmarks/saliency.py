@@ -28,56 +28,10 @@ from agentwrap_viewer.replica import Replica
 from agentwrap_viewer.saliency import explain
 from agentwrap_viewer.saliency.masks import blur, gaussian_masks, patch_masks
 
+from .networks import Impala, Nature
 from .report import Row, run
 
 TITLE = "Saliency maps of one observation"
-
-
-class Nature(nn.Module):
-    """Mnih et al. 2015, with 512 features and two heads."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(4, 32, 8, 4), nn.ReLU(), nn.Conv2d(32, 64, 4, 2), nn.ReLU(), nn.Conv2d(64, 64, 3, 1), nn.ReLU(),
-            nn.Flatten(), nn.Linear(3136, 512), nn.ReLU(),
-        )  # fmt: skip
-        self.actor, self.critic = nn.Linear(512, 9), nn.Linear(512, 1)
-
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Map (B, 4, 84, 84) of bytes to logits and value."""
-        x = self.features(x / 255.0)
-        return self.actor(x), self.critic(x)
-
-
-class Residual(nn.Module):
-    """x + two convolutions of it."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.first, self.second = nn.Conv2d(channels, channels, 3, 1, 1), nn.Conv2d(channels, channels, 3, 1, 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map (B, C, H, W) to the same shape."""
-        y: torch.Tensor = self.second(self.first(x.relu()).relu())
-        return x + y
-
-
-class Impala(nn.Module):
-    """Espeholt et al. 2018, 15 convolutions of 16, 32 and 32 channels."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        for before, after in ((3, 16), (16, 32), (32, 32)):
-            layers += [nn.Conv2d(before, after, 3, 1, 1), nn.MaxPool2d(3, 2, 1), Residual(after), Residual(after)]
-        self.features = nn.Sequential(*layers, nn.ReLU(), nn.Flatten(), nn.Linear(2048, 256), nn.ReLU())
-        self.actor, self.critic = nn.Linear(256, 15), nn.Linear(256, 1)
-
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Map (B, 3, 64, 64) of bytes to logits and value."""
-        x = self.features(x / 255.0)
-        return self.actor(x), self.critic(x)
 
 
 @dataclass

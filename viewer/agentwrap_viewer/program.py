@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -89,14 +89,16 @@ class Program:
         _execute(self.steps, values)
         return [values[slot] for slot in self.outputs]
 
-    def trace(self, filled: Values, inputs: Sequence[torch.Tensor]) -> Values:
-        """Run as ``run`` does and return all values, those in between too.
+    def trace(self, filled: Values, inputs: Sequence[torch.Tensor], *, keep: Collection[int] | None = None) -> Values:
+        """Run as ``run`` does and return the values in between too: all of them, or those in the slots ``keep``.
 
         Raises:
             GraphError: A step failed; the text names the node and the reason.
         """
         values = self._placed(list(filled), self.inputs, inputs)
-        _execute([replace(step, dead=()) for step in self.steps], values)
+        kept = range(len(values)) if keep is None else frozenset(keep)
+        steps = [replace(step, dead=tuple(slot for slot in step.dead if slot not in kept)) for step in self.steps]
+        _execute(steps, values)
         return values
 
     def rehearse(self, tensors: Sequence[torch.Tensor], inputs: Sequence[torch.Tensor], *, rows: int = 1) -> list[Any]:

@@ -68,6 +68,41 @@ def test_residual_networks_too(method):
     assert_same(got, explain(Dense(replica), observation, method=method, **METHODS[method]))
 
 
+class Deep(nn.Module):
+    """Layers as in networks for pictures: convolutions, pools, batch norms, a shortcut, a mean over the map."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, 8, 3, 1, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 1, 1), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(8, 12, 7, 2, 3, bias=False), nn.BatchNorm2d(12), nn.ReLU(), nn.MaxPool2d(3, 2, 1),
+        )  # fmt: skip
+        self.body = nn.Sequential(
+            nn.Conv2d(12, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 16, 3, 1, 1)
+        )
+        self.shortcut, self.head = nn.Conv2d(12, 16, 1, 2), nn.Linear(16, 5)
+        nn.init.uniform_(self.stem[6].running_var, 0.5, 2)
+        for layer in (*self.stem, *self.body):
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight)
+
+    def forward(self, x):
+        x = self.stem(x / 255.0)
+        return self.head((self.body(x) + self.shortcut(x)).relu().mean((2, 3)))
+
+
+def test_large_pictures_are_perturbed_in_windows_block_by_block():
+    torch.manual_seed(6)
+    replica = replica_of(Deep(), pixels(1, 3, 160, 144), names=("logits",))
+    observation, options = pixels(3, 160, 144), {"patch": 12, "patch_stride": 9}
+    (got,) = explain(replica, observation, method="occlusion", **options)
+    (expected,) = explain(Dense(replica), observation, method="occlusion", **options)
+    (small,) = explain(replica, observation, method="occlusion", chunk=7, **options)
+    assert got.evaluation == "incremental"
+    assert np.ptp(expected.grid) > 1e-3
+    assert_same([got, small], [expected, expected])
+
+
 def test_recurrent_state_is_held():
     torch.manual_seed(2)
     state = (torch.randn(1, 64), torch.randn(1, 64))
@@ -101,21 +136,25 @@ def test_operator_without_a_rule_is_named():
 
 
 class Squared(nn.Module):
-    """Squares the image before anything else: not affine."""
+    """Squares the image before anything else, which is not affine, or looks at all of it at once."""
 
-    def __init__(self):
+    def __init__(self, whole):
         super().__init__()
-        self.conv, self.head = nn.Conv2d(1, 4, 3), nn.Linear(4 * 14 * 14, 3)
+        self.whole, self.conv, self.head = whole, nn.Conv2d(1, 4, 3), nn.Linear(4 * 14 * 14, 3)
 
     def forward(self, x):
-        return self.head(self.conv(x * x).relu().flatten(1))
+        x = x / x.amax((2, 3), keepdim=True) if self.whole else x * x
+        return self.head(self.conv(x).relu().flatten(1))
 
 
-def test_what_begins_with_something_else_is_evaluated_in_batches():
-    replica, observation = replica_of(Squared(), torch.rand(1, 1, 16, 16), names=("logits",)), torch.rand(1, 16, 16)
-    (got,) = explain(replica, observation, stride=3)
-    assert got.evaluation == "dense"
-    assert_same([got], explain(Dense(replica), observation, stride=3))
+@pytest.mark.parametrize(("whole", "evaluation"), [(False, "incremental"), (True, "dense")])
+def test_what_begins_with_something_else_than_a_convolution(whole, evaluation):
+    torch.manual_seed(8)
+    replica = replica_of(Squared(whole), torch.rand(1, 1, 16, 16), names=("logits",))
+    observation, options = torch.rand(1, 16, 16), {"stride": 3, "mask_sigma": 0.5}
+    (got,) = explain(replica, observation, **options)
+    assert got.evaluation.partition(":")[0] == evaluation
+    assert_same([got], explain(Dense(replica), observation, **options))
 
 
 def test_refinement_ends_with_the_same_map(nature):
@@ -216,21 +255,23 @@ def test_windows_hold_the_boxes_and_rows_are_not_shared(data):
     count = data.draw(st.integers(1, 12))
     low = np.array([[data.draw(st.integers(0, length - 1)) for length in size] for _ in range(count)])
     high = np.array([[data.draw(st.integers(int(a), n)) for a, n in zip(row, size, strict=True)] for row in low])
-    field, groups = grouped(low, high, size, data.draw(st.sampled_from([1.0, 1e5, 1e8])), clean=True)
+    cost = data.draw(st.sampled_from([1.0, 1e5, 1e8]))
+    field = grouped(low, high, size, cost=cost, group_cost=1.6e7, clean=True)
+    groups, rows = field.groups, field.whole(np.arange(count))
     assert sorted(np.concatenate([group.which for group in groups])) == list(range(count))
-    own = field.rows[field.rows > field.pixels]
+    own = rows[rows > field.pixels]
     assert len(np.unique(own)) == len(own) == field.count - field.pixels - 1
     for n in range(count):
-        differs = field.rows[n] > field.pixels
+        differs = rows[n] > field.pixels
         assert differs[low[n, 0] : high[n, 0], low[n, 1] : high[n, 1]].all()
         clean = np.arange(field.pixels).reshape(size)
-        assert (field.rows[n] == clean)[~differs].all()
+        assert (rows[n] == clean)[~differs].all()
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=20), st.sampled_from([1.0, 1e7]))
 def test_spans_hold_their_intervals(pairs, cost):
     low, high = (np.array(ends) for ends in zip(*((min(pair), max(pair)) for pair in pairs), strict=True))
-    groups = spans(low, high, cost)
+    groups = spans(low, high, cost=cost, group_cost=1.6e7)
     assert sorted(np.concatenate([which for which, _, _ in groups])) == list(range(len(pairs)))
     assert all(first <= low[n] and high[n] <= beyond for which, first, beyond in groups for n in which)
 

@@ -11,6 +11,8 @@ import torch
 
 from agentwrap_viewer.program import Program
 
+from .clean import CleanMaps, Example, shapes_of
+from .costs import costs
 from .plan import Kept, Plan
 
 if TYPE_CHECKING:
@@ -30,7 +32,14 @@ class _Plans:
 
     def __init__(self) -> None:
         self.kept: Kept = {}
+        self.examples: dict[tuple[object, ...], Example] = {}
         self._plans: OrderedDict[tuple[object, ...], tuple[Masks, Plan]] = OrderedDict()
+
+    def example(self, run: Prepared) -> Example:
+        shapes = tuple((tensor.shape, tensor.dtype) for tensor in run.single)
+        if shapes not in self.examples:
+            self.examples[shapes] = shapes_of(run)
+        return self.examples[shapes]
 
     def get(self, key: tuple[object, ...]) -> Plan | None:
         if key not in self._plans:
@@ -75,6 +84,7 @@ class Incremental:
             axes: Where height and width are, without batch axis.
         """
         self.dense: tuple[str, ...] = ()
+        self._clean: CleanMaps | None = None
         self._replica, self._inputs, self._name = replica, inputs, name
         self._change, self._masks, self._axes = change[None], masks, (axes[0] + 1, axes[1] + 1)
 
@@ -100,8 +110,10 @@ class Incremental:
         if plan.whole:
             return None
         self.dense = tuple(dict.fromkeys((*self.dense, *plan.dense)))
+        if self._clean is None or self._clean.filled is not run.filled:  # other weights
+            self._clean = CleanMaps(run)
         image = run.single[run.place]
-        outputs = plan.run(run.filled, image, self._change.to(image.device), run.tensors)
+        outputs = plan.run(self._clean, image, self._change.to(image.device), run.tensors)
         return self._replica.named(outputs, len(indices))
 
     def _plan(self, run: Prepared, indices: torch.Tensor) -> Plan:
@@ -110,7 +122,14 @@ class Incremental:
         key = (id(self._masks), indices.numpy(force=True).tobytes(), image.shape, self._axes, run.place, image.device)
         plan = plans.get(key)
         if plan is None:
-            masks = self._masks.make(indices.to(image.device))
-            plan = Plan(run.program, run.filled, masks, run.single, image=run.place, axes=self._axes, kept=plans.kept)
+            plan = Plan(
+                run.program,
+                plans.example(run),
+                self._masks.make(indices.to(image.device)),
+                image=run.place,
+                axes=self._axes,
+                costs=costs(image.device, torch.get_num_threads()),
+                kept=plans.kept,
+            )
             plans.put(key, self._masks, plan)
         return plan

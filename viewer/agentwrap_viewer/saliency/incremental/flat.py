@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from agentwrap_viewer.program import Values
 
-from .geometry import spans
+from .geometry import Field, Ints, spans
 from .maps import row_index, take
 from .values import Map, Plain, Planned, Site
 
@@ -26,6 +27,12 @@ def linear_rule(site: Site) -> Planned | None:
     return _linear(site, kind, place)
 
 
+def _lines(field: Field, which: Ints, first: int, beyond: int) -> Ints:
+    """Return the rows (n, lines, W) of the lines [first, beyond) of whole maps."""
+    corner = np.tile((first, 0), (len(which), 1))
+    return field.window(which, corner, (beyond - first, field.size[1]))
+
+
 def _linear(site: Site, kind: Map, place: int) -> Planned:
     field, channels, count = kind.field, kind.channels, len(site.masks)
     (height, width), features = field.size, site.result.shape[1]
@@ -33,8 +40,10 @@ def _linear(site: Site, kind: Map, place: int) -> Planned:
     bias_slot = site.step.slots[0] if place else None
     device = site.masks.device
     jobs = [
-        (row_index(field.rows[which][:, first:beyond], device), torch.from_numpy(which).to(device), first, beyond)
-        for which, first, beyond in spans(field.low[:, 0], field.high[:, 0], float(width * channels * features))
+        (row_index(_lines(field, which, first, beyond), device), torch.from_numpy(which).to(device), first, beyond)
+        for which, first, beyond in spans(
+            field.low[:, 0], field.high[:, 0], cost=float(width * channels * features), group_cost=site.costs.group
+        )
     ]
 
     def by_line(weight: torch.Tensor) -> torch.Tensor:

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Size = tuple[int, int]
-
-#: What one more group of windows costs, in multiply-adds: calls, and a worse use of vector units. Measured on 2 cores.
-GROUP_COST = 16_000_000
 
 
 @dataclass(frozen=True)
@@ -59,52 +56,54 @@ class Axis:
         return first * self.stride - self.padding
 
 
+class Places(Protocol):
+    """Where in a table the pixels of perturbed maps are."""
+
+    def find(self, which: Ints, y: Ints, x: Ints, elsewhere: Ints) -> Ints:
+        """Return rows (n, h, w) of pixels of the perturbations ``which``.
+
+        Args:
+            which: (n,).
+            y: (n, h): lines; those outside the map too.
+            x: (n, w): columns, likewise.
+            elsewhere: (n, h, w): the rows of pixels that are as in the clean map.
+        """
+
+
 @dataclass(frozen=True, eq=False)
-class Field:
-    """What is known of a feature map under N perturbations before it is computed.
+class Windows:
+    """Pixels laid out window by window, each line by line: one window for each of N perturbations.
 
     Attributes:
-        size: Height and width.
-        low: (N, 2): top and left of the box in which each may differ from the clean map.
-        high: (N, 2): its bottom and right, exclusive.
-        rows: (N, H, W): the row of the table in which each pixel is found.
-        count: Rows of the table.
-        clean: Whether the table begins with the clean map and a row of padding.
+        corner: (N, 2): the window's first pixel.
+        shape: (N, 2): its height and width.
+        start: (N,): the row of its first pixel.
     """
 
-    size: Size
-    low: Ints
-    high: Ints
+    corner: Ints
+    shape: Ints
+    start: Ints
+
+    def find(self, which: Ints, y: Ints, x: Ints, elsewhere: Ints) -> Ints:
+        """Return rows, as ``Places`` says."""
+        y, x = y - self.corner[which, :1], x - self.corner[which, 1:]
+        height, width = self.shape[which, :1], self.shape[which, 1:]
+        inside = ((y >= 0) & (y < height))[:, :, None] & ((x >= 0) & (x < width))[:, None, :]
+        return np.where(inside, (self.start[which, None] + y * width)[:, :, None] + x[:, None, :], elsewhere)
+
+
+@dataclass(frozen=True, eq=False)
+class Listed:
+    """Pixels anywhere: ``rows`` (N, H, W) lists where."""
+
     rows: Ints
-    count: int
-    clean: bool = True
 
-    @property
-    def pixels(self) -> int:
-        """Pixels of the map, which is also the number of the padding's row."""
-        return self.size[0] * self.size[1]
-
-    def covers(self, other: Field) -> bool:
-        """Whether wherever ``other`` may differ from its clean map, this may."""
-        within = bool((self.low <= other.low).all() and (self.high >= other.high).all())
-        return self.size == other.size and within and (other.clean or not self.clean)
-
-    def window(self, which: Ints, corner: Ints, shape: Size) -> Ints:
-        """Return the rows (n, h, w) of windows whose first pixels are at ``corner`` (n, 2); padding outside the map."""
-        y, x = (corner[:, axis, None] + np.arange(shape[axis]) for axis in (0, 1))
-        (height, width), outside = self.size, np.zeros((len(which), *shape), bool)
-        outside |= ((y < 0) | (y >= height))[:, :, None]
-        outside |= ((x < 0) | (x >= width))[:, None, :]
+    def find(self, which: Ints, y: Ints, x: Ints, elsewhere: Ints) -> Ints:
+        """Return rows, as ``Places`` says."""
+        height, width = self.rows.shape[1:]
+        inside = ((y >= 0) & (y < height))[:, :, None] & ((x >= 0) & (x < width))[:, None, :]
         y, x = np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)
-        return np.where(outside, self.pixels, self.rows[which[:, None, None], y[:, :, None], x[:, None, :]])
-
-    def in_place_of(self, other: Field) -> Ints:
-        """Return, for each row of this table, the row of ``other`` that holds the same pixel. This covers ``other``."""
-        rows = np.zeros(self.count, np.int64)
-        if self.clean:
-            rows[: self.pixels + 1] = np.arange(self.pixels + 1)
-        rows[self.rows] = other.rows
-        return rows
+        return np.where(inside, self.rows[which[:, None, None], y[:, :, None], x[:, None, :]], elsewhere)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,49 +128,98 @@ class Group:
         return len(self.which) * self.shape[0] * self.shape[1]
 
 
-def grouped(low: Ints, high: Ints, size: Size, cost: float, *, clean: bool) -> tuple[Field, list[Group]]:
+@dataclass(frozen=True, eq=False)
+class Field:
+    """What is known of a feature map under N perturbations before it is computed.
+
+    Attributes:
+        size: Height and width.
+        low: (N, 2): top and left of the box in which each may differ from the clean map.
+        high: (N, 2): its bottom and right, exclusive.
+        places: Where in the table the pixels are that may differ.
+        count: Rows of the table.
+        clean: Whether the table begins with the clean map and a row of padding.
+        groups: The windows that the table holds after that; empty where it is laid out otherwise.
+    """
+
+    size: Size
+    low: Ints
+    high: Ints
+    places: Places
+    count: int
+    clean: bool = True
+    groups: tuple[Group, ...] = ()
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the map, which is also the number of the padding's row."""
+        return self.size[0] * self.size[1]
+
+    def covers(self, other: Field) -> bool:
+        """Whether wherever ``other`` may differ from its clean map, this has a window for it."""
+        within = bool((self.low <= other.low).all() and (self.high >= other.high).all())
+        return bool(self.groups) and self.size == other.size and within and (other.clean or not self.clean)
+
+    def window(self, which: Ints, corner: Ints, shape: Size) -> Ints:
+        """Return the rows (n, h, w) of windows whose first pixels are at ``corner`` (n, 2); padding outside the map."""
+        y, x = (corner[:, axis, None] + np.arange(shape[axis]) for axis in (0, 1))
+        outside = ((y < 0) | (y >= self.size[0]))[:, :, None] | ((x < 0) | (x >= self.size[1]))[:, None, :]
+        elsewhere = np.where(outside, self.pixels, (y * self.size[1])[:, :, None] + x[:, None, :])
+        return self.places.find(which, y, x, elsewhere)
+
+    def whole(self, which: Ints) -> Ints:
+        """Return the rows (n, H, W) of whole maps."""
+        return self.window(which, np.zeros((len(which), 2), np.int64), self.size)
+
+    def in_place_of(self, other: Field) -> Ints:
+        """Return, for each row of this table, the row of ``other`` that holds the same pixel. This covers ``other``."""
+        parts = [np.arange(self.pixels + 1)] if self.clean else []
+        parts += [other.window(group.which, group.corner, group.shape).ravel() for group in self.groups]
+        return np.concatenate(parts)
+
+
+def grouped(low: Ints, high: Ints, size: Size, *, cost: float, group_cost: float, clean: bool) -> Field:
     """Choose the windows in which an output is computed, and lay out its table.
 
     Args:
         low: (N, 2), as in ``Field``, of the output.
         high: (N, 2).
         size: Of the output.
-        cost: Multiply-adds for one pixel.
+        cost: Of one pixel.
+        group_cost: Of one more group.
         clean: Whether the table is to begin with the clean map.
     """
     extent = np.maximum(high - low, 1)
-    lengths = [_lengths(extent[:, axis], cost * float(extent[:, 1 - axis].mean())) for axis in (0, 1)]
+    lengths = [_lengths(extent[:, axis], cost * float(extent[:, 1 - axis].mean()), group_cost) for axis in (0, 1)]
     shapes = np.stack([lengths[axis][extent[:, axis]] for axis in (0, 1)], axis=1)
-    start = size[0] * size[1] + 1 if clean else 0
-    rows = np.tile(np.arange(size[0] * size[1]).reshape(1, *size), (len(low), 1, 1))
-    groups = []
+    corners, starts = np.minimum(low, np.array(size) - shapes), np.zeros(len(low), np.int64)
+    count, groups = (size[0] * size[1] + 1 if clean else 0), []
     for shape in sorted({(int(height), int(width)) for height, width in shapes}):
         which = np.flatnonzero((shapes == shape).all(1))
-        group = Group(which, np.minimum(low[which], np.array(size) - shape), shape, start)
-        y, x = (group.corner[:, axis, None] + np.arange(shape[axis]) for axis in (0, 1))
-        rows[which[:, None, None], y[:, :, None], x[:, None, :]] = start + np.arange(group.count).reshape(-1, *shape)
-        groups.append(group)
-        start += group.count
-    return Field(size, low, high, rows, start, clean), groups
+        groups.append(Group(which, corners[which], shape, count))
+        starts[which] = count + np.arange(len(which)) * (shape[0] * shape[1])
+        count += groups[-1].count
+    return Field(size, low, high, Windows(corners, shapes, starts), count, clean, tuple(groups))
 
 
-def _lengths(extent: Ints, cost: float) -> Ints:
+def _lengths(extent: Ints, cost: float, group_cost: float) -> Ints:
     """Map each extent to the length of the windows it is computed in, so that all of it costs least."""
     lengths, numbers = np.unique(extent, return_counts=True)
-    cuts = partition(len(lengths), lambda i, j: GROUP_COST + cost * float(lengths[j - 1]) * int(numbers[i:j].sum()))
+    cuts = partition(len(lengths), lambda i, j: group_cost + cost * float(lengths[j - 1]) * int(numbers[i:j].sum()))
     table = np.zeros(int(lengths[-1]) + 1, np.int64)
     for i, j in cuts:
         table[lengths[i:j]] = lengths[j - 1]
     return table
 
 
-def spans(low: Ints, high: Ints, cost: float) -> list[tuple[Ints, int, int]]:
+def spans(low: Ints, high: Ints, *, cost: float, group_cost: float) -> list[tuple[Ints, int, int]]:
     """Split perturbations into groups that share one interval along an axis, so that all of it costs least.
 
     Args:
         low: (N,): where each begins to differ.
         high: (N,): where it ends.
-        cost: Multiply-adds for one position.
+        cost: Of one position.
+        group_cost: Of one more group.
 
     Returns:
         For each group: the perturbations, and the interval [first, beyond) that holds theirs.
@@ -180,7 +228,7 @@ def spans(low: Ints, high: Ints, cost: float) -> list[tuple[Ints, int, int]]:
     inverse = inverse.ravel()
 
     def cost_of(i: int, j: int) -> float:
-        return GROUP_COST + cost * float(pairs[i:j, 1].max() - pairs[i:j, 0].min()) * int(numbers[i:j].sum())
+        return group_cost + cost * float(pairs[i:j, 1].max() - pairs[i:j, 0].min()) * int(numbers[i:j].sum())
 
     return [
         (np.flatnonzero((inverse >= i) & (inverse < j)), int(pairs[i:j, 0].min()), int(pairs[i:j, 1].max()))

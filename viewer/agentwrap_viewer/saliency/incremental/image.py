@@ -1,7 +1,12 @@
-"""Rules for the perturbed image: what is affine passes by, and the first convolution sees mask and image apart."""
+"""Rules for the perturbed image.
+
+What is affine passes by. The first convolution sees mask and image apart, where that takes less than to perturb the
+image in windows, one for each mask, as which it goes to all other layers.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,7 +15,8 @@ import torch.nn.functional as F
 
 from agentwrap_viewer.program import Values
 
-from .geometry import Axis, Field
+from .costs import Costs
+from .geometry import Axis, Field, Ints, Listed, Size, grouped
 from .maps import convolution_axes
 from .values import Image, Map, Planned, Site
 
@@ -20,6 +26,9 @@ _SHIFTING = {f"aten.{name}" for name in ("add.Tensor", "sub.Tensor", "add.Scalar
 
 #: Most bytes of the masks' pieces, or of the first layer's table.
 MAX_BYTES = 2**28
+
+#: From this share of the image on that masks cover, there is nothing to win by windows.
+COVERED = 0.9
 
 
 def image_rule(site: Site) -> Planned | None:
@@ -58,23 +67,18 @@ def _affine(site: Site, kind: Image, *, change_too: bool) -> Planned:
 def _first_convolution(site: Site) -> Planned | None:
     """Plan conv(image + M·change) = conv(image) + Σ over the pixels under the kernel of M · (what that pixel adds)."""
     axes = convolution_axes(site)
-    if axes is None:
+    if axes is None or not _pieces_pay(site, axes):
         return None
-    weight, bias, stride, padding, dilation = site.arguments[1:6]
+    weight, _, stride, padding, dilation = site.arguments[1:6]
     out_channels, in_channels, *kernel = weight.shape
     sliding = {"kernel_size": kernel, "stride": stride, "padding": padding, "dilation": dilation}
-    pieces = _mask_pieces(site.masks, axes, sliding, out_channels)
-    if pieces is None:
-        return None
-    masks, field = pieces
+    masks, field = _mask_pieces(site.masks, axes, sliding)
     pixels, most, taps = masks.shape
-    table = masks.new_zeros(field.count, out_channels)
-    differing = table[field.pixels + 1 :].view(pixels, most, out_channels)
-    call, slots = site.step.call, site.step.slots
+    slots, clean_slot = site.step.slots, site.clean()
 
     def act(values: Values) -> torch.Tensor:
-        image, change = values[slots[0]]
-        clean = call(image, *(values[slot] for slot in slots[1:]))[0].flatten(1).T
+        _, change = values[slots[0]]
+        clean = values[clean_slot]
         by_tap = site.keep(
             values,
             slots[1],
@@ -83,22 +87,101 @@ def _first_convolution(site: Site) -> Planned | None:
         )
         under = F.unfold(change, **sliding).view(in_channels, taps, pixels).permute(1, 2, 0)
         adds = torch.bmm(under, by_tap).transpose(0, 1)
-        torch.bmm(masks, adds, out=differing)
-        differing.add_(clean[:, None])
+        table = adds.new_empty(field.count, out_channels)
         table[: field.pixels] = clean
+        table[field.pixels] = 0
+        differing = table[field.pixels + 1 :].view(pixels, most, out_channels)
+        torch.bmm(masks, adds, out=differing).add_(clean[:, None])
         return table
 
     return act, Map(field, out_channels)
 
 
-def _mask_pieces(
-    masks: torch.Tensor, axes: tuple[Axis, Axis], sliding: dict[str, Any], out_channels: int
-) -> tuple[torch.Tensor, Field] | None:
+def _pieces_pay(site: Site, axes: tuple[Axis, Axis]) -> bool:
+    """Whether it takes less to go by output pixels and masks than by windows of perturbed images."""
+    out_channels, in_channels, *kernel = site.arguments[1].shape
+    boxes = _boxes(site.masks.ne(0).numpy(force=True))
+    ends = [axis.touched(boxes[0][:, place], boxes[1][:, place]) for place, axis in enumerate(axes)]
+    low, high = (np.stack([end[which] for end in ends], 1) for which in (0, 1))
+    size, taps = (axes[0].length, axes[1].length), kernel[0] * kernel[1]
+    pixels, rows = size[0] * size[1], size[0] * size[1] * _most_on_one(low, high, size)
+    if 4 * rows * max(taps, out_channels) > MAX_BYTES:
+        return False
+    by_pixel: float = (pixels * in_channels + 2 * rows) * taps * out_channels  # small products: half as fast
+    area = float((high - low).prod(1).sum())
+    read = in_channels * axes[0].stride * axes[1].stride
+    return by_pixel < area * site.costs.window(taps * in_channels * out_channels, 2 * read, out_channels)
+
+
+def _most_on_one(low: Ints, high: Ints, size: Size) -> int:
+    """Return how many boxes lie on the pixel on which most do."""
+    steps = np.zeros((size[0] + 1, size[1] + 1), np.int64)
+    for y, x, sign in ((low, low, 1), (low, high, -1), (high, low, -1), (high, high, 1)):
+        np.add.at(steps, (y[:, 0], x[:, 1]), sign)
+    return int(steps.cumsum(0).cumsum(1).max())
+
+
+def windows_of(shape: tuple[int, ...], kind: Image, masks: torch.Tensor, costs: Costs) -> tuple[_Perturb, Map] | None:
+    """Perturb an image in windows, one for each mask, and lay them out as a feature map.
+
+    Args:
+        shape: Of the image, with its batch axis of one.
+        kind: Where height and width are.
+        masks: float32 (N, H, W).
+        costs: What things cost where this runs.
+
+    Returns:
+        What makes a table of the pair (image, change), and what it makes; None where the masks cover the image.
+    """
+    if kind.axes != (2, 3) or len(shape) != 4:
+        return None
+    channels, size = shape[1], (shape[2], shape[3])
+    low, high = _boxes(masks.ne(0).numpy(force=True))
+    if (high - low).prod(1).mean() > COVERED * size[0] * size[1]:
+        return None
+    field = grouped(low, high, size, cost=costs.window(0, channels, channels), group_cost=costs.group, clean=True)
+    at, mask = [], []
+    for group in field.groups:
+        y, x = (group.corner[:, axis, None] + np.arange(group.shape[axis]) for axis in (0, 1))
+        at.append(((y * size[1])[:, :, None] + x[:, None, :]).ravel())
+        mask.append((group.which[:, None] * (size[0] * size[1]) + at[-1].reshape(len(y), -1)).ravel())
+    device = masks.device
+    pixels = torch.from_numpy(np.concatenate(at).astype(np.int32)).to(device)
+    amount = masks.view(-1, 1).index_select(0, torch.from_numpy(np.concatenate(mask)).to(device))
+    return _Perturb(field, pixels, amount), Map(field, channels)
+
+
+@dataclass(frozen=True)
+class _Perturb:
+    """Makes the table of a perturbed image.
+
+    Attributes:
+        field: Its layout.
+        pixels: (rows,): for each row after the clean ones, the pixel.
+        amount: (rows, 1): how much the mask changes it.
+    """
+
+    field: Field
+    pixels: torch.Tensor
+    amount: torch.Tensor
+
+    def __call__(self, image: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
+        image, change = (tensor.flatten(2)[0].T.contiguous() for tensor in (image, change))
+        table = image.new_empty(self.field.count, image.shape[1])
+        table[: self.field.pixels] = image
+        table[self.field.pixels] = 0
+        differing = table[self.field.pixels + 1 :]
+        torch.addcmul(
+            image.index_select(0, self.pixels), change.index_select(0, self.pixels), self.amount, out=differing
+        )
+        return table
+
+
+def _mask_pieces(masks: torch.Tensor, axes: tuple[Axis, Axis], sliding: dict[str, Any]) -> tuple[torch.Tensor, Field]:
     """Cut out, for each output pixel, the piece under the kernel of those masks that touch it.
 
     Returns:
-        The pieces (pixels, most masks that touch one pixel, taps), zero where fewer do, and the field of the output;
-        None where that would take too much memory.
+        The pieces (pixels, most masks that touch one pixel, taps), zero where fewer do, and the field of the output.
     """
     size = (axes[0].length, axes[1].length)
     pixels, taps = size[0] * size[1], axes[0].kernel * axes[1].kernel
@@ -106,8 +189,6 @@ def _mask_pieces(
     touched = torch.stack([(piece != 0).any(1) for piece in cut]).numpy(force=True)
     numbers = touched.sum(0)
     most = int(numbers.max(initial=1))
-    if 4 * pixels * most * max(taps, out_channels) > MAX_BYTES:
-        return None
     place = np.cumsum(touched, axis=0) - 1  # of each mask among those that touch a pixel
     pieces = masks.new_zeros(pixels, most, taps)
     for mask, piece in enumerate(cut):
@@ -116,7 +197,7 @@ def _mask_pieces(
     start = pixels + 1
     rows = np.where(touched, start + np.arange(pixels) * most + place, np.arange(pixels)).reshape(-1, *size)
     low, high = _boxes(touched.reshape(-1, *size))
-    return pieces, Field(size, low, high, rows, start + pixels * most)
+    return pieces, Field(size, low, high, Listed(rows), start + pixels * most)
 
 
 def _boxes(touched: Any) -> tuple[Any, Any]:

@@ -28,9 +28,6 @@ _POINTWISE = {
 }
 _BATCH_NORM = "aten._native_batch_norm_legit_no_training.default"
 
-#: From this share of the map on, all of it is computed.
-WHOLE = 0.9
-
 Layer = Callable[[Values, torch.Tensor, Sequence[int]], torch.Tensor]
 
 
@@ -45,6 +42,8 @@ def map_rule(site: Site) -> Planned | None:
         return _convolution(site, kind)
     if op == "aten.max_pool2d_with_indices.default":
         return _max_pool(site, kind)
+    if op == "aten.mean.dim":
+        return _mean(site, kind)
     if op == "getitem" and site.arguments[1] == 0:
         (slot, _) = site.step.slots
         return (lambda values: values[slot][0]), kind
@@ -115,6 +114,21 @@ def _max_pool(site: Site, kind: Map) -> Planned | None:
     return (lambda values: (act(values),)), out
 
 
+def _mean(site: Site, kind: Map) -> Planned | None:
+    """Plan the mean of each channel over the whole map."""
+    _, axes, keeps, *others = (*site.arguments, False)
+    if {axis % 4 for axis in axes} != {2, 3} or any(other is not None for other in others[1:]):
+        return None
+    count, slot = len(site.masks), site.step.slots[0]
+    rows = row_index(kind.field.whole(np.arange(count)), site.masks.device)
+
+    def act(values: Values) -> torch.Tensor:
+        means = take(values[slot], rows).view(count, kind.field.pixels, -1).mean(1)
+        return means[:, :, None, None] if keeps else means
+
+    return act, Plain.ROWS
+
+
 @dataclass(frozen=True)
 class _Job:
     """A group of windows: the rows that it needs, the shape they are given, and where its results go."""
@@ -139,7 +153,7 @@ def row_index(rows: Any, device: torch.device) -> slice | torch.Tensor:
     flat = np.ascontiguousarray(rows.reshape(-1))
     if len(flat) and (np.diff(flat) == 1).all():
         return slice(int(flat[0]), int(flat[0]) + len(flat))
-    return torch.from_numpy(flat).to(device)
+    return torch.from_numpy(flat.astype(np.int32)).to(device)
 
 
 def _windowed(
@@ -153,30 +167,21 @@ def _windowed(
     outside: float,
 ) -> Planned:
     """Plan a layer that looks at windows; ``outside`` is what it takes for the padding."""
-    size, before = (axes[0].length, axes[1].length), kind.field
-    ends = [axis.touched(before.low[:, place], before.high[:, place]) for place, axis in enumerate(axes)]
-    low, high = (np.stack([end[which] for end in ends], 1) for which in (0, 1))
-    whole = float((high - low).prod(1).mean()) > WHOLE * size[0] * size[1]
-    if whole:
-        low, high = np.zeros_like(low), np.tile(size, (len(low), 1))
-    field, groups = grouped(low, high, size, cost, clean=not whole)
-    jobs = [_job(before, group, axes, site.masks.device) for group in groups]
-    padding, slot, pads = (
-        tuple(axis.padding for axis in axes),
-        site.step.slots[0],
-        before.clean and any(a.padding for a in axes),
-    )
+    before, slot = kind.field, site.step.slots[0]
+    field = _field(site, kind, axes, out_channels=out_channels, cost=cost)
+    jobs = [_job(before, group, axes, site.masks.device) for group in field.groups]
+    pads = before.clean and any(axis.padding for axis in axes)
+    clean_slot = site.clean() if field.clean else None
 
     def act(values: Values) -> torch.Tensor:
         table = values[slot]
         if pads:
             table[before.pixels] = outside
-        if whole and len(jobs) == 1:
+        if clean_slot is None and len(jobs) == 1:
             return _rows(layer(values, jobs[0].windows(table), jobs[0].padding))
         out: torch.Tensor = table.new_empty(field.count, out_channels)
-        if field.clean:
-            clean = table[: before.pixels].view(1, *before.size, -1).permute(0, 3, 1, 2)
-            out[: field.pixels] = _rows(layer(values, clean, padding))
+        if clean_slot is not None:
+            out[: field.pixels] = values[clean_slot]
             out[field.pixels] = 0
         for job in jobs:
             out[job.out] = _rows(layer(values, job.windows(table), job.padding))
@@ -185,10 +190,27 @@ def _windowed(
     return act, Map(field, out_channels)
 
 
+def _field(site: Site, kind: Map, axes: tuple[Axis, Axis], *, out_channels: int, cost: int) -> Field:
+    """Lay out a layer's output: in windows where that costs less than whole maps, of which nothing is copied."""
+    before, size = kind.field, (axes[0].length, axes[1].length)
+    ends = [axis.touched(before.low[:, place], before.high[:, place]) for place, axis in enumerate(axes)]
+    low, high = (np.stack([end[which] for end in ends], 1) for which in (0, 1))
+    group_cost, read = site.costs.group, kind.channels * axes[0].stride * axes[1].stride
+    whole_pixel = site.costs.window(cost, read if before.clean else 0, 0)
+    whole_cost = group_cost + len(low) * size[0] * size[1] * whole_pixel
+    if before.clean:
+        pixel = site.costs.window(cost, read, 2 * out_channels)  # they are read again by the next layer
+        field = grouped(low, high, size, cost=pixel, group_cost=group_cost, clean=True)
+        if sum(group_cost + group.count * pixel for group in field.groups) < whole_cost:
+            return field
+    low, high = np.zeros_like(low), np.tile(size, (len(low), 1))
+    return grouped(low, high, size, cost=whole_pixel, group_cost=group_cost, clean=False)
+
+
 def _job(before: Field, group: Group, axes: tuple[Axis, Axis], device: torch.device) -> _Job:
     out = slice(group.start, group.start + group.count)
     if group.shape == (axes[0].length, axes[1].length):
-        rows = before.rows[group.which]
+        rows = before.whole(group.which)
         return _Job(row_index(rows, device), rows.shape, tuple(axis.padding for axis in axes), out)
     corner = np.stack([axis.source(group.corner[:, i]) for i, axis in enumerate(axes)], 1)
     rows = before.window(group.which, corner, (axes[0].needed(group.shape[0]), axes[1].needed(group.shape[1])))

@@ -6,12 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from agentwrap_viewer.program import Program, Step, Values
 
+from .clean import CleanMaps, Example
+from .costs import Costs
 from .flat import linear_rule
-from .image import image_rule
+from .image import image_rule, windows_of
 from .maps import flattened, map_rule, row_index, take
 from .values import Action, Image, Kind, Map, Plain, Planned, Site
 
@@ -42,31 +45,29 @@ class Plan:
     def __init__(
         self,
         program: Program,
-        filled: Values,
+        example: Example,
         masks: torch.Tensor,
-        inputs: Sequence[torch.Tensor],
         *,
         image: int,
         axes: tuple[int, int],
+        costs: Costs,
         kept: Kept | None = None,
     ) -> None:
         """Plan.
 
         Args:
             program: What is run.
-            filled: Its values before a run.
+            example: Its values for one unperturbed image.
             masks: float32 (N, H, W).
-            inputs: An example of each input, with a batch axis of one.
             image: Which input is masked.
             axes: Where its height and width are.
+            costs: What things cost where this runs.
             kept: Where to keep what follows from weights, for several plans of one program.
-
-        Raises:
-            GraphError: The program refuses the example.
         """
         self.count, self.dense, self.whole = len(masks), list[str](), False
-        self._program, self._masks, self._image = program, masks, image
-        self._example = program.trace(filled, inputs)
+        self._program, self._masks, self._image, self._costs = program, masks, image, costs
+        self._example = example
+        self._clean: dict[int, int] = {}
         self._kinds: dict[int, Kind] = dict.fromkeys(program.inputs, Plain.ROWS)
         self._kinds[program.inputs[image]] = Image(axes)
         self._kept: Kept = {} if kept is None else kept
@@ -76,20 +77,23 @@ class Plan:
         for slot in program.outputs:
             if isinstance(self._kind(slot), Image | Map):
                 self._build(slot)
-        del self._example
 
     def run(
-        self, filled: Values, image: torch.Tensor, change: torch.Tensor, inputs: Sequence[torch.Tensor]
+        self,
+        clean: CleanMaps,
+        image: torch.Tensor,
+        change: torch.Tensor,
+        inputs: Sequence[torch.Tensor],
     ) -> list[torch.Tensor]:
         """Return the outputs, (N, …), in the graph's order.
 
         Args:
-            filled: The program's values before a run.
+            clean: The program and its maps for the image.
             image: The image, with a batch axis of one.
             change: What a mask of ones adds to it, likewise.
             inputs: All inputs, expanded to N rows; the image's place is not looked at.
         """
-        values = list(filled)
+        values = [*clean.filled, *clean.rows(self._clean)]
         for slot, tensor in zip(self._program.inputs, inputs, strict=True):
             values[slot] = tensor
         values[self._program.inputs[self._image]] = (image, change)
@@ -100,10 +104,33 @@ class Plan:
         return [values[slot] for slot in self._program.outputs]
 
     def _add(self, step: Step) -> None:
-        site = Site(step, tuple(map(self._kind, step.slots)), self._example, self._masks, self._keep)
-        call, kind = self._planned(site) or self._as_it_is(step)
+        call, kind = self._planned(self._site(step)) or self._in_windows(step) or self._as_it_is(step)
         self._acts.append(_Act(step.out, call, step.dead))
         self._kinds[step.out] = kind
+
+    def _site(self, step: Step) -> Site:
+        def clean() -> int:
+            return self._clean.setdefault(step.out, len(self._example) + len(self._clean))
+
+        kinds = tuple(map(self._kind, step.slots))
+        return Site(step, kinds, self._example, self._masks, self._keep, clean, self._costs)
+
+    def _in_windows(self, step: Step) -> Planned | None:
+        """Plan a step that has no rule for the image itself, with the image perturbed in windows."""
+        slot = next((slot for slot in step.slots if isinstance(self._kind(slot), Image)), None)
+        kind = None if slot is None else self._kind(slot)
+        if slot is None or not isinstance(kind, Image):
+            return None
+        opened = windows_of(self._example[slot].shape, kind, self._masks, self._costs)
+        if opened is None:
+            return None
+        perturb, self._kinds[slot] = opened
+        planned = self._planned(self._site(step))
+        if planned is None:
+            self._kinds[slot] = kind
+        else:
+            self._acts.append(_Act(slot, lambda values: perturb(*values[slot])))
+        return planned
 
     def _planned(self, site: Site) -> Planned | None:
         kinds = site.kinds
@@ -148,7 +175,7 @@ class Plan:
 
     def _built_map(self, slot: int, kind: Kind) -> Action:
         assert isinstance(kind, Map)
-        rows = row_index(kind.field.rows, self._masks.device)
+        rows = row_index(kind.field.whole(np.arange(self.count)), self._masks.device)
 
         def act(values: Values) -> Any:
             maps = take(values[slot], rows).view(self.count, *kind.field.size, -1).permute(0, 3, 1, 2)

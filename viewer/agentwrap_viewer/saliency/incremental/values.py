@@ -11,6 +11,7 @@ import torch
 
 from agentwrap_viewer.program import Step, Values
 
+from .costs import Costs
 from .geometry import Field
 
 
@@ -74,6 +75,8 @@ class Site:
         example: All values for one unperturbed image: their shapes.
         masks: float32 (N, H, W).
         keep: Keeps what follows from weights.
+        clean: Gives the slot in which the clean result will be found, as rows (pixels, C).
+        costs: What things cost where this runs.
     """
 
     step: Step
@@ -81,6 +84,8 @@ class Site:
     example: Values
     masks: torch.Tensor
     keep: Keeper
+    clean: Callable[[], int]
+    costs: Costs
 
     @property
     def arguments(self) -> list[Any]:

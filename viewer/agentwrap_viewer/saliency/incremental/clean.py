@@ -1,0 +1,58 @@
+"""What the unperturbed image gives: its maps, once for all masks, and their shapes, once for all images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from agentwrap_viewer.program import Values
+from agentwrap_viewer.replica import Prepared
+
+#: All values of a program for one unperturbed image; its tensors hold no numbers.
+Example = Values
+
+
+class CleanMaps:
+    """Feature maps of one image without a mask.
+
+    Attributes:
+        filled: The program's values before a run.
+    """
+
+    def __init__(self, run: Prepared) -> None:
+        """Keep what is run and the image."""
+        self.filled = run.filled
+        self._run = run
+        self._rows: dict[int, torch.Tensor] = {}
+
+    def rows(self, slots: Iterable[int]) -> list[torch.Tensor]:
+        """Return the maps in some slots, each as rows (pixels, C).
+
+        Raises:
+            GraphError: The program refuses the image.
+        """
+        slots = list(slots)
+        missing = [slot for slot in slots if slot not in self._rows]
+        if missing:
+            values = self._run.program.trace(self.filled, self._run.single, keep=missing)
+            for slot in missing:
+                (first, *_) = values[slot] if isinstance(values[slot], tuple) else (values[slot],)
+                self._rows[slot] = first[0].flatten(1).T.contiguous()
+        return [self._rows[slot] for slot in slots]
+
+
+def shapes_of(run: Prepared) -> Example:
+    """Run a program on one image and return its values without their numbers.
+
+    Raises:
+        GraphError: The program refuses the image.
+    """
+    return [_without_numbers(value) for value in run.program.trace(run.filled, run.single)]
+
+
+def _without_numbers(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.to("meta")
+    return type(value)(map(_without_numbers, value)) if isinstance(value, tuple | list) else value

@@ -1,0 +1,72 @@
+"""What things cost on a device, measured when they are first weighed against each other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Costs in multiply-adds of a convolution, so that they can be added to what layers compute.
+
+    Attributes:
+        group: One more group of windows: calls, and a worse use of vector units.
+        moved: One number that is copied from one place to another.
+    """
+
+    group: float
+    moved: float
+
+    def window(self, multiply_adds: float, read: float, written: float) -> float:
+        """Return the cost of one pixel of a window that is gathered, computed and put into a table."""
+        return multiply_adds + self.moved * (read + written)
+
+
+#: Channels, side and number of the windows that are measured.
+_CHANNELS, _SIDE, _COUNT = 64, 12, 16
+
+
+@cache
+def costs(device: torch.device, threads: int) -> Costs:
+    """Measure, once for a process: some milliseconds.
+
+    Args:
+        device: Where windows will be computed.
+        threads: torch's threads: with others, other costs.
+    """
+    weight = torch.randn(_CHANNELS, _CHANNELS, 3, 3, device=device).contiguous(memory_format=torch.channels_last)
+    table = torch.randn(_COUNT * (_SIDE + 2) ** 2, _CHANNELS, device=device)
+    out = torch.empty(_COUNT * _SIDE**2, _CHANNELS, device=device)
+    rows = torch.arange(len(table), device=device, dtype=torch.int32)
+
+    def group(count: int, side: int) -> None:
+        length = count * (side + 2) ** 2
+        windows = table.index_select(0, rows[:length]).view(count, side + 2, side + 2, -1).permute(0, 3, 1, 2)
+        result = F.conv2d(windows, weight).permute(0, 2, 3, 1).reshape(-1, _CHANNELS)
+        out[: len(result)] = result
+
+    windows = table.view(_COUNT, _SIDE + 2, _SIDE + 2, -1).permute(0, 3, 1, 2)
+    multiply_adds = len(out) * weight.numel()
+    per_second = multiply_adds / _seconds(lambda: F.conv2d(windows, weight), device)
+    moved = per_second * _seconds(lambda: table.index_select(0, rows), device) / table.numel()
+    small = per_second * _seconds(lambda: group(1, 4), device)
+    return Costs(small, moved)
+
+
+def _seconds(act: Callable[[], object], device: torch.device) -> float:
+    """Return the least time of some calls; the first ones, which set things up, are not counted."""
+    best = float("inf")
+    for turn in range(8):
+        start = time.perf_counter()
+        act()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        if turn > 1:
+            best = min(best, time.perf_counter() - start)
+    return best
