@@ -15,6 +15,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import psutil
+
+from .report import Row
+
 #: Seconds that anything may take to start.
 PATIENCE = 120.0
 
@@ -79,6 +83,52 @@ class Helper:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+class Usage:
+    """What processes and all their children take of the processors, from now on.
+
+    Args:
+        roots: Process ids by the name to report them under; children are told apart by what they run.
+    """
+
+    def __init__(self, roots: dict[str, int]) -> None:
+        self._began = time.monotonic()
+        self._processes = {
+            child: name if child.pid == pid else f"{name}: {_kind(child)}"
+            for name, pid in roots.items()
+            for child in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True))
+        }
+        self._before = {process: _cpu_seconds(process) for process in self._processes}
+
+    def rows(self) -> list[Row]:
+        """Return the share of one processor that each kind of process took, the largest first."""
+        seconds = time.monotonic() - self._began
+        shares: dict[str, float] = {}
+        for process, kind in self._processes.items():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                share = (_cpu_seconds(process) - self._before[process]) / seconds
+                shares[kind] = shares.get(kind, 0.0) + share
+        return [
+            {"benchmark": "processors", "process": kind, "percent": round(100 * share, 1)}
+            for kind, share in sorted(shares.items(), key=lambda item: -item[1])
+        ]
+
+
+def _kind(process: psutil.Process) -> str:
+    """Say what a process is: the kind of Chromium's, else its program or Python module."""
+    command: list[str] = process.cmdline()
+    for argument, following in zip(command, [*command[1:], ""], strict=True):
+        if argument.startswith("--type="):
+            return argument.removeprefix("--type=")
+        if argument == "-m":
+            return following
+    return str(process.name())
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 import uuid
 from typing import Annotated, Any, Literal
 from urllib.parse import urlparse
@@ -44,7 +45,7 @@ class Command(msgspec.Struct, frozen=True, tag_field="do"):
 
 
 class Painted(Command, frozen=True, tag="painted"):
-    """The oldest unacknowledged message was painted."""
+    """The oldest unacknowledged message was drawn, for the browser to paint."""
 
 
 class Live(Command, frozen=True, tag="live"):
@@ -118,6 +119,7 @@ class Tab:
         return packet.finish(
             {
                 "number": self._sent,
+                "packed": time.time(),
                 "server": SERVER,
                 "sections": {name: section for name, section in sections.items() if section is not None},
             }

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-#: Arrays smaller than this travel as they are: the browser starts a stream for each that is deflated.
+#: Arrays smaller than this travel as they are: they change with each message, and deflating them saves little.
 DEFLATE_FROM = 12_288
 
 

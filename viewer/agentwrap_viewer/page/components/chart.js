@@ -2,11 +2,8 @@
 
 import {send, subscribe} from "./feed.js"
 import {at, windowUntil} from "./history.js"
-import {calm, card, colour, crisp, dress, h, integer, number, onTheme, put} from "./kit.js"
+import {card, colour, crisp, dress, h, integer, number, onTheme, put} from "./kit.js"
 import {boxOf, drawBelow, drawGrid, ticks} from "./plot.js"
-
-// Milliseconds between two drawings; more often nobody sees, and frames and heat need the time.
-const REFRESH = 66
 
 export async function render({model, el}) {
   await dress(el)
@@ -69,11 +66,10 @@ export async function render({model, el}) {
     const p = Math.round(shown.last - (box.right - event.offsetX) * (count - 1) / (box.right - box.left))
     if (p >= shown.from && p <= shown.last) send({do: "go", position: p})
   })
-  const refresh = calm(redraw, REFRESH)
   const stops = [
     subscribe("transport", (_, transport) => {
-      if (position !== transport.position) { position = transport.position; refresh() }
-    }),
+      if (position !== transport.position) { position = transport.position; redraw() }
+    }, {calm: true}),
     onTheme(redraw),
     stopFit,
   ]

@@ -31,7 +31,7 @@ export async function render({model, el}) {
     put(cells.weights, source.policy_version === null ? "–" : `v${integer(source.policy_version)}`)
     drawCheck(cells.replica, source.replica)
     list.title = map ? `step ${integer(map.step)}, ${integer(map.forwards)} forwards` : ""
-  })
+  }, {calm: true})
   model.on("remove", stop)
   return root
 }

@@ -62,18 +62,6 @@ export function crisp(canvas, draw) {
   return {redraw, stop: () => observer.disconnect()}
 }
 
-/** Return a function that calls `draw` now, or as soon as `pause` milliseconds have passed since it last did. */
-export function calm(draw, pause) {
-  let last = -Infinity, waiting = null
-  const run = () => { waiting = null; last = performance.now(); draw() }
-  return () => {
-    if (waiting !== null) return
-    const left = last + pause - performance.now()
-    if (left <= 0) run()
-    else waiting = setTimeout(run, left)
-  }
-}
-
 // ---- theme ----------------------------------------------------------------------------------------------------------
 
 const themed = new Set()

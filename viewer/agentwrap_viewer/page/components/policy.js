@@ -36,7 +36,7 @@ export async function render({model, el}) {
     const draw = source.kind === "gaussian" ? drawInterval : drawBar
     const scale = scaleOf(source)
     source.rows.forEach((row, index) => draw(rows[index], row, scale))
-  })
+  }, {calm: true})
   model.on("remove", stop)
   return root
 }

@@ -107,10 +107,10 @@ export async function render({model, el}) {
     }
     if ("frame" in changes) drawFrame(changes.frame)
     if ("heat" in changes) drawHeat()
-    if ("lag" in changes || "heat" in changes) { lag = all.lag; drawLegend() }
     root.dataset.step = changes.frame === undefined ? root.dataset.step : String((Number(root.dataset.step) || 0) + 1)
-    if (lag) heat.dataset.step = lag.step
+    if (all.lag) heat.dataset.step = all.lag.step
   })
+  const stopLegend = subscribe("stage", (_, all) => { lag = all.lag; drawLegend() }, {calm: true})
   const smoothen = () => heat.classList.toggle("smooth", model.smooth)
   smoothen()
   model.on(["targets", "opacity", "scale"], () => { drawHeat(); drawLegend() })
@@ -118,6 +118,6 @@ export async function render({model, el}) {
   const follow = () => send({do: "follow", what: model.wait ? "mapped" : "newest"})
   model.on("wait", follow)
   const stopLink = subscribe("link", link => { if (link.connected) follow() })
-  model.on("remove", () => { stop(); stopStatus(); stopLink() })
+  model.on("remove", () => { stop(); stopLegend(); stopStatus(); stopLink() })
   return root
 }

@@ -88,8 +88,14 @@ def _is_heat(name: str, target: str) -> bool:
 
 
 def _lag(view: View) -> dict[str, Any] | None:
-    """Say which step the map explains, and how far behind the frame that is."""
+    """Say which step the map explains, how far behind the frame that is, and when what became of it (seconds)."""
     message, step = view.saliency_map, view.step
     if message is None or step is None:
         return None
-    return {"step": message.step, "steps": step.step - message.step, "time": message.step_time}
+    return {
+        "step": message.step,
+        "steps": step.step - message.step,
+        "time": message.step_time,
+        "sent": message.time,
+        "seconds": message.seconds,
+    }

@@ -40,7 +40,7 @@ export async function render({model, el}) {
       put(cells["V(s)"], number(status.value))
       put(cells["steps / s"], status.rate === null ? "–" : status.rate >= 100 ? integer(status.rate) : status.rate.toFixed(1))
       put(cells.dropped, integer(status.dropped))
-    }),
+    }, {calm: true}),
   ]
   model.on("remove", () => stops.forEach(stop => stop()))
   return root

@@ -2,7 +2,7 @@
 
 import {send, subscribe} from "./feed.js"
 import {at, reach} from "./history.js"
-import {calm, colour, crisp, dress, h, integer, onTheme, put} from "./kit.js"
+import {colour, crisp, dress, h, integer, onTheme, put} from "./kit.js"
 
 const ICONS = {
   first: "M6 6h2v12H6zm3.5 6 8.5 6V6z", back: "M15.4 7.4 14 6l-6 6 6 6 1.4-1.4L10.8 12z", play: "M8 5v14l11-7z",
@@ -48,7 +48,6 @@ export async function render({model, el}) {
     canvas, h("div", {class: "where"}, place, behind), speed, live)
 
   const {redraw, stop: stopFit} = crisp(canvas, (context, width, height) => drawTrack(context, width, height, now))
-  const refresh = calm(redraw, 100)
 
   function draw(transport) {
     now = transport
@@ -72,7 +71,7 @@ export async function render({model, el}) {
     canvas.setAttribute("aria-valuemin", now.first)
     canvas.setAttribute("aria-valuemax", now.last)
     canvas.setAttribute("aria-valuenow", now.position)
-    refresh()
+    redraw()
   }
 
   // the position under the pointer is fixed while dragging, or the ring would slip away below it
@@ -88,7 +87,7 @@ export async function render({model, el}) {
   canvas.addEventListener("pointercancel", () => { held = null })
 
   const stopKeys = listenForKeys(actions)
-  const stops = [subscribe("transport", (_, transport) => draw(transport)), onTheme(redraw), stopFit, stopKeys]
+  const stops = [subscribe("transport", (_, transport) => draw(transport), {calm: true}), onTheme(redraw), stopFit, stopKeys]
   model.on("remove", () => stops.forEach(stop => stop()))
   return root
 }
