@@ -27,6 +27,7 @@ Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Scalar = bool | int | float | str | None
 Options = Annotated[dict[Name, Scalar], Meta(max_length=64)]
+ScoreScale = Literal["magnitude", "signed", "relative"]
 Names = Annotated[tuple[Name, ...], Meta(max_length=65_536)]
 
 
@@ -209,6 +210,8 @@ class SaliencyMap(Message, frozen=True, kw_only=True, eq=False):
         policy_version: Version of the weights the map was computed with.
         method: The method's name.
         options: The method's options.
+        scale: How scores are to be read. ``magnitude``: at least 0, which is no effect. ``signed``: above 0 for what
+            raises the target, below for what lowers it. ``relative``: only differences between scores count.
         targets: Names of the targets, in order.
         refined: Share of the full computation that this map rests on; 1 is final.
         seconds: Time spent computing so far.
@@ -228,6 +231,7 @@ class SaliencyMap(Message, frozen=True, kw_only=True, eq=False):
     policy_version: Count = 0
     method: Name
     options: Options = {}
+    scale: ScoreScale = "magnitude"
     targets: Annotated[tuple[Name, ...], Meta(max_length=64)]
     refined: Share
     seconds: float
@@ -238,11 +242,12 @@ class SaliencyMap(Message, frozen=True, kw_only=True, eq=False):
 
 
 class OptionInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """One option of a method: enough to draw a control for it."""
+    """One option of a method: enough to draw a control for it. A ``unit`` of ``pixels`` is the observation's pixels."""
 
     name: Name
     default: Scalar
     doc: Text = ""
+    unit: Text = ""
     minimum: float | None = None
     maximum: float | None = None
     choices: Annotated[tuple[Scalar, ...], Meta(max_length=64)] = ()

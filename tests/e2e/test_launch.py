@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -14,11 +15,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import psutil
 import pytest
+import torch
 from fakes import FakeAgent
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
+from agentwrap import InterpretWrapper
 from agentwrap_viewer import cli
 from agentwrap_viewer.cli import main
 
@@ -175,3 +179,53 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(
     monkeypatch.setattr(cli, "NEEDED", ("no_such_package",))
     assert main(["view", "--no-browser"]) == 1
     assert 'no_such_package: run `pip install "agentwrap-rl[viewer]"`' in capsys.readouterr().err
+
+
+@pytest.fixture
+def browser_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A browser that only notes which address it is told to open."""
+    note, browser = tmp_path / "address", tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > "{note}"\n')
+    browser.chmod(0o755)
+    monkeypatch.setenv("BROWSER", str(browser))
+    return note
+
+
+def sections(tab: ClientConnection) -> dict[str, Any]:
+    """What the next message to a tab draws; acknowledges it."""
+    message = tab.recv(STARTED)
+    assert isinstance(message, bytes)
+    tab.send('{"do": "painted"}')
+    return json.loads(message[4 : 4 + int.from_bytes(message[:4], "little")])["sections"]
+
+
+def test_view_opens_a_page_of_this_agent_and_ends_with_it(browser_note: Path) -> None:
+    policy = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2))
+    env = InterpretWrapper(
+        gym.make("CartPole-v1", render_mode="rgb_array"), policy, endpoint="tcp://127.0.0.1:*", view=True
+    )
+    try:
+        address = until(lambda: browser_note.exists() and browser_note.read_text().strip())
+        viewer = psutil.Process().children()
+        assert env.wait_for_viewer(STARTED)
+        with connect(address.replace("http", "ws") + "frames", origin=address.rstrip("/")) as tab:
+            observation, _ = env.reset(seed=0)
+
+            def step_and_look() -> bool:
+                nonlocal observation
+                with torch.no_grad():
+                    action = int(policy(torch.from_numpy(observation)[None]).argmax())
+                observation, _, terminated, truncated, _ = env.step(action)
+                if terminated or truncated:
+                    observation, _ = env.reset()
+                shown = sections(tab)
+                assert shown["status"]["env"] in (None, "CartPole-v1")
+                return shown.get("features", {}).get("targets") == ["actor"]  # a map by the explainer
+
+            until(step_and_look)
+    finally:
+        env.close()
+    gone, alive = psutil.wait_procs(viewer, STARTED)
+    assert viewer and not alive
+    with pytest.raises(OSError):
+        urllib.request.urlopen(address, timeout=5)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import numpy as np
 import pytest
 from e2e.harness import Tab, Viewer, World
-from fakes import FakeAgent, frame_of, saliency_map, step
+from fakes import FakeAgent, frame_of, hello, saliency_map, step
 
-from agentwrap_protocol.messages import Configure, Explain
+from agentwrap_protocol.messages import Configure, Explain, PolicyInfo, Step
 
 Open = Callable[..., Tab]
+
+
+def without(made: Step, *names: str) -> Step:
+    arrays = {name: array for name, array in made.arrays.items() if name not in names}
+    return msgspec.structs.replace(made, arrays=arrays)
 
 
 def shown_pixels(tab: Tab) -> np.ndarray:
@@ -128,6 +134,7 @@ def test_a_paused_step_without_a_map_is_asked_for(world: World, open_tab: Open) 
 
 
 def test_waiting_for_the_map_shows_the_newest_step_that_has_one(world: World, open_tab: Open) -> None:
+    world.agent.make_step = lambda number: step(number, time=1e9 + number / 20)  # also where the machine is slower
     world.agent.on_step = lambda made: made.step % 10 == 0 and world.explainer.explain(made)
     tab = open_tab(world.address)
     world.agent.play(20)
@@ -148,6 +155,98 @@ def test_slow_motion_and_the_keys_of_a_control(world: World, open_tab: Open) -> 
     tab.find(".transport select.speed").press("ArrowLeft")
     assert tab.find(".transport[data-mode=paused]").count() == 0, "a key meant for the select paused the view"
     tab.page.keyboard.press("Escape")
+
+
+def test_a_signed_map_is_drawn_for_and_against_though_it_be_negative_throughout(world: World, open_tab: Open) -> None:
+    heat = np.full((84, 84), -0.5, np.float32)
+    heat[10:30, 10:30] = -4.0
+    signed = {"targets": ("chosen",), "scale": "signed", "method": "gradient"}
+    world.explainer.make_map = lambda of: saliency_map(of, arrays={"heatmap/chosen": heat}, **signed)
+    tab = open_tab(world.address)
+    world.agent.play(20)
+    tab.until(lambda: tab.alpha() > 150, "heat")
+    legend = tab.find(".stage .legend")
+    assert "raises chosen action" in legend.inner_text() and "lowers" in legend.inner_text()
+    against = tab.canvas("heat")["data"][(20 * 84 + 20) * 4 :][:4]
+
+    world.explainer.make_map = lambda of: saliency_map(of, arrays={"heatmap/chosen": -heat}, **signed)
+    at_center = "c => Array.from(c.getContext('2d').getImageData(20, 20, 1, 1).data)"
+    tab.until(lambda: tab.find(".stage canvas.heat").evaluate(at_center)[:3] != against[:3], "the other colour")
+    colour = "k => getComputedStyle(k, '::before').backgroundColor.match(/\\d+/g).map(Number)"
+    for name, drawn in (("against", against), ("for", tab.find(".stage canvas.heat").evaluate(at_center))):
+        key = tab.find(f".stage .key.{name}").evaluate(colour)
+        assert np.abs(np.subtract(key, drawn[:3])).max() <= 3, f"the legend's colour {name} is not the heat's"
+
+
+def test_an_unfinished_map_says_how_far_it_is(world: World, open_tab: Open) -> None:
+    world.explainer.make_map = lambda of: saliency_map(of, refined=0.376)
+    tab = open_tab(world.address)
+    refined = tab.find(".stage .refined")
+    world.agent.play(20)
+    tab.until(lambda: refined.is_visible() and refined.inner_text() == "37 %", "the share")
+    assert tab.find(".stage .refined.unfinished").count() == 1
+    world.explainer.make_map = saliency_map
+    tab.until(lambda: refined.inner_text() == "100 %", "the whole")
+    assert tab.find(".stage .refined.unfinished").count() == 0
+
+
+def test_an_agent_that_exports_its_policy_is_said_to_be_held(world: World, open_tab: Open) -> None:
+    world.explainer.fields["state"] = "pending"
+    world.agent.on_step = None
+    called = PolicyInfo(type="P", outputs=("logits", "value"))
+    world.agent.hello = hello(policy=called)
+    tab = open_tab(world.address)
+    tab.until(lambda: tab.find(".notice.exporting").count(), "what is going on, before the first step")
+    assert "held" in tab.find(".notice.exporting").inner_text()
+    assert not tab.find(".card.policy").is_visible(), "empty cards"
+    tab.until(lambda: "held" in tab.find("header .pill").inner_text(), "the state")
+    world.agent.make_step = lambda number: without(step(number), "output/logits", "output/value")
+    world.agent.take_step()  # made before the first call was seen
+    for part in (".card.policy", ".chart.value", ".stage .legend"):
+        tab.until(lambda part=part: "held" in tab.find(part).inner_text(), f"the same in {part}")
+
+    world.explainer.fields["state"] = "ready"
+    world.agent.hello = hello(policy=msgspec.structs.replace(called, graph="exported"))
+    world.agent.publish(world.agent.hello)
+    world.agent.make_step, world.agent.on_step = step, world.explainer.explain
+    world.agent.play(20)
+    tab.until(lambda: tab.alpha() > 0 and "held" not in tab.find("body").inner_text(), "the first map")
+
+
+def test_defaults_bring_a_methods_options_back(world: World, open_tab: Open) -> None:
+    world.explainer.fields["options"] = {"radius": 9, "blur": 3.0, "newest_only": True}
+    tab = open_tab(world.address)
+    world.agent.play(10)
+    button = tab.page.get_by_role("button", name="Defaults")
+    button.click()
+    defaults = {"radius": 5, "blur": 3.0, "newest_only": False}
+    tab.until(lambda: world.explainer.fields["options"] == defaults, "the request")
+    tab.until(lambda: not button.is_visible(), "nothing left to restore")
+
+
+def test_the_space_bar_pauses_after_a_speed_was_chosen_with_the_mouse(world: World, open_tab: Open) -> None:
+    tab = open_tab(world.address)
+    world.agent.play(30)
+    tab.until(lambda: tab.step() > 5, "steps")
+    speed = tab.find(".transport select.speed")
+    speed.click()
+    speed.select_option("0.5")
+    tab.until(lambda: tab.find(".transport[data-mode=playing]").count(), "slow motion")
+    tab.press("Space")
+    tab.until(lambda: tab.find(".transport[data-mode=paused]").count(), "the pause")
+
+
+@pytest.mark.parametrize("part", [".stage canvas.frame", ".chart.reward canvas"])
+def test_a_finger_on_a_canvas_scrolls_the_page(world: World, open_tab: Open, part: str) -> None:
+    tab = open_tab(world.address, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    world.agent.play(10)
+    tab.until(lambda: tab.find(".card.explanation").is_visible() and tab.alpha() > 0, "the cards")
+    tab.find(part).scroll_into_view_if_needed()
+    box, content = tab.find(part).bounding_box(), tab.find(".main-content")
+    before = content.evaluate("c => c.scrollTop")
+    touch = {"x": box["x"] + box["width"] / 2, "y": box["y"] + 30, "yDistance": -200, "gestureSourceType": "touch"}
+    tab.page.context.new_cdp_session(tab.page).send("Input.synthesizeScrollGesture", touch)
+    tab.until(lambda: content.evaluate("c => c.scrollTop") > before + 100, "the page to scroll")
 
 
 def test_waits_for_an_agent_and_shows_the_line_to_paste(world: World, open_tab: Open) -> None:

@@ -11,14 +11,17 @@ from fakes import ACTIONS, hello, saliency_map, step
 from agentwrap_protocol.messages import Bye, EpisodeEnd, Explainer, Hello, PolicyInfo, SaliencyMap, Step
 from agentwrap_protocol.spaces import Box, Discrete, MultiDiscrete
 from agentwrap_viewer.page.components import all_components
+from agentwrap_viewer.page.components.awaited import awaited, gives_value
 from agentwrap_viewer.page.components.episodes import Episodes
 from agentwrap_viewer.page.components.features import Features
 from agentwrap_viewer.page.components.notices import Notices
 from agentwrap_viewer.page.components.policy import Policy, describe
 from agentwrap_viewer.page.components.stage import Stage
+from agentwrap_viewer.page.components.status import Status
 from agentwrap_viewer.page.cursor import Cursor
+from agentwrap_viewer.page.episodes import KEPT
 from agentwrap_viewer.page.packet import EncodedCache, Packet
-from agentwrap_viewer.page.store import EPISODES, Store
+from agentwrap_viewer.page.store import Store
 from agentwrap_viewer.page.view import View
 
 
@@ -56,12 +59,20 @@ def test_stage_sends_what_changed_and_no_more() -> None:
     stage, shown = Stage(), view(step(0), maps=(saliency_map(step(0)),))
     first = stage.update(shown)
     assert first["frame"]["shape"] == [210, 160, 3]
-    assert [(layer["target"], layer["scale"]) for layer in first["heat"]] == [("actor", 2.0), ("critic", 0.5)]
+    assert [(layer["target"], layer["full"]) for layer in first["heat"]] == [("actor", 2.0), ("critic", 0.5)]
     assert stage.update(again(shown)) is None
     shown.store.add(step(1))
     second = stage.update(again(shown))
     assert "heat" not in second and second["frame"] is not None
-    assert second["lag"]["steps"] == 1
+    assert (second["lag"]["steps"], second["lag"]["refined"]) == (1, 1.0)
+
+
+def test_stage_draws_a_map_that_is_negative_throughout() -> None:
+    against = {"heatmap/chosen": np.linspace(-4, -1, 84 * 84, dtype=np.float32).reshape(84, 84)}
+    sent = step(0)
+    shown = view(sent, maps=(saliency_map(sent, targets=("chosen",), arrays=against, scale="signed"),))
+    (layer,) = Stage().update(shown)["heat"]
+    assert (layer["scale"], layer["full"], layer["heat"]["dtype"]) == ("signed", 4.0, "|i1")
 
 
 def test_policy_shows_probabilities_with_the_action_taken() -> None:
@@ -130,13 +141,13 @@ def test_features_have_names_values_and_shares() -> None:
     source = Features().update(shown)
     assert source["targets"] == ["actor", "critic"]
     assert [row["name"] for row in source["rows"]] == ["x", "speed", "angle"]
-    assert source["rows"][0]["scores"] == {"actor": 0.25, "critic": 0.0}
+    assert source["rows"][0]["scores"] == {"actor": 0.25, "critic": 0.0} and not source["signed"]
     assert Stage().update(shown)["frame"] is None
 
 
 def test_notices_name_what_stands_in_the_way() -> None:
     assert "InterpretWrapper(env, policy)" in notices(view())["waiting"]["code"]
-    assert "connected" in notices(view(introduction=hello()))
+    assert "no step seen yet" in notices(view(introduction=hello()))["connected"]["title"]
 
     policy = PolicyInfo(type="P", graph="failed", problem="aten.nonzero has an output of unknown size")
     failed = view(step(0), introduction=hello(policy=policy))
@@ -164,17 +175,79 @@ def test_notices_name_what_stands_in_the_way() -> None:
     assert "2.0" in notices(other)["version"]["text"]
 
 
+def starting(**policy: Any) -> View:
+    """An agent that has just been found, with an explainer that waits for its policy."""
+    shown = view(introduction=hello(policy=PolicyInfo(type="P", **policy)))
+    shown.store.explainer_alive = True
+    shown.store.add(Explainer(stream="e" * 32, state="pending"))
+    return shown
+
+
+def test_what_is_awaited_follows_the_start_of_an_agent() -> None:
+    store = starting().store
+    assert awaited(store) == "call" and gives_value(store) is None
+    exporting = starting(outputs=("logits",))
+    assert awaited(exporting.store) == "export"
+    assert "exporting" in notices(exporting)["exporting"]["title"] and "held" in Status().update(exporting)["awaiting"]
+
+    store = starting(outputs=("logits", "value"), graph="exported").store
+    assert awaited(store) == "replica" and gives_value(store) is True
+    store.add(Explainer(stream="e" * 32, state="ready"))
+    assert awaited(store) == "map"
+    store.add(step(0))
+    store.add(saliency_map(step(0)))
+    assert awaited(store) is None
+
+
+def test_nothing_is_awaited_where_no_map_will_come() -> None:
+    store = starting(outputs=("logits",)).store
+    store.explainer_alive = None
+    assert awaited(store) is None
+    assert awaited(starting(outputs=("logits",), graph="failed", problem="p").store) is None
+    assert awaited(Store()) is None and gives_value(starting(outputs=("logits",)).store) is False
+
+
+def test_an_agent_that_falls_silent_in_its_export_is_said_to() -> None:
+    now = [0.0]
+    store = Store(clock=lambda: now[0])
+    store.explainer_alive = True
+    shown = view(introduction=hello(policy=PolicyInfo(type="P", outputs=("logits",))), store=store)
+    assert awaited(store) == "explainer"
+    store.add(Explainer(stream="e" * 32, state="pending"))
+    store.advance()
+    now[0] = 60.0
+    store.advance()
+    silent = notices(again(shown))["silent"]
+    assert "60 s" in silent["title"] and "exporting its policy" in silent["text"]
+
+
 def test_notices_are_sent_once() -> None:
     component, shown = Notices(), view()
     assert component.update(shown) is not None
     assert component.update(again(shown)) is None
 
 
-def test_episodes_are_counted_also_where_they_are_no_longer_kept() -> None:
-    shown = view(introduction=hello())
-    assert Episodes().update(shown)["count"] == 0
-    known = {"stream": "0" * 32, "step": 0, "length": 7, "episode_return": 3.0, "seconds": 1.0, "reason": "terminated"}
-    for number in range(EPISODES + 50):
-        shown.store.add(EpisodeEnd(seq=number, episode=number, **known))
-    assert len(shown.store.episodes) == EPISODES
-    assert Episodes().update(again(shown))["count"] == EPISODES + 50
+def end(number: int, episode_return: float) -> EpisodeEnd:
+    known = {"stream": "0" * 32, "step": number, "length": 7, "seconds": 1.0, "reason": "terminated"}
+    return EpisodeEnd(seq=number, episode=number, episode_return=episode_return, **known)
+
+
+def test_count_and_best_hold_for_episodes_that_are_no_longer_kept() -> None:
+    shown, component = view(introduction=hello()), Episodes()
+    assert component.update(shown)["count"] == 0
+    for number in range(KEPT + 50):
+        shown.store.add(end(number, 99.0 if number == 3 else number / 100))
+    assert len(shown.store.episodes.results) == KEPT
+    source = component.update(again(shown))
+    assert (source["count"], source["heard"], source["best"], source["meant"]) == (KEPT + 50, KEPT + 50, 99.0, 100)
+    assert source["mean"] == pytest.approx(np.mean(np.arange(KEPT - 50, KEPT + 50) / 100))
+    assert component.update(again(shown)) is None
+
+
+def test_a_late_viewer_says_of_how_many_episodes_it_heard() -> None:
+    known = np.arange(5000, 5010)
+    late = hello(arrays={"episodes/number": known, "episodes/return": known / 1.0, "episodes/length": np.full(10, 7)})
+    shown = view(introduction=late)
+    shown.store.add(hello(arrays=late.arrays))  # told again
+    source = Episodes().update(shown)
+    assert (source["count"], source["heard"], source["best"], source["meant"]) == (5010, 10, 5009.0, 10)

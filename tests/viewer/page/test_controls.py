@@ -98,6 +98,45 @@ def test_an_option_gets_a_control_of_its_kind(option: OptionInfo, kind: type) ->
     assert control.value == ("" if option.default is None else option.default)
 
 
+def test_lengths_in_pixels_end_at_a_quarter_of_the_picture() -> None:
+    size = OptionInfo(name="size", default=5.0, minimum=0.1, maximum=64, unit="pixels")
+    slider = control_of(size, side=84)
+    assert (slider.end, slider.step, slider.label) == (21, 0.1, "size, px")
+    assert control_of(size).end == 64, "no picture, no bound of its own"
+    assert control_of(OptionInfo(name="s", default=8, minimum=1, maximum=64), side=84).end == 64, "not a length"
+    assert control_of(OptionInfo(name="s", default=9, minimum=1, maximum=64, unit="pixels"), side=16).end == 9
+
+
+def test_a_range_too_wide_for_a_slider_is_typed() -> None:
+    assert type(control_of(OptionInfo(name="n", default=512, minimum=1, maximum=16_384))) is pmui.IntInput
+    assert type(control_of(OptionInfo(name="sigma", default=0.15, minimum=0, maximum=10))) is pmui.FloatInput
+    patch = OptionInfo(name="patch", default=6, minimum=1, maximum=4096, unit="pixels")
+    assert type(control_of(patch, side=84)) is pmui.IntSlider
+
+
+def test_a_value_beyond_the_slider_widens_it(receiver: FakeReceiver) -> None:
+    controls = Controls(receiver, StageElement())
+    radius = OptionInfo(name="radius", default=5, minimum=1, maximum=64, unit="pixels")
+    method = MethodInfo(name="spots", title="Spots", options=(radius,))
+    say(receiver, methods=(method,), method="spots", options={"radius": 40})
+    controls.update()
+    slider = controls.options.objects[0]
+    assert (slider.value, slider.end) == (40, 40)
+    assert receiver.asked == []
+
+
+def test_defaults_are_offered_where_an_option_differs_and_asked_for_all_at_once(receiver: FakeReceiver) -> None:
+    controls = Controls(receiver, StageElement())
+    say(receiver, options={"radius": 5, "blur": 3.0, "newest_only": False})
+    controls.update()
+    assert not controls.defaults.visible
+    say(receiver, options={"radius": 7, "blur": 3.0, "newest_only": False})
+    controls.update()
+    assert controls.defaults.visible
+    controls.defaults.clicks += 1
+    assert receiver.asked == [{"options": {"radius": 5, "blur": 3.0, "newest_only": False}}]
+
+
 def test_heat_controls_set_the_stage(receiver: FakeReceiver) -> None:
     stage = StageElement()
     controls = Controls(receiver, stage)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from fakes import step
 
+from agentwrap_protocol.messages import ScoreScale
 from agentwrap_protocol.spaces import Box, Dict
 from agentwrap_viewer.page.pictures import network_input, observation_of, picture_of, quantise
 
@@ -61,9 +62,27 @@ def test_a_dict_shows_its_picture() -> None:
     assert picture_of(sent, Dict(spaces={"camera": UNIT})).max() == 128
 
 
-def test_quantised_heat_keeps_shares_and_scale() -> None:
-    quantised, scale = quantise(np.array([[0.0, 1.0], [2.0, 4.0]], np.float32))
-    assert scale == 4.0 and quantised.tolist() == [[0, 64], [128, 255]]
-    for empty in (np.zeros((2, 2)), np.full((2, 2), np.nan), np.full((2, 2), -1.0)):
-        quantised, scale = quantise(empty)
-        assert scale == 0.0 and not quantised.any()
+@pytest.mark.parametrize(
+    ("scale", "scores", "quantised", "full"),
+    [
+        ("magnitude", [0.0, 1.0, 2.0, 4.0], [0, 32, 64, 127], 4.0),
+        ("magnitude", [-8.0, np.nan, np.inf, 4.0], [0, 0, 0, 127], 4.0),
+        ("signed", [-8.0, np.nan, -np.inf, 4.0], [-127, 0, 0, 64], 8.0),
+        ("signed", [-1.0, -2.0, -4.0, -0.0], [-32, -64, -127, 0], 4.0),
+        ("relative", [0.5, 0.75, 0.625, np.nan], [0, 127, 64, 0], 0.25),
+        ("relative", [-3.0, -1.0, -2.0, -3.0], [0, 127, 64, 0], 2.0),
+    ],
+)
+def test_quantised_heat_keeps_what_its_scale_says_that_scores_mean(
+    scale: ScoreScale, scores: list[float], quantised: list[int], full: float
+) -> None:
+    found, found_full = quantise(np.array(scores, np.float32), scale)
+    assert (found.tolist(), found_full) == (quantised, full)
+
+
+@pytest.mark.parametrize("scale", ["magnitude", "signed", "relative"])
+def test_a_map_without_differences_has_no_heat(scale: ScoreScale) -> None:
+    constant = 0.0 if scale == "signed" else -1.0
+    for empty in (np.zeros((2, 2)), np.full((2, 2), np.nan), np.full((2, 2), constant), np.zeros((0, 0))):
+        quantised, full = quantise(empty, scale)
+        assert full == 0.0 and not quantised.any()

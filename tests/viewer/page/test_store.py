@@ -7,8 +7,9 @@ import pytest
 from fakes import hello, saliency_map, step
 
 from agentwrap_protocol.messages import Bye, EpisodeEnd, Explainer, Heartbeat
+from agentwrap_viewer.page.episodes import KEPT
 from agentwrap_viewer.page.ring import MapShelf, Series, StepRing, size_of
-from agentwrap_viewer.page.store import EPISODES, Store, value_of
+from agentwrap_viewer.page.store import Store, value_of
 
 OTHER = "1" * 32
 
@@ -92,7 +93,7 @@ def test_episodes_come_from_hello_and_from_their_ends_and_are_bounded() -> None:
         "episodes/length": np.array([10, 20]),
     }
     store.add(hello(arrays=arrays))
-    for number in range(2, EPISODES + 5):
+    for number in range(2, KEPT + 5):
         store.add(
             EpisodeEnd(
                 stream="0" * 32,
@@ -105,8 +106,8 @@ def test_episodes_come_from_hello_and_from_their_ends_and_are_bounded() -> None:
                 reason="terminated",
             )
         )
-    assert len(store.episodes) == EPISODES
-    assert store.episodes[EPISODES + 4] == (3.0, 7) and 0 not in store.episodes
+    assert len(store.episodes.results) == KEPT
+    assert store.episodes.results[KEPT + 4] == (3.0, 7) and 0 not in store.episodes.results
 
 
 def test_connection_tells_silence_goodbye_and_another_version() -> None:

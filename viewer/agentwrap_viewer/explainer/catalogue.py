@@ -22,6 +22,7 @@ def describe(method: type[Method]) -> MethodInfo:
                 name=option.name,
                 default=option.default,
                 doc=option.doc,
+                unit=option.unit,
                 minimum=option.minimum,
                 maximum=option.maximum,
                 choices=option.choices,

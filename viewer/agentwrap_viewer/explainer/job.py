@@ -130,6 +130,7 @@ class Job:
             source=self.moment.source,
             step=self.moment.step,
             episode=self.moment.episode,
+            scale=first.scale,
             policy_version=self.version,
             method=first.name,
             options=plain_options(first),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from typing import Any
 
 import panel_material_ui as pmui
@@ -12,6 +13,7 @@ from agentwrap_protocol.messages import MethodInfo, OptionInfo, Scalar
 
 from .components.features import vector_of
 from .components.stage import StageElement
+from .pictures import size_of
 from .receiver import Receiver
 
 #: Milliseconds offered for one step. The explainer accepts 1 to 60,000.
@@ -21,6 +23,9 @@ BUDGETS = (10, 20, 30, 50, 100, 200, 500, 1000)
 NOTHING = {"none yet": ""}
 
 TARGETS = {"Both": "both", "Actor": "actor", "Critic": "critic", "None": "none"}
+#: A slider whose default lies below this part of its range could not be set finely: then a number is typed.
+FINEST = 20
+
 SCALES = {"largest of this map": "map", "largest of recent maps": "recent"}
 
 
@@ -38,11 +43,13 @@ class Controls:
         self._updating = False
         self._drawn_for: tuple[Any, ...] | None = None
         self._settings: dict[str, Any] = {}
+        self._defaults: dict[str, Scalar] = {}
         wide: dict[str, Any] = {"sizing_mode": "stretch_width", "margin": 0}
         self.stream = pmui.Select(label="Stream", options=NOTHING, value="", size="small", **wide)
         self.method = pmui.Select(label="Method", options=NOTHING, value="", size="small", **wide)
         self.method_doc = pmui.Typography("", variant="caption", margin=0, sizing_mode="stretch_width")
-        self.options = pmui.Column(sizing_mode="stretch_width", margin=0)
+        self.options = pmui.Column(sizing_mode="stretch_width", margin=0, sx={"gap": "12px"})
+        self.defaults = pmui.Button(label="Defaults", variant="text", size="small", margin=0, visible=False)
         self.budget = pmui.Select(
             label="Time for one step", options={f"{ms} ms": float(ms) for ms in BUDGETS}, size="small", **wide
         )
@@ -62,9 +69,10 @@ class Controls:
         self.stream.param.watch(lambda event: self._choose_stream(event.new), "value")
         self.method.param.watch(lambda event: self._ask(method=event.new), "value")
         self.budget.param.watch(lambda event: self._ask(budget_ms=event.new), "value")
+        self.defaults.on_click(lambda _: self._ask(options=dict(self._defaults)))
 
     def _layout(self) -> list[Viewable]:
-        explanation = (self.method, self.method_doc, self.options, self.budget)
+        explanation = (self.method, self.method_doc, self.options, self.defaults, self.budget)
         heat = (self.targets, self.opacity, self.scale, self.smooth, self.wait)
         self._heat = _section("Heat", *heat)
         return [_section("Source", self.stream), _section("Explanation", *explanation), self._heat]
@@ -94,7 +102,7 @@ class Controls:
 
     def _update_explainer(self) -> None:
         explainer = self._receiver.store.explainer
-        for control in (self.method, self.budget, self.options):
+        for control in (self.method, self.budget, self.options, self.defaults):
             control.disabled = explainer is None
         if explainer is None:
             return
@@ -102,7 +110,7 @@ class Controls:
         chosen = next((method for method in explainer.methods if method.name == explainer.method), None)
         if chosen is not None and chosen not in offered:
             offered.append(chosen)
-        drawn_for = (tuple(method.name for method in offered), chosen.name if chosen else None)
+        drawn_for = (tuple(method.name for method in offered), chosen.name if chosen else None, self._side)
         if drawn_for != self._drawn_for:
             self._drawn_for = drawn_for
             self._draw_methods(offered, chosen)
@@ -113,19 +121,30 @@ class Controls:
         newest = self._receiver.store.newest
         return "vector" if newest is not None and vector_of(newest) is not None else "image"
 
+    @property
+    def _side(self) -> int | None:
+        """The shorter side of the observation's picture, in pixels."""
+        newest = self._receiver.store.newest
+        size = size_of(newest) if newest is not None else None
+        return min(size) if size is not None else None
+
     def _draw_methods(self, offered: list[MethodInfo], chosen: MethodInfo | None) -> None:
         self.method.options = {method.title: method.name for method in offered}
         self.method.value = chosen.name if chosen else None
         self.method_doc.object = " ".join(filter(None, (chosen.doc, chosen.source))) if chosen else ""
-        self._settings = {option.name: control_of(option) for option in chosen.options} if chosen else {}
+        options = chosen.options if chosen else ()
+        self._settings = {option.name: control_of(option, side=self._side) for option in options}
+        self._defaults = {option.name: option.default for option in options}
         for name, control in self._settings.items():
             what = "value_throttled" if hasattr(control, "value_throttled") else "value"
             control.param.watch(lambda event, name=name: self._ask(options={name: event.new}), what)
         self.options.objects = list(self._settings.values())
 
     def _show_settings(self, options: dict[str, Scalar], budget_ms: float) -> None:
+        self.defaults.visible = any(options.get(name, value) != value for name, value in self._defaults.items())
         for name, control in self._settings.items():
             if name in options and control.value != options[name]:
+                _make_room(control, options[name])
                 with contextlib.suppress(ValueError):  # an option outside the bounds that its method announced
                     control.value = options[name]
         if budget_ms and budget_ms not in self.budget.options.values():
@@ -143,10 +162,15 @@ class Controls:
             self._receiver.configure(**settings)
 
 
-def control_of(option: OptionInfo) -> Viewable:
-    """Return a control for one option of a method: by its choices, else by the type of its default and its bounds."""
+def control_of(option: OptionInfo, *, side: int | None = None) -> Viewable:
+    """Return a control for one option of a method: by its choices, else by the type of its default and its bounds.
+
+    Args:
+        option: The option.
+        side: The shorter side of the observation's picture, which bounds lengths in pixels; None where it is not known.
+    """
     common: dict[str, Any] = {
-        "label": option.name.replace("_", " "),
+        "label": option.name.replace("_", " ") + (", px" if option.unit == "pixels" else ""),
         "description": option.doc,
         "sizing_mode": "stretch_width",
         "size": "small",
@@ -157,20 +181,37 @@ def control_of(option: OptionInfo) -> Viewable:
     if isinstance(option.default, bool):
         return pmui.Switch(value=option.default, **common)
     if isinstance(option.default, int | float):
-        return _number_control(option, common)
+        return _number_control(option, side, common)
     return pmui.TextInput(value="" if option.default is None else str(option.default), **common)
 
 
-def _number_control(option: OptionInfo, common: dict[str, Any]) -> Viewable:
+def _number_control(option: OptionInfo, side: int | None, common: dict[str, Any]) -> Viewable:
+    assert isinstance(option.default, int | float)
     whole = isinstance(option.default, int)
     low, high = option.minimum, option.maximum
-    if low is not None and high is not None:
-        slider = pmui.IntSlider if whole else pmui.FloatSlider
-        as_number = int if whole else float
-        step = 1 if whole else (high - low) / 100
-        return slider(value=option.default, start=as_number(low), end=as_number(high), step=step, **common)
-    entry = pmui.IntInput if whole else pmui.FloatInput
-    return entry(value=option.default, start=low, end=high, **common)
+    if low is None or high is None or option.default - low < (_useful(option, side) - low) / FINEST:
+        entry = pmui.IntInput if whole else pmui.FloatInput
+        return entry(value=option.default, start=low, end=high, **common)
+    high = _useful(option, side)
+    if whole:
+        return pmui.IntSlider(value=option.default, start=int(low), end=int(high), step=1, **common)
+    step = 10.0 ** math.floor(math.log10((high - low) / 50))  # a round number, for 50 to 500 places
+    return pmui.FloatSlider(value=option.default, start=float(low), end=float(high), step=step, **common)
+
+
+def _useful(option: OptionInfo, side: int | None) -> float:
+    """Return the upper end of a slider: what the method accepts, of a length in pixels a quarter of the picture."""
+    assert option.maximum is not None and isinstance(option.default, int | float)
+    if option.unit != "pixels" or side is None:
+        return option.maximum
+    return min(option.maximum, max(side // 4, option.default))
+
+
+def _make_room(control: Viewable, value: Scalar) -> None:
+    """Widen a slider where another tab, or the command line, set more than it reaches."""
+    end = getattr(control, "end", None)
+    if isinstance(value, int | float) and end is not None and value > end:
+        control.end = value
 
 
 def _section(title: str, *parts: Viewable) -> Viewable:

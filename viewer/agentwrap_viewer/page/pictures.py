@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agentwrap_protocol.messages import Step
+from agentwrap_protocol.messages import ScoreScale, Step
 from agentwrap_protocol.spaces import Box, Dict, Space
 
 Picture = NDArray[np.uint8]
+Heat = NDArray[np.int8]
 
 #: The most planes of a stack that are shown, and the largest side of a picture.
 PLANES = 4
@@ -35,6 +36,15 @@ def is_picture(array: NDArray[Any]) -> bool:
         return False
     sides = sorted(array.shape, reverse=True)[:2]
     return bool(sides[1] >= 8 and sides[0] <= MAX_SIDE)
+
+
+def size_of(step: Step) -> tuple[int, int] | None:
+    """Return height and width of the observation's picture, or None for a vector."""
+    observation = observation_of(step)
+    if observation is None or not is_picture(observation[1]):
+        return None
+    height, width = planes_of(observation[1])[-1].shape[:2]
+    return height, width
 
 
 def planes_of(array: NDArray[Any]) -> list[NDArray[Any]]:
@@ -94,10 +104,18 @@ def picture_of(step: Step, space: Space | None) -> Picture | None:
     return to_uint8(planes_of(array)[-1], bounds_of(space, name))
 
 
-def quantise(heat: NDArray[Any]) -> tuple[Picture, float]:
-    """Return (uint8 heat, scale): 255 stands for ``scale``, the largest score; what is negative or NaN is 0."""
-    scores = np.nan_to_num(np.asarray(heat, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    scale = float(scores.max(initial=0.0))
-    if scale <= 0:
-        return np.zeros(scores.shape, np.uint8), 0.0
-    return (np.clip(scores / scale, 0, 1) * 255 + 0.5).astype(np.uint8), scale
+def quantise(heat: NDArray[Any], scale: ScoreScale = "magnitude") -> tuple[Heat, float]:
+    """Return (heat as int8, full): 127 stands for ``full``, -127 for its opposite; NaN and infinities are no effect.
+
+    Of a magnitude ``full`` is the largest score and what is negative is 0; of signed scores it is the largest distance
+    from 0; of relative ones, which are counted from the lowest, the distance between the lowest and the largest.
+    """
+    scores = np.asarray(heat, dtype=np.float32)
+    known = scores[np.isfinite(scores)]
+    origin = float(known.min(initial=np.inf)) if scale == "relative" and known.size else 0.0
+    scores = np.nan_to_num(scores - origin, nan=0.0, posinf=0.0, neginf=0.0)
+    full = float((np.abs(scores) if scale == "signed" else scores).max(initial=0.0))
+    if full <= 0:
+        return np.zeros(scores.shape, np.int8), 0.0
+    lowest = -1.0 if scale == "signed" else 0.0
+    return np.rint(np.clip(scores / full, lowest, 1) * 127).astype(np.int8), full

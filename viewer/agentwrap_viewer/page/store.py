@@ -13,14 +13,12 @@ from agentwrap_protocol import events as ev
 from agentwrap_protocol.messages import Bye, EpisodeEnd, Explainer, Heartbeat, Hello, Message, SaliencyMap, Step
 from agentwrap_protocol.session import Session
 
+from .episodes import EpisodeLog
 from .ring import MapShelf, Series, StepRing
 from .statistics import Statistics
 
 #: What the page wants of an agent. Not the policy's weights and graph: those are the explainer's business.
 FROM_AGENT = tuple(kind.kind for kind in (Hello, Step, EpisodeEnd, Heartbeat, Bye))
-
-#: Episodes kept.
-EPISODES = 1000
 
 
 class Store:
@@ -69,8 +67,7 @@ class Store:
         self.steps = StepRing(ring_bytes, max_steps)
         self.series = Series(max_steps)
         self.maps = MapShelf(map_bytes)
-        self.episodes: dict[int, tuple[float, int]] = {}
-        self.episodes_version = 0
+        self.episodes = EpisodeLog()
         self._statistics = Statistics()
 
     def clear(self) -> None:
@@ -133,7 +130,7 @@ class Store:
             case Step():
                 self._add_step(message)
             case EpisodeEnd():
-                self._add_episode(message.episode, message.episode_return, message.length)
+                self.episodes.add(message.episode, message.episode_return, message.length)
             case Heartbeat():
                 self.heartbeat = message
                 self._statistics.on_heartbeat(message)
@@ -156,13 +153,7 @@ class Store:
         if any(column is None for column in columns):
             return
         for number, episode_return, length in zip(*columns, strict=False):
-            self._add_episode(int(number), float(episode_return), int(length))
-
-    def _add_episode(self, number: int, episode_return: float, length: int) -> None:
-        self.episodes[number] = (episode_return, length)
-        while len(self.episodes) > EPISODES:
-            del self.episodes[next(iter(self.episodes))]
-        self.episodes_version += 1
+            self.episodes.add(int(number), float(episode_return), int(length))
 
     @property
     def newest(self) -> Step | None:

@@ -44,6 +44,18 @@ class View:
         return self.store.hello
 
 
+class News:
+    """Tells whether what a part draws is another than when it was last asked."""
+
+    def __init__(self) -> None:
+        self._last: tuple[object, ...] | None = None
+
+    def of(self, view: View, *what: object) -> bool:
+        """Whether one of ``what`` is another object than last time, or the tab knows nothing yet."""
+        last, self._last = self._last, what
+        return view.fresh or last is None or any(old is not new for old, new in zip(last, what, strict=True))
+
+
 class Component(Protocol):
     """One part of the page as one tab needs it.
 

@@ -25,9 +25,10 @@ class ChosenAction(MaskMethod):
     source = (
         "Huber et al. 2021, Benchmarking Perturbation-based Saliency Maps (the variant that passes the sanity check)"
     )
+    scale = "relative"
 
     stride: int = stride_option()
-    disc_radius: float = option(3.0, doc="radius of a disc in pixels; 0 is a single pixel", minimum=0, maximum=256)
+    disc_radius: float = option(3.0, doc="radius of a disc; 0 is a single pixel", unit="pixels", minimum=0, maximum=256)
 
     def make_masks(self, layout: Layout) -> DiscMasks:
         """Return sharp discs."""

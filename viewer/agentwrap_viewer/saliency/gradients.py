@@ -29,6 +29,7 @@ class Gradient(GradientMethod):
     title = "Gradient"
     doc = "How steeply the output rises with each pixel or feature; below zero where it falls."
     source = "Simonyan et al. 2014, arXiv 1312.6034 (with its sign); Captum"
+    scale = "signed"
 
     def attribute(self, question: Question) -> torch.Tensor:
         """Return the gradient."""
@@ -44,6 +45,7 @@ class GradientXInput(GradientMethod):
     title = "Gradient × input"
     doc = "The gradient times what is there: what each pixel or feature adds to the output, were the policy linear."
     source = "Shrikumar et al. 2016, arXiv 1605.01713; Captum"
+    scale = "signed"
 
     def attribute(self, question: Question) -> torch.Tensor:
         """Return the product."""
@@ -62,6 +64,7 @@ class IntegratedGradients(GradientMethod):
     title = "Integrated gradients"
     doc = "What each pixel or feature adds to the output on the way from a baseline to what is there."
     source = "Sundararajan et al. 2017, arXiv 1703.01365; Captum"
+    scale = "signed"
 
     steps: int = option(32, doc="points on the way", minimum=1, maximum=1024)
     baseline: str = option("zero", doc="where the way begins: zero, or the blurred picture", choices=("zero", "blur"))
@@ -97,6 +100,7 @@ class SmoothGrad(GradientMethod):
     title = "SmoothGrad"
     doc = "The gradient, averaged over observations with noise added, so that what flickers cancels out."
     source = "Smilkov et al. 2017, arXiv 1706.03825; Captum"
+    scale = "signed"
 
     n: int = option(50, doc="noisy observations", minimum=1, maximum=10_000)
     sigma: float = option(0.15, doc="strength of the noise: share of the observation's range", minimum=0, maximum=10)

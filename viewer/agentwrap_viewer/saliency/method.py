@@ -30,7 +30,7 @@ import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 import torch
 
@@ -49,6 +49,7 @@ class Option:
         name: Its name.
         default: Its default; its type is the option's type.
         doc: What it does.
+        unit: ``pixels`` where it is a length in the observation, else empty.
         minimum: Lowest accepted number, or None.
         maximum: Highest accepted number, or None.
         choices: Accepted values, where only these are.
@@ -58,6 +59,7 @@ class Option:
     name: str
     default: Any
     doc: str
+    unit: str = ""
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[Any, ...] = ()
@@ -140,6 +142,8 @@ class Method(ABC):
         doc: What it computes, in a sentence.
         source: Paper or document.
         observations: Kinds of observation that it explains.
+        scale: How scores are to be read. ``magnitude``: at least 0, which is no effect. ``signed``: above 0 for what
+            raises the target, below for what lowers it. ``relative``: only differences between scores count.
         accepts: Targets it is defined for, of ``actor``, ``critic``, ``chosen`` and ``action`` (an index).
         targets: The targets taken when none is given.
         fallback: The targets taken instead where the policy has none of those.
@@ -150,6 +154,7 @@ class Method(ABC):
     doc: ClassVar[str] = ""
     source: ClassVar[str] = ""
     observations: ClassVar[tuple[Kind, ...]] = ("image",)
+    scale: ClassVar[Literal["magnitude", "signed", "relative"]] = "magnitude"
     accepts: ClassVar[tuple[str, ...]] = ("chosen", "action")
     targets: ClassVar[tuple[str, ...]] = ("chosen",)
     fallback: ClassVar[tuple[str, ...]] = ()

@@ -23,10 +23,11 @@ class Occlusion(MaskMethod):
     title = "Occlusion"
     doc = "How much the chosen action's logit or Q-value falls when a square is covered."
     source = "Zeiler & Fergus 2014, arXiv 1311.2901"
+    scale = "signed"
     accepts = ("critic", "chosen", "action")
 
-    patch: int = option(6, doc="side of the square in pixels", minimum=1, maximum=4096)
-    patch_stride: int = option(4, doc="pixels between positions of the square", minimum=1, maximum=64)
+    patch: int = option(6, doc="side of the square", unit="pixels", minimum=1, maximum=4096)
+    patch_stride: int = option(4, doc="distance of its positions", unit="pixels", minimum=1, maximum=64)
     fill: float = option(0.0, doc="what the square is filled with, in the observation's units")
 
     def make_masks(self, layout: Layout) -> SeparableMasks:

@@ -38,7 +38,7 @@ class BlurMethod(MaskMethod):
 
 def stride_option() -> int:
     """Make the option that says how far apart the spots are."""
-    stride: int = option(5, doc="pixels between the spots' centres", minimum=1, maximum=64)
+    stride: int = option(5, doc="distance of the spots' centres", unit="pixels", minimum=1, maximum=64)
     return stride
 
 
@@ -55,8 +55,10 @@ class Perturbation(BlurMethod):
     targets = ("actor", "critic")
 
     stride: int = stride_option()
-    mask_sigma: float = option(5.0, doc="size of a spot: standard deviation in pixels", minimum=0.1, maximum=64)
-    blur_sigma: float = option(3.0, doc="strength of the blur: standard deviation in pixels", minimum=0.1, maximum=64)
+    mask_sigma: float = option(5.0, doc="size of a spot: standard deviation", unit="pixels", minimum=0.1, maximum=64)
+    blur_sigma: float = option(
+        3.0, doc="strength of the blur: standard deviation", unit="pixels", minimum=0.1, maximum=64
+    )
     frames: str = option("all", doc="which frames of a stack are blurred", choices=("all", "newest"))
 
     def score(self, clean: Outputs, perturbed: Outputs, target: Target) -> torch.Tensor:

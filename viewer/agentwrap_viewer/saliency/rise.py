@@ -27,6 +27,7 @@ class Rise(MaskMethod):
     title = "RISE"
     doc = "Which pixels tend to be visible when the chosen action is probable, over random masks."
     source = "Petsiuk et al. 2018, arXiv 1806.07421"
+    scale = "relative"
 
     n: int = option(512, doc="number of random masks", minimum=1, maximum=16_384)
     s: int = option(8, doc="cells of a mask's coarse grid in each direction", minimum=1, maximum=64)

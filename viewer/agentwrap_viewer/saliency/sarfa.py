@@ -27,8 +27,10 @@ class Sarfa(BlurMethod):
     source = "Puri et al. 2020, arXiv 1912.12191"
 
     stride: int = stride_option()
-    mask_sigma: float = option(5.0, doc="size of a spot: standard deviation in pixels", minimum=0.1, maximum=64)
-    blur_sigma: float = option(3.0, doc="strength of the blur: standard deviation in pixels", minimum=0.1, maximum=64)
+    mask_sigma: float = option(5.0, doc="size of a spot: standard deviation", unit="pixels", minimum=0.1, maximum=64)
+    blur_sigma: float = option(
+        3.0, doc="strength of the blur: standard deviation", unit="pixels", minimum=0.1, maximum=64
+    )
     frames: str = option("all", doc="which frames of a stack are blurred", choices=("all", "newest"))
 
     def score(self, clean: Outputs, perturbed: Outputs, target: Target) -> torch.Tensor:

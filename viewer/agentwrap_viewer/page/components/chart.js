@@ -12,11 +12,11 @@ export async function render({model, el}) {
   const canvas = h("canvas", {class: "plot", role: "img", "aria-label": heading})
   const empty = h("p", {class: "empty"})
   body.append(canvas, empty)
-  let position = -1, hover = null
+  let position = -1, hover = null, withoutValue = ""
 
   const {redraw, stop: stopFit} = crisp(canvas, (context, width, height) => {
     const shown = windowUntil(position, count), box = boxOf(width, height), gone = shown.last < shown.from
-    put(empty, gone && position >= 0 ? "No longer kept." : field === "value" ? "The policy gives no value." : "")
+    put(empty, gone && position >= 0 ? "No longer kept." : field === "value" ? withoutValue : "")
     if (gone) {
       empty.hidden = false
       return put(aside, "")
@@ -70,6 +70,11 @@ export async function render({model, el}) {
     subscribe("transport", (_, transport) => {
       if (position !== transport.position) { position = transport.position; redraw() }
     }, {calm: true}),
+    subscribe("status", (_, status) => {
+      const before = withoutValue
+      withoutValue = status.gives_value === false ? "The policy gives no value." : status.awaiting || "No value yet."
+      if (withoutValue !== before) redraw()
+    }),
     onTheme(redraw),
     stopFit,
   ]

@@ -21,10 +21,17 @@ export async function render({model, el}) {
   const stops = [
     subscribe("link", link => { connected = link.connected; quieten() }),
     subscribe("notices", source => { notices = source.items.length; quieten() }),
-    subscribe("status", (_, status) => root.classList.toggle("idle", status.step === null)),
+    subscribe("status", (_, status) => {
+      root.classList.toggle("idle", status.step === null)
+      root.classList.toggle("valueless", status.gives_value === false)
+    }),
     subscribe("inputs", source => root.classList.toggle("pictures", source.planes !== null)),
     subscribe("features", source => root.classList.toggle("vector", source.rows.length > 0)),
-    subscribe("stage", source => { if ("frame" in source) root.classList.toggle("blind", source.frame === null) }),
+    subscribe("stage", source => {
+      if (!("frame" in source)) return
+      root.classList.toggle("blind", source.frame === null)
+      root.classList.toggle("wide", source.frame !== null && source.frame.shape[1] > 1.2 * source.frame.shape[0])
+    }),
     subscribe("episodes", source => root.classList.toggle("first", !source.count)),
   ]
   model.on("remove", () => stops.forEach(stop => stop()))

@@ -10,10 +10,10 @@ export async function render({model, el}) {
   const canvas = h("canvas", {class: "plot", role: "img", "aria-label": "Returns of the episodes"})
   const empty = h("p", {class: "empty"}, "None has ended yet.")
   const figures = h("dl", {class: "figures"})
-  const cells = ["last", "best", "mean of 100", "length"].map(name => {
-    const value = h("dd")
-    figures.append(h("div", {}, h("dt", {}, name), value))
-    return value
+  const [last, best, mean, length] = ["last", "best", "mean", "length"].map(name => {
+    const label = h("dt", {}, name), value = h("dd")
+    figures.append(h("div", {}, label, value))
+    return {label, value}
   })
   body.append(figures, canvas, empty)
   let source = null, hover = null
@@ -40,6 +40,18 @@ export async function render({model, el}) {
       `episode ${integer(data[3 * chosen])}: ${number(data[3 * chosen + 1])}, ${integer(data[3 * chosen + 2])} steps`)
   })
 
+  function drawFigures(source) {
+    put(last.value, number(source.last.return))
+    put(length.value, integer(source.last.length))
+    length.label.title = `of the last episode, in steps; mean of ${source.meant}: ${integer(source.mean_length)}`
+    put(mean.value, number(source.mean))
+    put(mean.label, source.meant > 1 ? `mean of ${source.meant}` : "mean")
+    put(best.value, number(source.best))
+    const all = source.heard === source.count
+    put(best.label, all ? "best" : `best of ${integer(source.heard)}`)
+    best.label.title = all ? "of all episodes" : "the agent tells who comes late of its newest 1,000 episodes only"
+  }
+
   canvas.addEventListener("pointermove", event => { hover = event.offsetX; redraw() })
   canvas.addEventListener("pointerleave", () => { hover = null; redraw() })
   const stops = [
@@ -48,10 +60,7 @@ export async function render({model, el}) {
       root.classList.toggle("none", !changes.count)
       put(caption, changes.count ? `${integer(changes.count)} ended` : "")
       empty.hidden = changes.count > 0
-      const texts = changes.count
-        ? [number(changes.last.return), number(changes.best), number(changes.mean), integer(changes.last.length)]
-        : ["–", "–", "–", "–"]
-      cells.forEach((cell, index) => put(cell, texts[index]))
+      if (changes.count) drawFigures(changes)
       redraw()
     }),
     onTheme(redraw),

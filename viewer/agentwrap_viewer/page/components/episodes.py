@@ -10,8 +10,8 @@ from agentwrap_viewer.page.view import View
 
 from .element import Element
 
-#: Newest episodes drawn; figures are about all that the store keeps.
-DRAWN = 200
+#: Newest episodes drawn, and those that means are taken of.
+DRAWN, MEANT = 200, 100
 
 
 class EpisodesElement(Element):
@@ -29,26 +29,29 @@ class Episodes:
         self._version = -1
 
     def update(self, view: View) -> dict[str, Any] | None:
-        """Return ``bars`` float64 (k, 3) of number, return, length, oldest first, and figures about those kept.
+        """Return ``bars`` float64 (k, 3) of number, return, length, oldest first, and figures.
 
-        ``count`` is how many have ended, kept or not: they are numbered from 0.
+        ``count`` is how many have ended; ``best`` is that of all ``heard`` of, the means those of the last ``meant``.
         """
-        if view.store.episodes_version == self._version and not view.fresh:
+        episodes = view.store.episodes
+        if episodes.version == self._version and not view.fresh:
             return None
-        self._version = view.store.episodes_version
-        rows = np.array(
-            [(number, *result) for number, result in view.store.episodes.items()], dtype=np.float64
-        ).reshape(-1, 3)
+        self._version = episodes.version
+        rows = np.array([(number, *result) for number, result in episodes.results.items()], dtype=np.float64).reshape(
+            -1, 3
+        )
         source: dict[str, Any] = {
             "bars": view.packet.array(rows[-DRAWN:]),
-            "count": int(rows[:, 0].max(initial=-1)) + 1,
+            "count": episodes.ended,
+            "heard": episodes.heard,
+            "best": episodes.best,
+            "meant": min(MEANT, len(rows)),
         }
         if len(rows):
             returns, lengths = rows[:, 1], rows[:, 2]
             source |= {
                 "last": {"return": float(returns[-1]), "length": int(lengths[-1])},
-                "best": float(np.max(returns)),
-                "mean": float(np.mean(returns[-100:])),
-                "mean_length": float(np.mean(lengths[-100:])),
+                "mean": float(np.mean(returns[-MEANT:])),
+                "mean_length": float(np.mean(lengths[-MEANT:])),
             }
         return source

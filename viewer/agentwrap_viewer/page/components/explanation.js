@@ -37,8 +37,9 @@ export async function render({model, el}) {
 }
 
 function drawCheck(cell, {state, difference}) {
-  const words = {unknown: "–", same: "agrees", stale: "weights changed", differs: "differs"}
+  const words = {unknown: "–", same: "agrees", stale: "updating", differs: "differs"}
   put(cell, words[state])
-  cell.className = {same: "good", stale: "fair", differs: "bad"}[state] || ""
-  cell.title = difference === null ? "" : `largest difference of outputs: ${number(difference)}`
+  cell.className = {same: "good", differs: "bad"}[state] || ""  // that weights move while an agent learns is no alarm
+  const expected = state === "stale" ? "; expected, since the agent's weights moved on after they were sent" : ""
+  cell.title = difference === null ? "" : `largest difference of outputs: ${number(difference)}${expected}`
 }

@@ -1,6 +1,7 @@
 // A row for each feature of a vector observation: its value, and how much actor and critic depend on it.
 
 import {subscribe} from "./feed.js"
+import {keysOf} from "./heat.js"
 import {card, dress, h, number, put} from "./kit.js"
 
 export async function render({model, el}) {
@@ -8,7 +9,17 @@ export async function render({model, el}) {
   const {root, caption, aside, body} = card("features", "Observation")
   const table = h("div", {class: "bars features", role: "table"})
   body.append(table)
-  let rows = []
+  let rows = [], drawnKeys = null
+
+  function drawKeys({targets, signed}) {
+    const wanted = `${signed} ${targets}`
+    if (wanted === drawnKeys) return
+    drawnKeys = wanted
+    table.classList.toggle("signed", signed)
+    table.classList.toggle("both", targets.length > 1)
+    aside.replaceChildren(...keysOf(targets, signed ? "signed" : "magnitude"))
+    aside.title = signed && targets.length > 1 ? "the upper bar is the actor's, the lower one the critic's" : ""
+  }
 
   function makeRows(count) {
     rows = Array.from({length: count}, makeRow)
@@ -16,17 +27,17 @@ export async function render({model, el}) {
     table.classList.toggle("many", count > 12)
   }
 
+  // where there is no picture, the rows have all the room
+  const stopStage = subscribe("stage", source => { if ("frame" in source) root.classList.toggle("alone", source.frame === null) })
   const stop = subscribe("features", source => {
     if (rows.length !== source.rows.length) makeRows(source.rows.length)
     put(caption, source.targets.length ? "what the policy depends on" : "")
-    aside.replaceChildren(...source.targets.map(target => h("span", {class: `key ${kind(target)}`}, target)))
-    source.rows.forEach((row, index) => drawRow(rows[index], row))
+    drawKeys(source)
+    source.rows.forEach((row, index) => drawRow(rows[index], row, source))
   })
-  model.on("remove", stop)
+  model.on("remove", () => { stop(); stopStage() })
   return root
 }
-
-const kind = target => target === "critic" ? "critic" : "actor"
 
 function makeRow() {
   const name = h("span", {class: "name", role: "rowheader"}), value = h("span", {class: "value", role: "cell"})
@@ -35,11 +46,21 @@ function makeRow() {
   return {root: h("div", {class: "row", role: "row"}, name, tracks, value), name, value, actor, critic}
 }
 
-function drawRow(row, {name, value, scores}) {
+function drawRow(row, {name, value, scores}, {targets, signed}) {
   put(row.name, name)
   row.name.title = name
   put(row.value, number(value))
-  const others = Object.entries(scores).filter(([target]) => target !== "critic").map(([, score]) => score)
-  row.actor.style.width = `${Math.abs(others[0] || 0) * 100}%`
-  row.critic.style.width = `${Math.abs(scores.critic || 0) * 100}%`
+  const other = targets.find(target => target !== "critic")
+  drawFill(row.actor, scores[other], signed)
+  drawFill(row.critic, scores.critic, signed)
+  row.actor.parentElement.hidden = targets.length > 0 && other === undefined
+  row.critic.parentElement.hidden = targets.length > 0 && !targets.includes("critic")
+}
+
+/** Draw a share of -1…1: from the left, or, where its sign counts, from the middle. */
+function drawFill(fill, share = 0, signed) {
+  const wide = Math.abs(share) * (signed ? 50 : 100)
+  fill.style.width = `${wide}%`
+  fill.style.left = signed ? `${share < 0 ? 50 - wide : 50}%` : "0"
+  fill.classList.toggle("against", signed && share < 0)
 }

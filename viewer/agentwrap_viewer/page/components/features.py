@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from agentwrap_protocol.messages import Hello, SaliencyMap, Step
 from agentwrap_viewer.page.pictures import observation_of
-from agentwrap_viewer.page.view import View
+from agentwrap_viewer.page.view import News, View
 
 from .element import Element
 
@@ -29,14 +29,12 @@ class Features:
     name = "features"
 
     def __init__(self) -> None:
-        self._shown: tuple[Step | None, SaliencyMap | None] = (None, None)
+        self._news = News()
 
     def update(self, view: View) -> dict[str, Any] | None:
-        """Return ``rows`` with ``name``, ``value`` and ``scores`` by target; no rows for a picture."""
-        shown = (view.step, view.saliency_map)
-        if not view.fresh and shown[0] is self._shown[0] and shown[1] is self._shown[1]:
+        """Return ``rows`` with ``name``, ``value`` and ``scores`` by target, -1…1; no rows for a picture."""
+        if not self._news.of(view, view.step, view.saliency_map):
             return None
-        self._shown = shown
         values = None if view.step is None else vector_of(view.step)
         if values is None:
             return {"rows": [], "targets": []}
@@ -50,7 +48,8 @@ class Features:
             }
             for index in range(min(values.size, ROWS))
         ]
-        return {"rows": rows, "targets": list(scores), "hidden": max(0, values.size - ROWS)}
+        signed = view.saliency_map is not None and view.saliency_map.scale == "signed"
+        return {"rows": rows, "targets": list(scores), "signed": signed, "hidden": max(0, values.size - ROWS)}
 
 
 def vector_of(step: Step) -> NDArray[Any] | None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from agentwrap_protocol.messages import Step
 from agentwrap_viewer.page.pictures import network_input, observation_of
-from agentwrap_viewer.page.view import View
+from agentwrap_viewer.page.view import News, View
 
 from .element import Element
 
@@ -23,13 +22,12 @@ class Inputs:
     name = "inputs"
 
     def __init__(self) -> None:
-        self._shown: Step | None = None
+        self._news = News()
 
     def update(self, view: View) -> dict[str, Any] | None:
         """Return ``planes``, uint8 (k, H, W[, 3]), and the observation's ``shape``; planes of None for a vector."""
-        if view.step is self._shown and not view.fresh:
+        if not self._news.of(view, view.step):
             return None
-        self._shown = view.step
         step = view.step
         observation = observation_of(step) if step is not None else None
         if step is None or observation is None:

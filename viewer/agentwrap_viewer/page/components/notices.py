@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from agentwrap_viewer.page.store import Store
 from agentwrap_viewer.page.view import View
 
+from .awaited import awaited
 from .element import Element
 from .explanation import explainer_state, replica_check
 
@@ -52,16 +54,31 @@ def _about_agent(view: View) -> list[dict[str, Any]]:
             code = f"from agentwrap import InterpretWrapper\n\n{THE_LINE}"
             return [_notice("waiting", "info", "Waiting for an agent", text, code=code)]
         case "silent":
-            text = "The page resumes by itself as soon as it streams again."
+            was = (
+                "It was exporting its policy, which takes long where that is large. "
+                if awaited(store) == "export"
+                else ""
+            )
+            text = f"{was}The page resumes by itself as soon as it streams again."
             return [_notice("silent", "warning", f"Agent silent for {store.silent_for:.0f} s — waiting", text)]
         case "ended":
             reason = store.bye.reason if store.bye else ""
             text = "The last steps can still be looked through. The page resumes when the agent is started again."
             return [_notice("ended", "info", "The agent has ended" + (f": {reason}" if reason else ""), text)]
-    if store.newest is None:
-        text = "The page starts with the first step of the environment."
-        return [_notice("connected", "info", "Connected; no step taken yet", text)]
-    return []
+    return [_about_start(store)] if store.newest is None else []
+
+
+def _about_start(store: Store) -> dict[str, Any]:
+    name = store.hello.name if store.hello else "the agent"
+    match awaited(store):
+        case "export":
+            text = "It is held meanwhile: a second or two, longer for a large policy. Its steps follow by themselves."
+            return _notice("exporting", "info", f"Connected to {name}, which is exporting its policy", text)
+        case "explainer":
+            text = "The page begins with the agent's next step. Maps follow when the explainer has started."
+        case _:
+            text = "The page begins with the agent's next step. It waits for the program to call env.step()."
+    return _notice("connected", "info", f"Connected to {name}, no step seen yet", text)
 
 
 def _about_explainer(view: View) -> list[dict[str, Any]]:

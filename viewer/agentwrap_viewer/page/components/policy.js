@@ -7,7 +7,7 @@ const KINDS = {
   probabilities: ["Policy", "π(a|s), %"],
   q_values: ["Q-values", "Q(s, a)"],
   gaussian: ["Policy", "mean ± deviation"],
-  action: ["Action", "the policy's outputs are not known"],
+  action: ["Action", "outputs of this step not seen"],
   none: ["Policy", ""],
 }
 
@@ -15,8 +15,14 @@ export async function render({model, el}) {
   await dress(el)
   const {root, heading, caption, aside, body} = card("policy", "Policy")
   const table = h("div", {class: "bars", role: "table"})
-  body.append(table)
-  let rows = []
+  const empty = h("p", {class: "empty"})
+  body.append(table, empty)
+  let rows = [], outputs = false, awaiting = ""
+
+  const drawEmpty = () => {
+    empty.hidden = outputs || !awaiting
+    put(empty, awaiting)
+  }
 
   function makeRows(count) {
     while (rows.length < count) rows.push(makeRow())
@@ -25,6 +31,7 @@ export async function render({model, el}) {
     table.classList.toggle("many", count > 12)
   }
 
+  const stopStatus = subscribe("status", (_, status) => { awaiting = status.awaiting; drawEmpty() })
   const stop = subscribe("policy", source => {
     const [title, text] = KINDS[source.kind]
     put(heading, title)
@@ -32,12 +39,14 @@ export async function render({model, el}) {
     put(aside, source.invalid ? "not finite" : source.hidden ? `${source.hidden} more` : "")
     aside.classList.toggle("bad", Boolean(source.invalid))
     root.dataset.kind = source.kind
+    outputs = !["none", "action"].includes(source.kind)
+    drawEmpty()
     if (table.children.length !== source.rows.length) makeRows(source.rows.length)
     const draw = source.kind === "gaussian" ? drawInterval : drawBar
     const scale = scaleOf(source)
     source.rows.forEach((row, index) => draw(rows[index], row, scale))
   }, {calm: true})
-  model.on("remove", stop)
+  model.on("remove", () => { stop(); stopStatus() })
   return root
 }
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from agentwrap_protocol.messages import Hello, Step
 from agentwrap_protocol.spaces import Box, Discrete, MultiBinary, MultiDiscrete
-from agentwrap_viewer.page.view import View
+from agentwrap_viewer.page.view import News, View
 
 from .element import Element
 
@@ -29,13 +29,12 @@ class Policy:
     name = "policy"
 
     def __init__(self) -> None:
-        self._shown: Step | None = None
+        self._news = News()
 
     def update(self, view: View) -> dict[str, Any] | None:
         """Return ``kind`` (``probabilities``, ``q_values``, ``gaussian``, ``action``, ``none``) and its ``rows``."""
-        if view.step is self._shown and not view.fresh:
+        if not self._news.of(view, view.step):
             return None
-        self._shown = view.step
         if view.step is None or view.hello is None:
             return {"kind": "none", "rows": []}
         return describe(view.step, view.hello)

@@ -2,12 +2,9 @@
 // scales both, so that a frame costs its own pixels only and reads back exactly as it was sent.
 
 import {send, subscribe} from "./feed.js"
+import {COLOURS, coloursOf, keysOf} from "./heat.js"
 import {card, dress, h, put} from "./kit.js"
 
-// actor blue and critic red, as in Greydanus et al. 2018; light enough to be seen on a game's dark blue and dark red
-const COLOURS = {actor: [92, 176, 255], critic: [255, 72, 72]}
-const OTHER = COLOURS.actor
-const NAMES = {chosen: "chosen action"}
 const RECENT = 0.995  // what a recent largest score keeps of itself with each map: about 200 maps until it is halved
 
 export async function render({model, el}) {
@@ -18,13 +15,16 @@ export async function render({model, el}) {
   const picture = h("div", {class: "picture"}, frame, heat)
   const empty = h("p", {class: "empty"}, "No picture: the environment renders none.")
   const hold = h("div", {class: "hold"}, picture, empty)
-  const legend = h("span", {class: "legend"})
+  const keys = h("span", {class: "keys"}), age = h("span", {class: "lag", title: "how far the map is behind the frame"})
+  const ring = h("i", {class: "ring"}), share = h("span", {class: "share"})
+  const refined = h("span", {class: "refined"}, ring, share)
   body.append(hold)
-  aside.append(legend)
+  aside.append(h("span", {class: "legend"}, keys, refined, age))
+  for (const [name, colour] of Object.entries(COLOURS)) root.style.setProperty(`--aw-${name}`, `rgb(${colour.join(" ")})`)
 
   const frameContext = frame.getContext("2d", {alpha: false}), heatContext = heat.getContext("2d")
-  let frameImage = null, heatImage = null, layers = null, lag = null, env = ""
-  const recent = {}
+  let frameImage = null, heatImage = null, layers = null, lag = null, env = "", awaiting = "", drawnKeys = null
+  const recent = {}, kind = ({method, target}) => `${method} ${target}`  // methods differ in the size of their scores
 
   function drawFrame(described) {
     const shown = described !== null
@@ -50,7 +50,8 @@ export async function render({model, el}) {
   function selected() {
     const all = layers || [], wanted = model.targets
     if (wanted === "none") return []
-    if (wanted === "both") return all
+    // two signed maps over each other say nothing: they have the same two colours
+    if (wanted === "both") return all.length && all[0].scale === "signed" ? all.slice(0, 1) : all
     const exact = all.filter(layer => layer.target === wanted)
     return exact.length ? exact : all.filter(layer => !(layer.target in COLOURS))
   }
@@ -72,12 +73,13 @@ export async function render({model, el}) {
     const opacity = model.opacity, byRecent = model.scale === "recent"  // read once: each look at the model is slow
     out.fill(0)
     for (const layer of shown) {
-      const [red, green, blue] = COLOURS[layer.target] || OTHER, data = layer.heat.data
-      const full = byRecent ? recent[layer.target] : layer.scale
-      const gain = full > 0 ? opacity * layer.scale / full / 255 : 0
+      const [above, below] = coloursOf(layer), data = layer.heat.data
+      const full = byRecent ? recent[kind(layer)] : layer.full
+      const gain = full > 0 ? opacity * layer.full / full / 127 : 0
       for (let i = 0, j = 0; i < data.length; i++, j += 4) {
-        const alpha = Math.min(opacity, data[i] * gain)
+        const alpha = Math.min(opacity, Math.abs(data[i]) * gain)
         if (alpha <= 0) continue
+        const [red, green, blue] = data[i] > 0 ? above : below
         const under = out[j + 3] / 255, sum = alpha + under - alpha * under, share = alpha / (alpha + under)
         out[j] += (red - out[j]) * share
         out[j + 1] += (green - out[j + 1]) * share
@@ -88,21 +90,36 @@ export async function render({model, el}) {
   }
 
   function drawLegend() {
-    const parts = selected().map(({target}) =>
-      h("span", {class: `key ${target === "critic" ? "critic" : "actor"}`}, NAMES[target] || target))
-    if (!parts.length && layers && model.targets !== "none") {
-      return legend.replaceChildren(`this method has no map of the ${model.targets}`)
-    }
-    const age = lag === null || lag === undefined ? "" : lag.steps === 0 ? "this step" : `${lag.steps} step${lag.steps === 1 ? "" : "s"} back`
-    legend.replaceChildren(...parts, h("span", {class: "lag", title: "how far the map is behind the frame"}, parts.length ? age : ""))
+    const shown = selected()
+    drawKeys(shown)
+    age.hidden = refined.hidden = !shown.length || !lag
+    if (age.hidden) return
+    put(age, lag.steps === 0 ? "this step" : `${lag.steps} step${lag.steps === 1 ? "" : "s"} back`)
+    const done = Math.floor(lag.refined * 100 + 1e-6)
+    put(share, `${done} %`)
+    refined.classList.toggle("unfinished", lag.refined < 1)
+    refined.title = lag.refined < 1 ? `${done} % of the map is computed; the rest is estimated from that` : "the map is complete"
+    ring.style.setProperty("--share", lag.refined)
   }
 
-  const stopStatus = subscribe("status", (_, status) => { env = status.env || "" })
+  function drawKeys(shown) {
+    const none = layers && model.targets !== "none" ? `this method has no map of the ${model.targets}` : awaiting
+    const wanted = shown.length ? shown.map(({target, scale}) => `${target} ${scale}`).join() : none
+    if (wanted === drawnKeys) return
+    drawnKeys = wanted
+    keys.replaceChildren(...(shown.length ? keysOf(shown.map(layer => layer.target), shown[0].scale) : [none]))
+    keys.title = shown.some(layer => layer.scale === "relative") ? "only differences count: drawn from the lowest score" : ""
+  }
+
+  const stopStatus = subscribe("status", (_, status) => {
+    env = status.env || ""
+    if (status.awaiting !== awaiting) { awaiting = status.awaiting; drawLegend() }
+  })
   const stop = subscribe("stage", (changes, all) => {
     if ("heat" in changes) {
       layers = changes.heat
       for (const layer of layers || []) {
-        recent[layer.target] = Math.max(layer.scale, (recent[layer.target] || 0) * RECENT)
+        recent[kind(layer)] = Math.max(layer.full, (recent[kind(layer)] || 0) * RECENT)
       }
     }
     if ("frame" in changes) drawFrame(changes.frame)
@@ -111,6 +128,8 @@ export async function render({model, el}) {
     if (all.lag) heat.dataset.step = all.lag.step
   })
   const stopLegend = subscribe("stage", (_, all) => { lag = all.lag; drawLegend() }, {calm: true})
+  // with a card of features below it the picture is as high as it has to be, and they get the rest
+  const stopFeatures = subscribe("features", source => root.classList.toggle("fitted", source.rows.length > 0))
   const smoothen = () => heat.classList.toggle("smooth", model.smooth)
   smoothen()
   model.on(["targets", "opacity", "scale"], () => { drawHeat(); drawLegend() })
@@ -118,6 +137,6 @@ export async function render({model, el}) {
   const follow = () => send({do: "follow", what: model.wait ? "mapped" : "newest"})
   model.on("wait", follow)
   const stopLink = subscribe("link", link => { if (link.connected) follow() })
-  model.on("remove", () => { stop(); stopLegend(); stopStatus(); stopLink() })
+  model.on("remove", () => { stop(); stopLegend(); stopStatus(); stopFeatures(); stopLink() })
   return root
 }

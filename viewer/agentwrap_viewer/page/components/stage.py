@@ -78,8 +78,11 @@ def _heat(view: View) -> list[dict[str, Any]] | None:
     for target in message.targets:
         heat = next((a for n, a in message.arrays.items() if _is_heat(n, target) and a.ndim == 2 and a.size), None)
         if heat is not None:
-            quantised, scale = quantise(heat)
-            layers.append({"target": target, "heat": view.packet.array(quantised), "scale": scale})
+            quantised, full = quantise(heat, message.scale)
+            described = view.packet.array(quantised)
+            layers.append(
+                {"target": target, "heat": described, "full": full, "scale": message.scale, "method": message.method}
+            )
     return layers or None
 
 
@@ -88,7 +91,7 @@ def _is_heat(name: str, target: str) -> bool:
 
 
 def _lag(view: View) -> dict[str, Any] | None:
-    """Say which step the map explains, how far behind the frame that is, and when what became of it (seconds)."""
+    """Say which step the map explains, how far behind and how far refined it is, and when what became of it."""
     message, step = view.saliency_map, view.step
     if message is None or step is None:
         return None
@@ -98,4 +101,5 @@ def _lag(view: View) -> dict[str, Any] | None:
         "time": message.step_time,
         "sent": message.time,
         "seconds": message.seconds,
+        "refined": message.refined,
     }

@@ -5,7 +5,7 @@ import {dress, h, integer, number, put} from "./kit.js"
 
 const WORDS = {
   connected: "streaming", waiting: "waiting for an agent", silent: "agent silent", ended: "agent has ended",
-  incompatible: "other version",
+  incompatible: "other version", held: "exporting the policy, agent held", lost: "viewer gone",
 }
 const FIGURES = ["step", "episode", "return", "V(s)", "steps / s", "dropped"]
 
@@ -23,9 +23,10 @@ export async function render({model, el}) {
   let connected = true
 
   function drawState(status) {
-    const state = connected ? status.connection : "lost"
+    const held = connected && status.connection === "connected" && status.awaited === "export"
+    const state = !connected ? "lost" : held ? "held" : status.connection
     root.dataset.state = state
-    put(words, connected ? WORDS[state] || state : "viewer gone")
+    put(words, WORDS[state] || state)
     put(name, status.stream || "")
     name.title = status.stream || ""
   }
@@ -40,6 +41,7 @@ export async function render({model, el}) {
       put(cells["V(s)"], number(status.value))
       put(cells["steps / s"], status.rate === null ? "–" : status.rate >= 100 ? integer(status.rate) : status.rate.toFixed(1))
       put(cells.dropped, integer(status.dropped))
+      cells["V(s)"].parentElement.hidden = status.gives_value === false
     }, {calm: true}),
   ]
   model.on("remove", () => stops.forEach(stop => stop()))

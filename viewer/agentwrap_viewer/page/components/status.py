@@ -7,6 +7,7 @@ from typing import Any
 from agentwrap_viewer.page.store import value_of
 from agentwrap_viewer.page.view import View
 
+from .awaited import WORDS, awaited, gives_value
 from .element import Element
 
 
@@ -23,9 +24,12 @@ class Status:
     name = "status"
 
     def update(self, view: View) -> dict[str, Any]:
-        """Return the connection's state and the figures; those of a step are None while there is none."""
+        """Return the connection's state and the figures; those of a step are None while there is none.
+
+        ``awaited`` is what stands between the agent and its first map (see ``awaited.py``), ``awaiting`` that in words.
+        """
         store, step = view.store, view.step
-        heartbeat = store.heartbeat
+        heartbeat, stage = store.heartbeat, awaited(store)
         return {
             "connection": store.connection,
             "silent": round(store.silent_for, 1),
@@ -33,6 +37,9 @@ class Status:
             "env": store.hello.env_id if store.hello else None,
             "rate": heartbeat.steps_per_second if heartbeat else None,
             "dropped": store.dropped,
+            "awaited": stage,
+            "awaiting": WORDS[stage] if stage else "",
+            "gives_value": gives_value(store),
             "step": step.step if step else None,
             "time": step.time if step else None,
             "episode": step.episode if step else None,

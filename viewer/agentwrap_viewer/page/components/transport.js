@@ -38,7 +38,13 @@ export async function render({model, el}) {
   const live = h("button", {type: "button", class: "live", title: "Show the newest step (End)", onclick: actions.live},
     h("i", {class: "dot"}), "LIVE")
   const speed = h("select", {class: "speed", title: "Speed of the view; the agent is never held up", "aria-label": "Speed"})
-  speed.addEventListener("change", () => send({do: "speed", speed: Number(speed.value)}))
+  let clicked = false
+  speed.addEventListener("pointerdown", () => { clicked = true })
+  speed.addEventListener("keydown", () => { clicked = false })
+  speed.addEventListener("change", () => {
+    send({do: "speed", speed: Number(speed.value)})
+    if (clicked) speed.blur()  // the space bar is to pause again; who came with the keyboard goes on with it
+  })
   const canvas = h("canvas", {class: "track", role: "slider", tabIndex: 0, "aria-label": "Position among the steps kept"})
   const place = h("span", {class: "place"}), behind = h("span", {class: "behind"})
   const root = h("div", {class: "transport card", role: "toolbar", "aria-label": "Playback"},
@@ -147,12 +153,16 @@ function drawTrack(context, width, height, now) {
   context.beginPath(); context.arc(here, middle, 7, 0, 2 * Math.PI); context.fill()
 }
 
-/** One mark for each pixel with a reward: above the track where positive, below where negative. */
+/** One mark for each pixel with a reward: above the track where positive, below where negative; none where most have one. */
 function drawRewards(context, now, x, middle) {
   const {first, end} = reach(), marked = {1: -1, [-1]: -1}
+  const from = Math.max(first, now.first), to = Math.min(end, now.last + 1)
+  let rewarded = 0
+  for (let p = from; p < to; p++) if (at(p, "reward")) rewarded++
+  if (rewarded > (to - from) / 2) return
   context.lineWidth = 1.5
   context.lineCap = "butt"
-  for (let p = Math.max(first, now.first); p < Math.min(end, now.last + 1); p++) {
+  for (let p = from; p < to; p++) {
     const reward = at(p, "reward"), sign = Math.sign(reward), column = Math.round(x(p))
     if (!sign || marked[sign] >= column - 2) continue
     marked[sign] = column
