@@ -39,11 +39,22 @@ class ExportedPolicy:
         graph: The computation.
         constants: Its tensors that never change, by name.
         parameters: The policy's own parameters and buffers, by the graph's names: references, not copies.
+        sources: The same by their names in the module, as ``named_parameters`` and ``named_buffers`` have them.
     """
 
     graph: plain.Graph
     constants: dict[str, np.ndarray[Any, Any]]
     parameters: dict[str, torch.Tensor]
+    sources: dict[str, str]
+
+
+def own_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Return a module's parameters and buffers as they are now, by name."""
+    module = getattr(module, "_orig_mod", module)  # what torch.compile wraps
+    return {
+        **dict(module.named_parameters(remove_duplicate=False)),
+        **dict(module.named_buffers(remove_duplicate=False)),
+    }
 
 
 def export_policy(
@@ -118,10 +129,7 @@ class _Forward(nn.Module):
 def _export(module: nn.Module, call: Call, layout: Layout, *, squeeze: bool) -> ExportedPolicy:
     program = _trace(_Forward(call, layout, squeeze=squeeze).eval(), call, layout, squeeze=squeeze)
     outputs = _writable({call.names[index]: node for index, node in zip(layout.kept, program.outputs, strict=True)})
-    live = {
-        **dict(module.named_parameters(remove_duplicate=False)),
-        **dict(module.named_buffers(remove_duplicate=False)),
-    }
+    live = own_tensors(module)
     _compare(program, live, call, layout, set(outputs), squeeze=squeeze)
     latent = next((head_input(outputs[name]) for name in EXPLAINED[:3] if name in outputs), None)
     if layout.batched and latent is not None:
@@ -139,8 +147,8 @@ def _export(module: nn.Module, call: Call, layout: Layout, *, squeeze: bool) -> 
             f"the policy holds {size} bytes of tensors that are neither parameters nor buffers, the largest {largest}"
         )
         raise ExportError("constants", f"{text}; at most {MAX_CONSTANT_BYTES} are sent: register them as buffers")
-    parameters = {name: live[program.parameters[node]] for name, node in writer.named(program.parameters).items()}
-    return ExportedPolicy(graph, constants, parameters)
+    sources = {name: program.parameters[node] for name, node in writer.named(program.parameters).items()}
+    return ExportedPolicy(graph, constants, {name: live[source] for name, source in sources.items()}, sources)
 
 
 def _trace(forward: _Forward, call: Call, layout: Layout, *, squeeze: bool) -> Program:

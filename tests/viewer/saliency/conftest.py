@@ -1,5 +1,6 @@
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,9 @@ import pytest
 import torch
 from networks import A3CLSTM, Impala, Nature
 from torch import nn
+
+from agentwrap_export.export import export_policy
+from agentwrap_viewer.replica import Replica
 
 DATA = Path(__file__).parents[2] / "data" / "conformance"
 
@@ -21,6 +25,18 @@ class Case:
     params: dict[str, Any]
     rise_masks: np.ndarray
     expected: dict[str, np.ndarray]
+
+    @cached_property
+    def replica(self) -> tuple[Replica, dict[str, torch.Tensor]]:
+        """The policy's replica, and the state by the names of its inputs."""
+        state = () if self.state is None else (self.state,)
+        arguments = (torch.from_numpy(self.observation)[None], *state)
+        names = ("logits", "value", "h", "c")[: 4 if state else 2]
+        exported = export_policy(self.policy, arguments, {}, output_names=names, batched=True)
+        parameters = {name: tensor.detach().numpy() for name, tensor in exported.parameters.items()}
+        inputs = [item.name for item in exported.graph.inputs if item.role == "state"]
+        named = dict(zip(inputs, self.state or (), strict=True))
+        return Replica(exported.graph, exported.constants, parameters), named
 
 
 @pytest.fixture(scope="session", params=[Nature, Impala, A3CLSTM], ids=lambda network: network.__name__.lower())

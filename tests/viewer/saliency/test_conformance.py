@@ -2,10 +2,7 @@
 
 import numpy as np
 import pytest
-import torch
 
-from agentwrap_export.export import export_policy
-from agentwrap_viewer.replica import Replica
 from agentwrap_viewer.saliency import explain
 
 
@@ -38,15 +35,35 @@ def agrees(computed, expected):
     return np.abs(computed - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
+#: A policy and its state as it is given to explain, and how it is to be evaluated.
+WAYS = {
+    "module": lambda case: (case.policy, case.state, "auto"),
+    "module in batches": lambda case: (case.policy, case.state, "dense"),
+    "replica": lambda case: (*case.replica, "auto"),
+    "callable": lambda case: (lambda *inputs: case.policy(*inputs), case.state, "auto"),
+}
+
+
 def test_every_reference_map_is_compared(case):
     assert set(case.expected) == set(METHODS)
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_map_agrees_with_the_reference(case, name):
+@pytest.mark.parametrize("way", WAYS)
+def test_map_agrees_with_the_reference(case, way, name):
+    policy, state, evaluation = WAYS[way](case)
     method, target, options = METHODS[name]
-    saliency = explain(case.policy, case.observation, method=method, target=target, state=case.state, **options(case))
+    saliency = explain(
+        policy,
+        case.observation,
+        method=method,
+        target=target,
+        state=state,
+        evaluation=evaluation,
+        **options(case),
+    )
     assert agrees(saliency.grid, case.expected[name])
+    assert saliency.evaluation.startswith("incremental" if way in ("module", "replica") else "dense: ")
 
 
 def test_actor_and_critic_of_shared_forwards_agree_with_the_reference(case):
@@ -56,30 +73,3 @@ def test_actor_and_critic_of_shared_forwards_agree_with_the_reference(case):
     assert agrees(actor.grid, case.expected["perturbation_actor"])
     assert agrees(critic.grid, case.expected["perturbation_critic"])
     assert actor.forwards == actor.grid.size
-
-
-def test_plain_callable_agrees_with_the_reference(case):
-    def policy(*inputs):
-        return case.policy(*inputs)
-
-    saliency = explain(policy, case.observation, target="actor", state=case.state, **spots(case.params))
-    assert agrees(saliency.grid, case.expected["perturbation_actor"])
-
-
-def test_replica_agrees_with_the_reference(case):
-    state = () if case.state is None else (case.state,)
-    arguments = (torch.from_numpy(case.observation)[None], *state)
-    names = ("logits", "value", "h", "c")[: 4 if state else 2]
-    exported = export_policy(case.policy, arguments, {}, output_names=names, batched=True)
-    parameters = {name: tensor.detach().numpy() for name, tensor in exported.parameters.items()}
-    replica = Replica(exported.graph, exported.constants, parameters)
-    inputs = [item.name for item in exported.graph.inputs if item.role == "state"]
-    maps = explain(
-        replica,
-        case.observation,
-        target=("actor", "critic"),
-        state=dict(zip(inputs, case.state or (), strict=True)),
-        **spots(case.params),
-    )
-    for saliency in maps:
-        assert agrees(saliency.grid, case.expected[f"perturbation_{saliency.target}"])

@@ -11,8 +11,6 @@ import torch
 from networks import Nature
 from torch import nn
 
-from agentwrap_export.export import export_policy
-from agentwrap_viewer.replica import Replica
 from agentwrap_viewer.saliency import SaliencyError, explain, methods, refine
 from agentwrap_viewer.saliency.masks import blur
 
@@ -28,16 +26,6 @@ def noise(*shape, seed=0):
 
 def agrees(computed, expected):
     return computed.shape == expected.shape and np.abs(computed - expected).max() <= 1e-4 * np.abs(expected).max()
-
-
-def replica_of(case):
-    state = () if case.state is None else (case.state,)
-    arguments = (torch.from_numpy(case.observation)[None], *state)
-    names = ("logits", "value", "h", "c")[: 4 if state else 2]
-    exported = export_policy(case.policy, arguments, {}, output_names=names, batched=True)
-    parameters = {name: tensor.detach().numpy() for name, tensor in exported.parameters.items()}
-    inputs = [item.name for item in exported.graph.inputs if item.role == "state"]
-    return Replica(exported.graph, exported.constants, parameters), dict(zip(inputs, case.state or (), strict=True))
 
 
 def output_of(case, target):
@@ -89,7 +77,7 @@ def test_map_is_captums_summed_over_channels(case, method, target):
 
 
 def test_replica_and_plain_callable_give_the_modules_map(case):
-    replica, state = replica_of(case)
+    replica, state = case.replica
     for method in METHODS:
         options = {"method": method, "target": ("chosen", "critic"), **QUICK.get(method, {})}
         expected = explain(case.policy, case.observation, state=case.state, **options)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from agentwrap_viewer.saliency import Explanation, SaliencyError, explain, refine
+from agentwrap_viewer.saliency import Explanation, Request, SaliencyError, explain, refine
 
 OBSERVATION = np.random.default_rng(1).integers(0, 256, (4, 84, 84), np.uint8)
 
@@ -16,14 +16,18 @@ def policy():
     ).eval()  # fmt: skip
 
 
+@pytest.mark.parametrize("evaluation", ["auto", "dense"])
 @pytest.mark.parametrize("method", ["perturbation", "sarfa", "chosen_action", "occlusion", "rise"])
-def test_last_refinement_is_what_explain_returns(policy, method):
-    whole = explain(policy, OBSERVATION, method=method, target="chosen" if method != "perturbation" else "actor")
-    *_, last = refine(policy, OBSERVATION, method=method, target=whole.target, budget_ms=0)
-    np.testing.assert_array_equal(last.grid, whole.grid)
-    np.testing.assert_array_equal(last.heatmap, whole.heatmap)
+def test_last_refinement_is_what_explain_returns(policy, method, evaluation):
+    options = {"method": method, "target": "actor" if method == "perturbation" else "chosen", "evaluation": evaluation}
+    whole = explain(policy, OBSERVATION, **options)
+    *_, last = refine(policy, OBSERVATION, budget_ms=0, **options)
+    rounding = 1e-5 * np.abs(whole.grid).max() if evaluation == "auto" else 0  # blocks are multiplied as a whole
+    np.testing.assert_allclose(last.grid, whole.grid, rtol=0, atol=rounding)
+    np.testing.assert_allclose(last.heatmap, whole.heatmap, rtol=0, atol=rounding)
     assert last.refined == whole.refined == 1
     assert last.forwards == whole.forwards
+    assert last.evaluation == whole.evaluation
 
 
 def test_refinement_goes_from_coarse_to_fine(policy):
@@ -55,7 +59,7 @@ def test_expected_importance_orders_a_level():
         return batch[:, 60:62, 60:62].mean((1, 2))[:, None]
 
     image = torch.from_numpy(OBSERVATION[0]).float()
-    explanation = Explanation(policy, image, target="actor", chunk=25, options={"mask_sigma": 2.0})
+    explanation = Explanation(policy, image, Request(target="actor", chunk=25, options={"mask_sigma": 2.0}))
     while explanation.level < 1:
         explanation.advance()
     explanation.advance()  # the first chunk of the second level
@@ -64,11 +68,25 @@ def test_expected_importance_orders_a_level():
     assert partial.grid[::2, ::2][peak] == pytest.approx(whole.grid[::2, ::2][peak], rel=1e-4)
 
 
+@pytest.mark.parametrize("evaluation", ["auto", "dense"])
 @pytest.mark.parametrize("chunk", [1, 7, 64, 1000])
-def test_chunks_do_not_change_the_map(policy, chunk):
+def test_chunks_do_not_change_the_map(policy, chunk, evaluation):
     whole = explain(policy, OBSERVATION, target="actor")
-    chunked = explain(policy, OBSERVATION, target="actor", chunk=chunk)
+    chunked = explain(policy, OBSERVATION, target="actor", chunk=chunk, evaluation=evaluation)
     np.testing.assert_allclose(chunked.grid, whole.grid, rtol=0, atol=1e-5 * whole.grid.max())
+
+
+@pytest.mark.parametrize("evaluation", ["auto", "dense"])
+def test_threads_do_not_change_the_map(policy, evaluation):
+    whole = explain(policy, OBSERVATION, target="actor", evaluation=evaluation)
+    before = torch.get_num_threads()
+    try:
+        for threads in {1, 3} - {before}:
+            torch.set_num_threads(threads)
+            other = explain(policy, OBSERVATION, target="actor", evaluation=evaluation)
+            np.testing.assert_allclose(other.grid, whole.grid, rtol=0, atol=1e-5 * whole.grid.max())
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_nan_that_appears_on_the_way_is_named():

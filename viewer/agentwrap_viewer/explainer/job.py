@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from agentwrap_protocol.messages import Explain, SaliencyMap, Step
-from agentwrap_viewer.saliency import Explanation
+from agentwrap_viewer.saliency import Explanation, Request
 from agentwrap_viewer.saliency import SaliencyMap as Map
 
 from .catalogue import plain_options
@@ -83,10 +83,7 @@ class Job:
         self.explanation = Explanation(
             policy.replica,
             observation,
-            method=method,
-            state=state,
-            history=policy.history(),
-            options=options,
+            Request(method=method, state=state, history=policy.history(), options=options),
         )
         self.moment, self.version = moment, policy.version
         self._published = self._published_level = 0

@@ -32,6 +32,7 @@ from .maps import SaliencyMap
 from .method import MaskMethod, Method, Option, PerturbingMethod, option
 from .outputs import Outputs
 from .registry import methods, register
+from .request import Request
 
 __all__ = [
     "DEFAULT_METHODS",
@@ -43,6 +44,7 @@ __all__ = [
     "Option",
     "Outputs",
     "PerturbingMethod",
+    "Request",
     "SaliencyError",
     "SaliencyMap",
     "explain",

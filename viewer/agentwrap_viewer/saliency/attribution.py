@@ -31,6 +31,7 @@ from .layout import Kind, Layout
 from .method import Method
 from .outputs import Outputs, Target
 from .policies import BoundPolicy
+from .subject import Subject
 
 #: What to do about a policy that leaves no gradients.
 WAY_OUT = (
@@ -139,25 +140,16 @@ class GradientPart:
 
     evaluation = "gradient"
 
-    def __init__(
-        self,
-        bound: BoundPolicy,
-        entry: str,
-        layout: Layout,
-        method: GradientMethod,
-        clean: Outputs,
-        targets: tuple[Target, ...],
-        resolved: tuple[Target, ...],
-        rows: int,
-    ) -> None:
-        """Prepare; ``resolved`` is what ``targets`` stand for."""
-        self.entry, self.method, self.clean, self.targets = entry, method, clean, targets
+    def __init__(self, subject: Subject, method: GradientMethod) -> None:
+        """Prepare."""
+        self.entry, self.method, self.clean, self.targets = subject.entry, method, subject.clean, subject.targets
+        bound, layout = subject.bound, subject.layout
         self._rnn = bound.device.type == "cuda" and has_recurrent_layers(bound)
         self.arrangement = EvenGrid(layout)
-        self.count = len(targets) * method.passes
+        self.count = len(self.targets) * method.passes
         self.level = 0
-        self._questions = [Question(bound, entry, layout, target, rows) for target in resolved]
-        self._grids: list[Any] = [self.arrangement.zeros() for _ in targets]
+        self._questions = [Question(bound, self.entry, layout, target, subject.rows) for target in subject.resolved]
+        self._grids: list[Any] = [self.arrangement.zeros() for _ in self.targets]
 
     @property
     def done(self) -> bool:

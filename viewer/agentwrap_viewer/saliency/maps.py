@@ -29,7 +29,7 @@ class SaliencyMap:
         entry: For a dict observation, the entry explained with the others held; else "".
         evaluation: How observations were evaluated: ``gradient``; for perturbed ones ``incremental`` (only what a mask
             changes was computed), ``incremental, dense from aten.… on`` (there is no rule for that operator), or
-            ``dense``.
+            ``dense: …`` (whole batches), with the reason.
     """
 
     grid: Floats

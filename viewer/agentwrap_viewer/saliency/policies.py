@@ -15,7 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from agentwrap_export.errors import PolicyTypeError
+from agentwrap_export.pytree import leaves_with_paths
+from agentwrap_export.results import named_leaves
+
 from .errors import SaliencyError
+from .exported import NotExported, replica_of
 from .incremental import Incremental
 from .layout import Layout
 from .method import MaskedImages
@@ -28,6 +33,12 @@ Named = Mapping[str, torch.Tensor]
 
 #: Name of the entry when the observation is a single array.
 WHOLE = ""
+
+#: Names of outputs that have none of their own, by where they stand in what a policy returns.
+_OWN_PLACES: Mapping[tuple[str | int, ...], str] = {(): "logits", (0,): "logits", (1,): "value"}
+
+#: How far a replica's outputs may be from the module's, as a share of the largest.
+_SAME = 1e-4
 
 
 class BoundPolicy:
@@ -61,6 +72,7 @@ class BoundPolicy:
         arrays = observation if isinstance(observation, Mapping) else {WHOLE: observation}
         self.entries = {name: _as_tensor(name, array).to(self.device) for name, array in arrays.items()}
         self._state, self._state_axis = state, state_axis
+        self._policy = policy
         self._is_graph = not isinstance(policy, torch.nn.Module) and hasattr(policy, "graph")
         self.graph_policy: Any = policy if self._is_graph else None
         evaluated = None if self._is_graph else _evaluation_mode(policy)
@@ -97,6 +109,36 @@ class BoundPolicy:
             raise
         except Exception as error:
             raise SaliencyError(f"the policy refuses {_describe(inputs)}: {error}") from error
+
+    def as_graph(self, entry: str, clean: Outputs) -> tuple[BoundPolicy, Outputs]:
+        """Return the same with a graph in the policy's place, and what that computes for the observation as it is.
+
+        Args:
+            entry: The entry that will be given as float32.
+            clean: What the policy itself computes.
+
+        Raises:
+            NotExported: There is no graph, or none that computes the same.
+        """
+        if self._is_graph:
+            return self, clean
+        if not isinstance(self._policy, torch.nn.Module):
+            raise NotExported("what a plain callable computes is not known; give the torch.nn.Module itself")
+        entries = {name: _recordable(tensor) for name, tensor in self.entries.items()}
+        entries[entry] = entries[entry].to(torch.float32)
+        rows = {name: tensor[None] for name, tensor in entries.items()}
+        arguments: list[Any] = [rows[WHOLE] if self._single else rows]
+        if self._state is not None:
+            arguments.append(_expand(self._state, self._state_axis, 1, self.device))
+        bound: list[tuple[BoundPolicy, Outputs]] = []
+
+        def same(replica: Any, state: dict[str, torch.Tensor]) -> bool:
+            other = BoundPolicy(replica, entries[WHOLE] if self._single else entries, state=state)
+            bound[:] = [(other, other.evaluate(entry, entries[entry][None]))]
+            return _agree(clean, bound[0][1])
+
+        replica_of(self._policy, arguments, tuple(clean.named), same)
+        return bound[0]
 
     def incremental(self, entry: str, layout: Layout, perturbations: object) -> Incremental | None:
         """Return what evaluates masks over an entry, computing what they change; None where there is no such thing."""
@@ -198,23 +240,30 @@ class BoundPolicy:
 def named_outputs(result: Any) -> Named:
     """Name what a policy returned: logits, (logits, value, …), or a dict that bears the names.
 
+    What has no name of its own is named by where it stands. A distribution stands for its parameters.
+
     Raises:
         SaliencyError: It is something else.
     """
-    if isinstance(result, Mapping):
-        return {
-            name: torch.as_tensor(value)
-            for name, value in result.items()
-            if isinstance(value, np.ndarray | torch.Tensor)
-        }
-    if isinstance(result, np.ndarray | torch.Tensor):
-        return {"logits": torch.as_tensor(result)}
-    if isinstance(result, tuple | list) and result and isinstance(result[0], np.ndarray | torch.Tensor):
-        named = {"logits": torch.as_tensor(result[0])}
-        if len(result) > 1 and isinstance(result[1], np.ndarray | torch.Tensor):
-            named["value"] = torch.as_tensor(result[1])
-        return named
-    raise SaliencyError(f"a policy returns logits, (logits, value) or a dict of outputs, not {type(result).__name__}")
+    named: dict[str, torch.Tensor] = {}
+    for path, leaf in leaves_with_paths(dict(result) if isinstance(result, Mapping) else result):
+        name = _OWN_PLACES.get(path) or "/".join(map(str, path))
+        if isinstance(leaf, np.ndarray | torch.Tensor):
+            named[name] = torch.as_tensor(leaf)
+        elif isinstance(leaf, torch.distributions.Distribution):
+            named.update((own if name == "logits" else f"{name}/{own}", part) for own, part in _parameters(leaf))
+    if not named and not isinstance(result, Mapping):
+        raise SaliencyError(
+            f"a policy returns logits, (logits, value) or a dict of outputs, not {type(result).__name__}"
+        )
+    return named
+
+
+def _parameters(distribution: torch.distributions.Distribution) -> list[tuple[str, torch.Tensor]]:
+    try:
+        return named_leaves(distribution)
+    except PolicyTypeError as error:
+        raise SaliencyError(str(error)) from None
 
 
 def _source(item: Any, entries: tuple[str, ...], state: Any) -> str | None:
@@ -240,7 +289,8 @@ def _expand(state: Any, axis: int, size: int, device: torch.device) -> Any:
     if isinstance(state, Mapping):
         return {name: _expand(part, axis, size, device) for name, part in state.items()}
     if isinstance(state, tuple | list):
-        return type(state)(_expand(part, axis, size, device) for part in state)
+        parts = [_expand(part, axis, size, device) for part in state]
+        return type(state)(*parts) if hasattr(state, "_fields") else type(state)(parts)  # a named tuple takes several
     tensor = _recordable(torch.as_tensor(state, device=device))
     if tensor.ndim <= axis or tensor.shape[axis] != 1:
         raise SaliencyError(
@@ -249,6 +299,16 @@ def _expand(state: Any, axis: int, size: int, device: torch.device) -> Any:
     shape = list(tensor.shape)
     shape[axis] = size
     return tensor.expand(shape)
+
+
+def _agree(one: Outputs, other: Outputs) -> bool:
+    """Whether two evaluations gave the same but for rounding."""
+    for a, b in ((one.q, other.q), (one.value, other.value)):
+        if (a is None) != (b is None):
+            return False
+        if a is not None and b is not None and not bool((a - b).abs().max() <= _SAME * a.abs().max() + 1e-6):
+            return False
+    return True
 
 
 def _recordable(tensor: torch.Tensor) -> torch.Tensor:

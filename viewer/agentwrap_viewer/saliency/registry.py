@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from .errors import SaliencyError
 from .method import Method
+from .request import RESERVED
 
 ENTRY_POINTS = "agentwrap.saliency"
 
@@ -23,11 +24,14 @@ def register(method: type[M]) -> type[M]:
     """Add a method under its name; a class decorator.
 
     Raises:
-        SaliencyError: The name is another method's.
+        SaliencyError: The name is another method's, or an option's name means something else to ``explain``.
     """
     present = _methods.get(method.name)
     if present is not None and (present.__module__, present.__qualname__) != (method.__module__, method.__qualname__):
         raise SaliencyError(f"there is a method {method.name!r} already: {present.__module__}.{present.__qualname__}")
+    taken = sorted(RESERVED & set(method.options()))
+    if taken:
+        raise SaliencyError(f"{method.name}: option {taken[0]} means something else to explain(): choose another name")
     _methods[method.name] = method
     return method
 

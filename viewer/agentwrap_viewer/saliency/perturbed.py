@@ -1,0 +1,147 @@
+"""The explanation of one entry by perturbing it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from .errors import SaliencyError
+from .exported import NotExported
+from .incremental import Incremental
+from .method import Context, MaskedImages, PerturbingMethod
+from .subject import Subject
+
+
+class PerturbedPart:
+    """The explanation of one entry of the observation by perturbing it, the others held; see ``explanation``.
+
+    Attributes:
+        level: Levels that are complete.
+        count: Perturbed observations in all.
+    """
+
+    def __init__(self, subject: Subject, method: PerturbingMethod) -> None:
+        """Say what is perturbed, and find the way in which that is evaluated."""
+        self.entry, self.method, self.targets = subject.entry, method, subject.targets
+        self.clean, self._bound, self._resolved = subject.clean, subject.bound, subject.resolved
+        image = subject.image
+        self._perturbations = method.perturb(Context(image, subject.layout, _history(subject, image)))
+        self.arrangement = self._perturbations.arrangement
+        self.count = self.arrangement.count
+        self._chunk, self._block = subject.rows, subject.request.chunk
+        self._buffer = image.new_empty((min(self._chunk, self.count), *subject.layout.shape))
+        self._incremental: Incremental | None = None
+        self._why_dense = self._find_way(subject)
+        self._scores = image.new_zeros((len(self.targets), self.count))
+        self._known = np.zeros(self.count, bool)
+        self.level = -1
+        self._left: list[torch.Tensor] = []
+        self._estimate: torch.Tensor | None = None
+        self._next_level()
+
+    def _find_way(self, subject: Subject) -> str:
+        """Prepare to compute only what masks change; return why that cannot be."""
+        if subject.request.evaluation == "dense":
+            return "as asked"
+        if not isinstance(self._perturbations, MaskedImages):
+            return "only masked images are evaluated otherwise"
+        try:
+            self._bound, self.clean = subject.bound.as_graph(self.entry, self.clean)
+        except NotExported as problem:
+            return str(problem)
+        incremental = self._bound.incremental(self.entry, subject.layout, self._perturbations)
+        if incremental is None:
+            return "the policy's graph can be run on batches alone"
+        if not incremental.keeps(self.count, self._block):
+            return f"{self.count} masks of this size are more than is planned for"
+        self._incremental = incremental
+        return ""
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to compute."""
+        return not self._left
+
+    @property
+    def evaluation(self) -> str:
+        """How observations are evaluated, for people; see `SaliencyMap`."""
+        if self._incremental is None:
+            return f"dense: {self._why_dense}"
+        dense = self._incremental.dense
+        return f"incremental, dense from {dense[0]} on" if dense else "incremental"
+
+    def merge_levels(self) -> None:
+        """Line up everything at once, if that saves work and nothing has been computed yet."""
+        if self._incremental is not None and not self._known.any():
+            self.level = len(self.arrangement.levels) - 1
+            self._left = self._incremental.blocks(torch.arange(self.count), self._block)
+
+    def advance(self) -> int:
+        """Evaluate the next chunk; returns how many perturbed observations that were."""
+        perturbed = None if self._incremental is None else self._bound.evaluate_masked(self._incremental, self._left[0])
+        if perturbed is None:
+            self._go_dense()
+        indices = self._left.pop(0)
+        here = indices.to(self._scores.device)
+        if perturbed is None:
+            batch = self._buffer[: len(indices)]
+            self._perturbations.build(here, batch)
+            perturbed = self._bound.evaluate(self.entry, batch)
+        scores = [self.method.score(self.clean, perturbed, target) for target in self._resolved]
+        self._scores[:, here] = torch.stack(scores)
+        self._known[indices.numpy()] = True
+        if not self._left:
+            self._next_level()
+        return len(indices)
+
+    def grids(self) -> list[Any]:
+        """Return each target's grid as it is now."""
+        scores = self._scores.cpu().numpy()
+        estimates = [None] * len(scores) if self._estimate is None else self._estimate.cpu().numpy()
+        return [
+            self.arrangement.grid(row, self._known, estimate) for row, estimate in zip(scores, estimates, strict=True)
+        ]
+
+    def _next_level(self) -> None:
+        """Line up the next level's chunks, those first that the levels before let expect to matter."""
+        self.level += 1
+        if self.level >= len(self.arrangement.levels):
+            return
+        indices = self.arrangement.levels[self.level]
+        self._estimate = self.arrangement.estimate(self._scores, self.level)
+        expected = None if self._estimate is None else _importance(self._estimate)
+        if self._incremental is not None:  # plans are kept for sets of masks: the sets stay, their order may change
+            self._left = self._incremental.blocks(indices, self._block)
+            if expected is not None:
+                self._left.sort(key=lambda block: -float(expected[block].mean()))
+            return
+        if expected is not None:
+            indices = indices[torch.argsort(expected[indices], descending=True, stable=True)]
+        self._left = list(torch.split(indices, self._chunk))
+
+    def _go_dense(self) -> None:
+        """Cut what is lined up into batches, if it is not yet."""
+        if self._incremental is not None:
+            self._incremental, self._why_dense = None, "none of the policy's operators has a rule for masked images"
+            self._left = [part for block in self._left for part in torch.split(block, self._chunk)]
+
+
+def _importance(estimate: torch.Tensor) -> torch.Tensor:
+    """Return how much each perturbation is expected to matter, (count,), all targets together."""
+    size = estimate.abs()
+    return (size / size.amax(1, keepdim=True).clamp(min=torch.finfo(size.dtype).tiny)).sum(0).cpu()
+
+
+def _history(subject: Subject, image: torch.Tensor) -> torch.Tensor:
+    given = subject.request.history
+    history = given.get(subject.entry) if isinstance(given, Mapping) else given
+    if history is None:
+        return image.new_empty((0, *image.shape))
+    past = torch.as_tensor(np.asarray(history) if not isinstance(history, torch.Tensor) else history)
+    past = past.to(image.device, torch.float32)
+    if past.shape[1:] != image.shape:
+        raise SaliencyError(f"history has shape {tuple(past.shape)}; wanted is (k, {', '.join(map(str, image.shape))})")
+    return past

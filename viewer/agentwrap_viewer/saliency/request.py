@@ -1,0 +1,71 @@
+"""What is asked about an observation: one value for all that ``explain``, ``refine`` and ``Explanation`` take."""
+
+from __future__ import annotations
+
+import dataclasses
+import numbers
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+from .errors import SaliencyError
+from .layout import Channels
+from .outputs import Target
+
+Evaluation = Literal["auto", "dense"]
+EVALUATIONS: tuple[Evaluation, ...] = ("auto", "dense")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Request:
+    """What is asked about an observation.
+
+    Attributes:
+        method: Name of a method (see ``methods()``); by default ``perturbation`` for images, ``feature_perturbation``
+            for vectors.
+        target: ``actor``, ``critic``, ``chosen``, or an action's index; several share their forwards. By default the
+            method's own, as far as the policy has them.
+        state: Recurrent state that enters this step, with a batch axis of one; the policy is then called with
+            (observation, state). For a graph policy a dict by input name.
+        state_axis: Batch axis of the state's tensors (1 for ``torch.nn.LSTM``).
+        history: Earlier observations (k, …), for methods that replace by what was seen before; a dict where the
+            observation is one.
+        channels: Where the channels of an image are: ``first``, ``last``, ``none``; ``auto`` takes the smaller of the
+            first and the last axis, the first where they are equal.
+        chunk: Perturbed observations evaluated at a time; by default so many that they stay in the processor's cache.
+        evaluation: ``auto`` computes only what a mask changes, wherever the policy's computation is known: that of a
+            replica is, a module is exported for it, once, which takes about a second. ``dense`` evaluates whole
+            batches, and exports nothing.
+        options: The method's options.
+    """
+
+    method: str | None = None
+    target: Target | Sequence[Target] | None = None
+    state: Any = None
+    state_axis: int = 0
+    history: Any = None
+    channels: Channels = "auto"
+    chunk: int | None = None
+    evaluation: Evaluation = "auto"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check.
+
+        Raises:
+            SaliencyError: ``chunk`` or ``evaluation`` is not possible.
+        """
+        if self.chunk is not None and (not isinstance(self.chunk, numbers.Integral) or self.chunk < 1):
+            raise SaliencyError(f"chunk={self.chunk!r}: accepted is a whole number from 1, or None")
+        if self.evaluation not in EVALUATIONS:
+            raise SaliencyError(f"evaluation={self.evaluation!r} is not one of {', '.join(map(repr, EVALUATIONS))}")
+
+    @classmethod
+    def of(cls, arguments: Mapping[str, Any]) -> Self:
+        """Make one of keyword arguments: those that are no attribute here are options of the method."""
+        own = {name: value for name, value in arguments.items() if name in RESERVED}
+        return cls(**own, options={name: value for name, value in arguments.items() if name not in own})
+
+
+#: Names that no option of a method can have.
+RESERVED = frozenset(item.name for item in dataclasses.fields(Request)) - {"options"}
