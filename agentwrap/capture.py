@@ -2,15 +2,17 @@
 
 Nothing of the policy is changed: not its mode, gradients, weights or random state, nor the hooks that others have put
 on it. Our hooks are there only between ``attach`` and ``detach``, and copies of the policy do not have them.
+
+Most calls are of steps that will not be sent. So there are two ways of looking: one hook on the policy, which always
+notes the call and its result and does nothing else, and hooks within it (``look_closely``), for calls of which the
+latent and named layers are wanted too.
 """
 
 from __future__ import annotations
 
-import contextlib
-import difflib
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
@@ -19,9 +21,9 @@ from agentwrap_export.inputs import CallInput, arrays_to_tensors, call_inputs
 from agentwrap_export.results import output_tensors
 
 from .arrays import Array, shapes, to_array
-from .errors import UnknownLayerError
 from .guard import Guard
-from .matching import Shapes, inputs_to_send, single_observation
+from .hooks import CompiledHook, Hook, LatentSearch, find_layers, first_tensor, is_tensor
+from .matching import Shapes, same_observation, single_observation, unlike
 from .outputs import doubts, output_names
 
 if TYPE_CHECKING:
@@ -31,13 +33,35 @@ if TYPE_CHECKING:
 #: Outputs whose layer tells the latent: the input of the layer that computes the first of these.
 HEADS = ("logits", "q_values", "mean")
 
-#: Parts of the instrument, as warnings name them.
-SEEING, CAPTURING = "seeing the policy's calls", "capturing the policy's outputs"
+#: Part of the instrument, as warnings name it.
+CAPTURING = "capturing the policy's outputs"
 
 _UNKNOWN: Any = object()
 
 #: Calls that may go by without a single observation before the user is told.
 PATIENCE = 1000
+
+#: Newest calls kept until the environment's next step.
+MOST_CALLS = 64
+
+#: Steps for which a policy that has been called with the environment's own observations is expected to be.
+TRUST = 10
+
+#: A tensor and its ``_version`` when it was seen, None for a copy.
+Held = tuple["torch.Tensor", int | None]
+
+
+@dataclass(slots=True)
+class Inside:
+    """What was seen within a call.
+
+    Attributes:
+        version: ``Tensor._version`` of the observation when the policy was called, None where it is not known.
+        held: ``latent`` and named layers.
+    """
+
+    version: int | None
+    held: dict[str, Held] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -48,21 +72,23 @@ class Call:
         args: Positional arguments, not copied.
         kwargs: Keyword arguments, not copied.
         batched: Whether the observation had a batch axis (of length 1).
-        version: ``Tensor._version`` of the observation when the policy was called, None where it is not known.
         names: Names of the outputs.
-        held: The outputs, ``latent`` and named layers, each with its version when it was seen (None for a copy).
+        outputs: The outputs, in the same order.
+        inside: What was seen within the call, None where nobody looked closely.
+        unlike: What of the observation is not as the environment returned it; known once the call was chosen.
     """
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     batched: bool
-    version: int | None = None
-    names: tuple[str, ...] = ()
-    held: dict[str, tuple[torch.Tensor, int | None]] = field(default_factory=dict)
+    names: tuple[str, ...]
+    outputs: list[Held]
+    inside: Inside | None
+    unlike: list[CallInput] = field(default_factory=list)
 
 
 class PolicyCapture:
-    """Captures the newest call of a policy with a single observation.
+    """Captures a policy's calls with a single observation, until the environment's next step.
 
     Tensors are held, not copied, until a step is sent: few are. Where one was changed in place by then (agents mask
     logits, layers work in place) it is left out this once, and copied at once from the next call on.
@@ -95,50 +121,72 @@ class PolicyCapture:
         self._verdicts: dict[Any, bool | None] = {}  # by shape
         self._names: tuple[str, ...] = ()
         self._head: nn.Module | None = None
-        self._search: _LatentSearch | None = None
+        self._search: LatentSearch | None = None
         self._searched = self._inner is not policy  # a compiled policy's layers are not run as modules
-        self._handles: list[Any] = []
-        self._open: Call | None = None
-        self._newest: Call | None = None
+        self._outside: Any = None  # handle of the hook that notes calls
+        self._handles: list[Any] = []  # of those within
+        self._compiled = self._closely = False
+        self._inside: Inside | None = None
+        self._calls: deque[Call] = deque(maxlen=MOST_CALLS)
         self._copied: set[str] = set()  # names of what is changed in place
+        self._changes_input = False
+        self._trust = 0
         self._calls_unlike = 0
 
     @property
     def problem(self) -> str | None:
         """Why nothing of the policy's calls can be shown, for people; None where nothing stands in the way."""
-        return next(filter(None, map(self._guard.reason, (SEEING, CAPTURING))), None)
+        return self._guard.reason(CAPTURING)
 
     @property
     def attached(self) -> bool:
         """Whether hooks are on the policy."""
-        return bool(self._handles)
+        return self._outside is not None
+
+    @property
+    def closely(self) -> bool:
+        """Whether the next call is looked at closely."""
+        return self._closely
 
     def attach(self) -> None:
-        """Put hooks on the policy.
+        """Put hooks on the policy, and look closely."""
+        if self._outside is None:
+            self._compiled = getattr(self._policy, "_compiled_call_impl", None) is not None
+            if self._compiled:
+                self._searched = True  # its layers are not run as modules
+                self._outside = CompiledHook(self._policy, self._begin, self._note)
+            else:
+                self._outside = self._policy.register_forward_hook(Hook(self._note), with_kwargs=True)
+        self.look_closely(True)
 
-        Raises:
-            RuntimeError: The policy was compiled in place, which leaves hooks no say.
-        """
-        if self._handles:
+    def look_closely(self, closely: bool) -> None:
+        """Have the next calls looked at closely or only noted."""
+        if closely is self._closely or self._outside is None:
             return
-        if getattr(self._policy, "_compiled_call_impl", None) is not None:
-            raise RuntimeError("hooks on a policy after policy.compile() are not called: use torch.compile(policy)")
-        self._handles += [
-            self._policy.register_forward_pre_hook(_Hook(self._before), with_kwargs=True),
-            self._policy.register_forward_hook(_Hook(self._after)),
-        ]
+        self._closely = closely
+        if not closely:
+            for handle in self._handles:
+                handle.remove()
+            self._handles.clear()
+            self._end_search()
+            self._inside = None
+        elif not self._compiled:
+            self._put_hooks_within()
+
+    def _put_hooks_within(self) -> None:
+        self._handles.append(self._policy.register_forward_pre_hook(Hook(self._begin), with_kwargs=True))
         for name, layer in self._layers.items():
-            self._handles.append(layer.register_forward_hook(_Hook(self._on_layer, f"layer/{name}")))
+            self._handles.append(layer.register_forward_hook(Hook(self._on_layer, f"layer/{name}")))
         if self._head is not None:
-            self._handles.append(self._head.register_forward_hook(_Hook(self._on_head)))
+            self._handles.append(self._head.register_forward_hook(Hook(self._on_head)))
 
     def detach(self) -> None:
         """Take all our hooks off, and forget what was captured."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
-        self._end_search()
-        self._open = self._newest = None
+        self.look_closely(False)
+        if self._outside is not None:
+            self._outside.remove()
+            self._outside = None
+        self._calls.clear()
 
     def expect(self, observation: Any) -> None:
         """Tell what the environment's observations look like: calls are compared with that."""
@@ -147,68 +195,110 @@ class PolicyCapture:
             self._expected = expected
             self._verdicts.clear()
 
-    def take(self) -> Call | None:
-        """Return the newest call since the last time, None where there was none."""
-        call, self._newest = self._newest, None
-        return call
+    def take(self) -> list[Call]:
+        """Return the calls since the last time, oldest first."""
+        calls = list(self._calls)
+        self._calls.clear()
+        return calls
 
-    def arrays(self, call: Call, observation: Mapping[str, Array]) -> dict[str, Array]:
-        """Return what a call computed and, where it cannot be told from the observation, what it was given.
+    def choose(self, calls: Sequence[Call], observation: Mapping[str, Array]) -> Call | None:
+        """Return the call that led to a step, None where none did or where that cannot be told.
+
+        A policy may be called with more than its environment's observations: several environments may share it, and
+        only some be wrapped. So the newest call wins that was made with this very observation. Where none was,
+        observations are prepared outside of the policy, and what the policy was called with last counts, unless there
+        were several different ones.
 
         Args:
-            call: The call.
+            calls: The calls since the step before.
             observation: The environment's observation, by array name.
+        """
+        for call in reversed(calls):
+            if self._changed(call):
+                return call  # there is nothing to compare
+            call.unlike = unlike(self._inputs(call), observation, batched=call.batched)
+            if not call.unlike:
+                self._trust = min(self._trust + 1, TRUST)
+                return call
+        if calls and self._trust:  # nothing has been prepared so far: this is another environment's
+            self._trust -= 1
+            return None
+        newest = next(reversed(calls), None)
+        if newest is not None and not all(same_observation(call.unlike, newest.unlike) for call in calls):
+            self._guard.warn_once(
+                "matching calls",
+                "the policy is called with several observations between two steps, and none is what the environment "
+                "returned: which of them a step is about cannot be told, so such steps are sent without outputs",
+            )
+            return None
+        return newest
+
+    def arrays(self, call: Call) -> dict[str, Array]:
+        """Return what a chosen call computed and, where it cannot be told from the observation, what it was given.
 
         Returns:
             ``output/<name>`` and ``input/<name>``, as a step message holds them.
         """
         found: dict[str, Array | None] = {}
-        for name, (tensor, version) in call.held.items():
+        held = dict(zip(call.names, call.outputs, strict=True))
+        for name, (tensor, version) in (held | call.inside.held if call.inside is not None else held).items():
             if version is not None and tensor._version != version:
                 self._copied.add(name)
             else:
                 found[f"output/{name}"] = to_array(_without_batch(name, tensor, call.batched))
-        if len(call.args) == 1 and not call.kwargs and _is_tensor(call.args[0]):
-            inputs = [CallInput("observation", "observation", "observation", call.args[0])]  # what call_inputs returns
-        else:
-            inputs = call_inputs(self._inner, *arrays_to_tensors((call.args, call.kwargs)))
-        changed = call.version is not None and call.version != _version(call.args[0])
-        found.update(inputs_to_send(inputs, observation, batched=call.batched, changed=changed))
+        for given in call.unlike:
+            found[f"input/{given.name}"] = to_array(given.tensor[0] if call.batched else given.tensor)
+        if len(call.args) + len(call.kwargs) > 1:
+            for given in self._inputs(call):
+                if given.role == "state":
+                    found[f"input/{given.name}"] = to_array(given.tensor)
         return {name: array for name, array in found.items() if array is not None}
+
+    def _inputs(self, call: Call) -> list[CallInput]:
+        if len(call.args) == 1 and not call.kwargs and is_tensor(call.args[0]):
+            # what call_inputs returns
+            return [CallInput("observation", "observation", "observation", call.args[0])]
+        return call_inputs(self._inner, *arrays_to_tensors((call.args, call.kwargs)))
+
+    def _changed(self, call: Call) -> bool:
+        """Whether the policy has changed its observation in place; then it is taken for the environment's."""
+        if call.inside is not None and call.inside.version is not None:
+            self._changes_input = call.inside.version != _version(call.args[0])
+        return self._changes_input
 
     # Hooks. What they return would replace the policy's result, so they return nothing.
 
-    def _before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self._search is not None:
-            self._end_search()  # of a call that raised
-        self._open = self._guard.run(SEEING, self._opened, args, kwargs)
-        if self._open is not None and not self._searched:
-            self._search = _LatentSearch(self._inner)
+    def _note(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        inside, self._inside = self._inside, None
+        if not self._guard.is_on(CAPTURING):
+            return
+        try:
+            batched = self._verdict(args, kwargs)
+            if batched is None:
+                self._note_unlike(args[0] if args else None)
+            else:
+                self._calls.append(Call(args, kwargs, batched, *self._outputs(result, inside), inside))
+        except Exception as error:
+            self._guard.switch_off(CAPTURING, error)
 
-    def _opened(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+    def _verdict(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool | None:
+        """Whether the observation has a batch axis, None where it is not a single one."""
         first = args[0] if args else None
         shape = getattr(first, "shape", None)
         if shape is not None:  # nearly always
-            batched = self._verdicts.get(shape, _UNKNOWN)
+            batched: bool | None = self._verdicts.get(shape, _UNKNOWN)
             if batched is _UNKNOWN:
                 batched = self._verdicts[shape] = single_observation({"observation": tuple(shape)}, self._expected)
         else:
             inputs = call_inputs(self._inner, *arrays_to_tensors((args, kwargs)))
             given = {each.array: tuple(each.tensor.shape) for each in inputs if each.role == "observation"}
             batched = single_observation(given, self._expected)
-        if batched is None:
-            self._note_unlike(first)
-            return None
-        return Call(args, kwargs, batched, _version(first))
+        return batched
 
-    def _after(self, module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
-        call, self._open = self._open, None
-        if call is not None:
-            self._guard.run(CAPTURING, self._close, call, result)
-
-    def _close(self, call: Call, result: Any) -> None:
-        if type(result) is tuple and len(result) == len(self._names) and all(map(_is_tensor, result)):
-            tensors = list(result)  # what output_tensors would return, in a seventh of the time
+    def _outputs(self, result: Any, inside: Inside | None) -> tuple[tuple[str, ...], list[Held]]:
+        tensors: Sequence[torch.Tensor]
+        if type(result) is tuple and len(result) == len(self._names) and all(map(is_tensor, result)):
+            tensors = result  # what output_tensors would return, in a seventh of the time
         else:
             tensors = output_tensors(result)
         if len(tensors) != len(self._names):
@@ -216,18 +306,27 @@ class PolicyCapture:
             doubt = None if self._names_given else doubts(self._names, tensors, self._action_space)
             if doubt is not None:
                 self._guard.warn_once("output names", doubt)
-        if self._search is not None:
-            self._use_latent(call, self._search.find(self._head_output(tensors)))
-        call.names = self._names
-        for name, tensor in zip(self._names, tensors, strict=True):
-            self._hold(call, name, tensor)
-        self._newest = call
+        if self._search is not None and inside is not None:
+            self._use_latent(inside, self._search.find(self._head_output(tensors)))
+        return self._names, [self._hold(name, tensor) for name, tensor in zip(self._names, tensors, strict=True)]
 
-    def _hold(self, call: Call, name: str, tensor: torch.Tensor) -> None:
+    def _hold(self, name: str, tensor: torch.Tensor) -> Held:
         if name in self._copied or tensor.is_inference():  # inference tensors do not count their changes
-            call.held[name] = tensor.detach().clone(), None
-        else:
-            call.held[name] = tensor, tensor._version
+            return tensor.detach().clone(), None
+        return tensor, tensor._version
+
+    def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not self._closely:
+            return
+        self._end_search()  # of a call that raised
+        self._inside = self._guard.run("looking into the policy", self._opened, args, kwargs)
+
+    def _opened(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inside | None:
+        if self._verdict(args, kwargs) is None:
+            return None
+        if not self._searched:
+            self._search = LatentSearch(self._inner)
+        return Inside(_version(args[0] if args else None))
 
     def _on_layer(self, name: str, module: nn.Module, args: Any, result: Any) -> None:
         self._guard.run(f"capturing {name}", self._keep, name, result)
@@ -236,21 +335,21 @@ class PolicyCapture:
         self._guard.run("capturing the latent", self._keep, "latent", args)
 
     def _keep(self, name: str, value: Any) -> None:
-        call, tensor = self._open, _first_tensor(value)
-        if call is not None and tensor is not None:
-            self._hold(call, name, tensor)
+        inside, tensor = self._inside, first_tensor(value)
+        if inside is not None and tensor is not None:
+            inside.held[name] = self._hold(name, tensor)
 
-    def _head_output(self, tensors: list[torch.Tensor]) -> torch.Tensor:
+    def _head_output(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
         index = next((self._names.index(name) for name in HEADS if name in self._names), 0)
         return tensors[index]
 
-    def _use_latent(self, call: Call, found: tuple[nn.Module, torch.Tensor] | None) -> None:
+    def _use_latent(self, inside: Inside, found: tuple[nn.Module, torch.Tensor] | None) -> None:
         self._end_search()
         self._searched = True
         if found is not None and "latent" not in self._names:
             self._head, latent = found
-            self._hold(call, "latent", latent)
-            self._handles.append(self._head.register_forward_hook(_Hook(self._on_head)))
+            inside.held["latent"] = self._hold("latent", latent)
+            self._handles.append(self._head.register_forward_hook(Hook(self._on_head)))
 
     def _end_search(self) -> None:
         if self._search is not None:
@@ -266,68 +365,6 @@ class PolicyCapture:
                 f"the policy has been called {PATIENCE} times, but never with one observation of the environment "
                 f"{expected}; the last call had {given}: there is nothing to show of it",
             )
-
-
-class _Hook(partial[None]):
-    """A hook that does not follow the policy into copies: there, and in pickles, stands one that does nothing."""
-
-    __agentwrap__ = True  # by this mark an export leaves it out
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # takes any arguments, returns None, and is there where agentwrap is not installed
-        return getattr, (contextlib.nullcontext(), "__exit__")
-
-
-class _LatentSearch:
-    """Watches all innermost modules during one call, to find the one whose output is the policy's."""
-
-    def __init__(self, policy: nn.Module) -> None:
-        self._made: list[tuple[nn.Module, torch.Tensor, torch.Tensor]] = []
-        inner = [module for module in policy.modules() if module is not policy and not list(module.children())]
-        self._handles = [module.register_forward_hook(_Hook(self._on_module)) for module in inner]
-
-    def find(self, output: torch.Tensor) -> tuple[nn.Module, torch.Tensor] | None:
-        """Return the last module with weights on the way to ``output``, and what it was given."""
-        for module, given, made in reversed(self._made):
-            if made is output or (made.numel() == output.numel() and made.data_ptr() == output.data_ptr()):
-                if any(True for _ in module.parameters()):
-                    return module, given
-                output = given  # an activation at the end: what counts is before it
-        return None
-
-    def close(self) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._made.clear()
-
-    def _on_module(self, module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
-        given, made = _first_tensor(args), _first_tensor(result)
-        if given is not None and made is not None:
-            self._made.append((module, given, made))
-
-
-def find_layers(policy: nn.Module, names: Sequence[str]) -> dict[str, nn.Module]:
-    """Return the submodules of these names.
-
-    Raises:
-        UnknownLayerError: There is none of such a name; the text names the nearest.
-    """
-    modules = {name: module for name, module in policy.named_modules() if name}
-    for name in names:
-        if name not in modules:
-            near = difflib.get_close_matches(name, modules, n=5, cutoff=0.4) or list(modules)[:10]
-            raise UnknownLayerError(f"the policy has no layer {name!r}; it has {', '.join(near) or 'none'}")
-    return {name: modules[name] for name in names}
-
-
-def _is_tensor(value: Any) -> bool:
-    return hasattr(value, "data_ptr")
-
-
-def _first_tensor(value: Any) -> torch.Tensor | None:
-    while isinstance(value, tuple | list) and value:
-        value = value[0]
-    return value if _is_tensor(value) else None
 
 
 def _version(value: Any) -> int | None:

@@ -29,6 +29,10 @@ class Outbox:
         self._messages: deque[Message] = deque()
         self._lock = threading.Lock()
 
+    def __bool__(self) -> bool:
+        """Whether anything waits."""
+        return bool(self._messages)
+
     def put(self, message: Message) -> None:
         """Append a message."""
         reliable = message.reliable

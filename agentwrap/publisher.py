@@ -1,7 +1,10 @@
-"""The thread that sends: one XPUB socket for the stream, one ROUTER for requests.
+"""One XPUB socket for the stream, one ROUTER for requests, and a thread that minds them.
 
-The agent's thread only puts messages into a bounded queue and reads an attribute. Everything that can take time or go
-wrong (encoding, sockets, subscriptions, requests) happens in a daemon thread of the publisher's own.
+What reads sockets or may wait (subscriptions, requests, the large messages about a policy) happens in a daemon thread
+of the publisher's own. A step is encoded and handed to ZeroMQ, whose own thread has no use for the interpreter, by the
+agent's thread itself wherever the socket is free: waking a Python thread to do it costs the agent more than doing it,
+for the two then take the interpreter from each other. Where the socket is not free, the message goes into a bounded
+queue and to the thread.
 """
 
 from __future__ import annotations
@@ -47,6 +50,10 @@ HEARTBEAT = 1.0
 
 #: Least seconds between two answers to requests for the same kind of message.
 RESEND = 1.0
+
+#: Frames of fewer bytes are copied when they are sent. Those that are not must be released again by a Python thread of
+#: PyZMQ's, and that competes with the agent for the interpreter: a picture is copied in a fraction of the time.
+COPIED = 2**20
 
 #: Bounds on a request: those to an agent carry no arrays.
 REQUEST_LIMITS = Limits(header=65_536, arrays=0, array=0, total=0)
@@ -94,6 +101,9 @@ class Publisher:
         self.error: Exception | None = None
         self._hello, self._progress = weakref.WeakMethod(hello), weakref.WeakMethod(progress)
         self._outbox = Outbox()
+        self._using_xpub = (
+            threading.Lock()
+        )  # whoever touches that socket holds it; the agent's thread never waits for it
         self._subscriptions = Subscriptions()
         self._sequences: defaultdict[str, itertools.count[int]] = defaultdict(itertools.count)
         self._retained: dict[str, Message] = {}
@@ -120,6 +130,7 @@ class Publisher:
             each.setsockopt(zmq.HEARTBEAT_IVL, int(STALLED * 200))
             each.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(STALLED * 1000))
             each.setsockopt(zmq.MAXMSGSIZE, REQUEST_LIMITS.header)
+        self._xpub.copy_threshold = COPIED
         self._xpub.setsockopt(zmq.XPUB_VERBOSE, 1)  # reports every subscription, not only a topic's first: late joiners
         try:
             self.endpoint = endpoints.bind(self._xpub, endpoint)
@@ -143,6 +154,8 @@ class Publisher:
             return
         if message.kind not in RETAINED:  # numbered before it can be dropped, so that the gap shows
             message = self._numbered(message)
+            if self._send_at_once(message):
+                return
         self._outbox.put(message)
         self._wake()
 
@@ -173,26 +186,49 @@ class Publisher:
         with contextlib.suppress(OSError):  # full: the thread is awake anyway; closed: there is nobody to wake
             self._wake_writer.send(b"!")
 
+    def _send_at_once(self, message: Message) -> bool:
+        """Send a message from the agent's thread, if the socket is free and nothing waits that comes before it."""
+        if not self._using_xpub.acquire(blocking=False):
+            return False
+        try:
+            if self._closed or self._hello_changed or self._outbox:
+                return False
+            self._guarded(f"send {message.kind}", self._send, message)
+            self._guarded("look for subscriptions", self._notice_subscriptions)
+            return True
+        finally:
+            self._using_xpub.release()
+
+    def _notice_subscriptions(self) -> None:
+        # using a socket takes away the signal by which the thread would have noticed
+        if int(self._xpub.get(zmq.EVENTS)) & zmq.POLLIN:
+            self._wake()
+
     # What runs in the thread.
 
     def _run(self) -> None:
         poller = zmq.Poller()
-        for each in (self._xpub, self._router, self._wake_reader):
+        # of a socket that two threads use, only the descriptor may be polled; it tells that the socket is worth a look
+        for each in (self._xpub.getsockopt(zmq.FD), self._router, self._wake_reader):
             poller.register(each, zmq.POLLIN)
         try:
             while not self._closed:
                 poller.poll(self._milliseconds_to_beat())
                 self._clear_wake()
-                self._guarded("read subscriptions", self._read_subscriptions)
                 self._guarded("answer requests", self._answer_requests)
-                self._guarded("send what is due", self._send_due)
+                with self._using_xpub:
+                    self._guarded("read subscriptions", self._read_subscriptions)
+                    self._guarded("send what is due", self._send_due)
+                    self._send_waiting()
+                    self._guarded("send a heartbeat", self._beat)
+            with self._using_xpub:
                 self._send_waiting()
-                self._guarded("send a heartbeat", self._beat)
-            self._send_waiting()
         finally:
-            self._wake_reader.close()
-            self._wake_writer.close()
-            self._context.destroy(linger=int(LINGER * 1000))
+            self._closed = True
+            with self._using_xpub:
+                self._wake_reader.close()
+                self._wake_writer.close()
+                self._context.destroy(linger=int(LINGER * 1000))
 
     def _guarded(self, what: str, work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
         """Do some work. Nothing ends the thread: what goes wrong is logged, once for each sort of error."""
@@ -269,12 +305,17 @@ class Publisher:
         while (message := self._outbox.take()) is not None:
             if message.kind in RETAINED:  # the thread's to number, since it sends them again on its own
                 message = self._retained[message.kind] = self._numbered(message)
-            self._sent_steps += isinstance(message, m.Step)
             self._guarded(f"send {message.kind}", self._send, message)
 
     def _send(self, message: Message) -> None:
+        self._sent_steps += isinstance(message, m.Step)
+        *frames, last = encode(message)
         with contextlib.suppress(zmq.Again):
-            self._xpub.send_multipart(encode(message), zmq.NOBLOCK, copy=False)
+            try:
+                for frame in frames:
+                    self._xpub.send(frame, zmq.NOBLOCK | zmq.SNDMORE, copy=False)
+            finally:  # also where Ctrl-C comes in between: the next message must not become the rest of this one
+                self._xpub.send(last, zmq.NOBLOCK, copy=False)
 
     def _numbered(self, message: Message) -> Message:
         return msgspec.structs.replace(message, seq=next(self._sequences[message.kind]))

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 #: Share of the steps that may be last steps which were not picked.
 LAST_SHARE = 1 / 6
+
+#: How fast a long time between two steps is forgotten: by this factor in each step.
+FORGETTING = 0.9
 
 
 class Sampler:
@@ -12,6 +17,9 @@ class Sampler:
     The last step of an episode is known as such only when it is over. It may be sent even where it was not picked, in
     place of one that would have been next, so that viewers see how they end. A token bucket holds that to a share of
     all steps: an environment with a thousand short episodes per second would show nothing but ends.
+
+    Looking closely at a step has to begin before the policy is called for it, when nobody knows yet how long that will
+    take. So ``soon`` guesses, from how long it has taken lately, and rather too soon than too late.
 
     Args:
         fps: Most steps per second.
@@ -22,10 +30,22 @@ class Sampler:
         self._due = 0.0
         self._per_second = fps * LAST_SHARE
         self._tokens, self._refilled = 1.0, 0.0
+        self._ended, self._between = math.inf, 0.0
 
-    def pick(self, now: float) -> bool:
-        """Whether to send the step that begins now (seconds on any clock that runs evenly)."""
-        if now < self._due:
+    def soon(self, now: float) -> bool:
+        """Whether the next step may be one that is picked, when one ends now."""
+        self._ended = now
+        return now + self._between >= self._due
+
+    def pick(self, now: float, *, ready: bool = True) -> bool:
+        """Whether to send the step that begins now (seconds on any clock that runs evenly).
+
+        Args:
+            now: Seconds.
+            ready: Whether the step was looked at closely. One that was not leaves its turn to the next.
+        """
+        self._between = max(now - self._ended, self._between * FORGETTING)
+        if now < self._due or not ready:
             return False
         late = now - self._due
         # on time, the schedule goes on from where it should have been, or the rate would sag by the length of a step

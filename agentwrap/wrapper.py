@@ -269,8 +269,9 @@ class InterpretWrapper(gym.Wrapper[Any, Any, Any, Any]):
         now, observation = time.perf_counter(), self._observation
         if not self._length:
             self._began = now
-        moment = _Moment(time.time(), self._steps, self._episode, self._length, self._feed.capture.take())
-        picked = observation is not _NOTHING and self._sampler.pick(now)
+        capture = self._feed.capture
+        moment = _Moment(time.time(), self._steps, self._episode, self._length, capture.take())
+        picked = self._sampler.pick(now, ready=capture.closely and observation is not _NOTHING)
         if picked:
             self._guard.run("taking snapshots", self._look, moment, action)
         result = self.env.step(action)
@@ -282,6 +283,9 @@ class InterpretWrapper(gym.Wrapper[Any, Any, Any, Any]):
             self._guard.run("sending steps", self._send, moment, reason)
         if reason:
             self._end_episode(reason)
+        soon = self._sampler.soon(time.perf_counter())
+        if soon is not capture.closely:
+            self._guard.run("following the policy", capture.look_closely, soon)
         return result
 
     def _look(self, moment: _Moment, action: Any) -> None:
@@ -298,10 +302,11 @@ class InterpretWrapper(gym.Wrapper[Any, Any, Any, Any]):
             self._see_policy(moment, self._snapshots.values(observation, action))
 
     def _see_policy(self, moment: _Moment, arrays: dict[str, Array]) -> None:
-        self._feed.update(moment.call, moment.step, self._publisher)
-        if moment.call is not None:
-            reading = self._feed.capture.arrays
-            arrays.update(self._guard.run("reading the policy's outputs", reading, moment.call, arrays) or {})
+        capture, reading = self._feed.capture, "reading the policy's outputs"
+        call = self._guard.run(reading, capture.choose, moment.calls, arrays)
+        self._feed.update(call, moment.step, self._publisher)
+        if call is not None:
+            arrays.update(self._guard.run(reading, capture.arrays, call) or {})
         moment.arrays = arrays
 
     def _send(self, moment: _Moment, reason: str | None) -> None:
@@ -370,7 +375,7 @@ class _Moment:
     step: int
     episode: int
     episode_step: int
-    call: Call | None
+    calls: list[Call]
     arrays: dict[str, Array] = field(default_factory=dict)
 
 

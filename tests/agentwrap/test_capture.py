@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from agentwrap import UnknownLayerError
-from agentwrap.capture import PATIENCE, PolicyCapture
+from agentwrap.capture import PATIENCE, TRUST, PolicyCapture
 from agentwrap.errors import AgentwrapWarning
 from agentwrap.guard import Guard
 
@@ -26,6 +26,13 @@ def capture_of(policy: nn.Module, *, observation: Any = None, **options: Any) ->
     capture.expect(np.zeros(4) if observation is None else observation)
     capture.attach()
     return capture
+
+
+def newest(capture: PolicyCapture, observation: Any = None) -> dict[str, Any]:
+    """What a step message would hold of the policy now."""
+    seen = {"observation": X[0].numpy() if observation is None else observation}
+    call = capture.choose(capture.take(), seen)
+    return {} if call is None else capture.arrays(call)
 
 
 def hooks(policy: nn.Module) -> int:
@@ -60,7 +67,7 @@ def test_the_latent_is_what_the_last_layer_is_given(policy: nn.Module, latent: A
     capture = capture_of(policy)
     for _ in range(3):  # found in the first call, seen in all
         policy(X)
-        arrays = capture.arrays(capture.take(), {"observation": X[0].numpy()})
+        arrays = newest(capture)
         if latent is None:
             assert "output/latent" not in arrays
         else:
@@ -68,7 +75,7 @@ def test_the_latent_is_what_the_last_layer_is_given(policy: nn.Module, latent: A
     capture.detach()
     capture.attach()
     policy(X)
-    assert ("latent" in capture.take().held) is (latent is not None)
+    assert ("output/latent" in newest(capture)) is (latent is not None)
     capture.detach()
     assert hooks(policy) == 0
 
@@ -80,7 +87,7 @@ def test_layers_are_seen_before_the_next_works_in_place(inference: bool) -> None
     for number in range(3):
         with torch.inference_mode(inference):
             policy(X.clone())
-        arrays = capture.arrays(capture.take(), {"observation": X[0].numpy()})
+        arrays = newest(capture)
         assert ("output/layer/trunk.0" in arrays) is (number > 0 or inference), "held at first, then copied"
     np.testing.assert_array_equal(arrays["output/layer/trunk.0"], policy.trunk[0](X)[0].detach().numpy())
     np.testing.assert_array_equal(arrays["output/layer/trunk"], policy.trunk(X)[0].detach().numpy())
@@ -99,10 +106,10 @@ def test_the_newest_call_wins_and_is_taken_once() -> None:
     policy(X)
     policy(2 * X)
     policy(torch.ones(5, 4))
-    call = capture.take()
-    assert torch.equal(call.held["logits"][0], policy(2 * X))
+    call = capture.take()[-1]
+    assert torch.equal(call.outputs[0][0], policy(2 * X))
     capture.take()
-    assert capture.take() is None
+    assert capture.take() == []
 
 
 @pytest.mark.parametrize(
@@ -122,9 +129,10 @@ def test_calls_of_all_forms(arguments: Any, batched: bool) -> None:
     policy = Policy(4, 2)
     capture = capture_of(policy)
     policy(*arguments[0], **arguments[1])
-    call = capture.take()
+    call = capture.choose(capture.take(), {"observation": X[0].numpy()})
+    assert call is not None
     assert call.batched is batched
-    arrays = capture.arrays(call, {"observation": X[0].numpy()})
+    arrays = capture.arrays(call)
     assert {name: array.shape for name, array in arrays.items()} == {"output/logits": (2,)}
 
 
@@ -133,9 +141,7 @@ def test_calls_in_inference_mode() -> None:
     capture = capture_of(policy)
     with torch.inference_mode():
         policy(X.clone())
-    assert set(capture.arrays(capture.take(), {"observation": X[0].numpy()})) == {
-        *("output/value", "output/logits", "output/latent")
-    }
+    assert set(newest(capture)) == {*("output/value", "output/logits", "output/latent")}
 
 
 def test_a_pass_that_raises_is_not_captured_and_leaves_no_search_behind() -> None:
@@ -150,7 +156,7 @@ def test_a_pass_that_raises_is_not_captured_and_leaves_no_search_behind() -> Non
     for _ in range(2):
         with pytest.raises(ValueError, match="mine"):
             policy(X)
-        assert capture.take() is None
+        assert capture.take() == []
     capture.detach()
     assert hooks(policy) == 0
 
@@ -167,7 +173,7 @@ def test_copies_and_pickles_of_the_policy_have_no_hooks_of_ours() -> None:
     loaded = torch.load(io.BytesIO(saved.getvalue()), weights_only=False)
     for other in (copied, loaded):
         assert torch.equal(other(X)["logits"], expected)
-        assert capture.take() is None, "a target network is not the policy"
+        assert capture.take() == [], "a target network is not the policy"
     assert capture.attached
 
 
@@ -195,11 +201,26 @@ def test_users_hooks_stay_and_keep_their_say() -> None:
     assert torch.equal(policy(X), expected)
 
 
-def test_a_policy_compiled_in_place_is_refused() -> None:
-    policy = nn.Linear(4, 2)
+def test_a_policy_compiled_in_place_is_seen_from_outside() -> None:
+    policy = Heads()
+    expected = policy(X)["logits"]
     policy.compile(backend="eager")
-    with pytest.raises(RuntimeError, match=r"after policy.compile\(\) are not called: use torch.compile\(policy\)"):
-        capture_of(policy)
+    compiled = policy._compiled_call_impl
+    capture = capture_of(policy, layers=["trunk"])
+    for closely in (True, False):
+        capture.look_closely(closely)
+        assert torch.equal(policy(X)["logits"], expected)
+        assert set(newest(capture)) == {"output/value", "output/logits"}
+    assert torch.equal(copy.deepcopy(policy)(X)["logits"], expected)
+    assert capture.take() == [], "a copy is not the policy"
+    capture.detach()
+    assert policy._compiled_call_impl is compiled
+    assert hooks(policy) == 0
+    capture.attach()
+    policy.compile(backend="eager")
+    again = policy._compiled_call_impl
+    capture.detach()
+    assert policy._compiled_call_impl is again
 
 
 def test_a_compiled_policy_is_seen_from_outside() -> None:
@@ -207,7 +228,7 @@ def test_a_compiled_policy_is_seen_from_outside() -> None:
     policy = torch.compile(inner, backend="eager")
     capture = capture_of(policy)
     policy(X)
-    arrays = capture.arrays(capture.take(), {"observation": X[0].numpy()})
+    arrays = newest(capture)
     assert set(arrays) == {"output/value", "output/logits"}
 
 
@@ -231,10 +252,72 @@ def test_outputs_lose_their_batch_axis() -> None:
     policy = Odd()
     capture = capture_of(policy)
     policy(X)
-    arrays = capture.arrays(capture.take(), {"observation": X[0].numpy()})
+    arrays = newest(capture)
     assert {name: array.shape for name, array in arrays.items()} == {
         "output/value": (),
         "output/log_std": (3,),
         "output/map": (5, 5),
         "output/count": (),
     }
+
+
+def test_calls_that_are_only_noted_have_outputs_and_no_more() -> None:
+    policy = Heads()
+    capture = capture_of(policy, layers=["trunk"])
+    policy(X)
+    assert {"output/latent", "output/layer/trunk"} < set(newest(capture))
+    capture.look_closely(False)
+    assert not capture.closely
+    assert hooks(policy) == 1
+    with torch.no_grad():
+        result = policy(2 * X)
+    arrays = newest(capture, 2 * X[0].numpy())
+    assert set(arrays) == {"output/value", "output/logits"}
+    np.testing.assert_array_equal(arrays["output/logits"], result["logits"][0].numpy())
+    result = policy(X)
+    with torch.no_grad():
+        result["logits"].fill_(0)
+    assert "output/logits" not in newest(capture), "changed since"
+    capture.look_closely(True)
+    policy(X)
+    assert {"output/latent", "output/layer/trunk"} < set(newest(capture))
+
+
+def test_the_call_with_the_environments_observation_is_told_from_others() -> None:
+    policy = nn.Linear(4, 2)
+    capture = capture_of(policy)
+    mine, other = torch.rand(1, 4), torch.rand(1, 4)
+    expected = policy(mine)[0].detach().numpy()
+    policy(other)
+    np.testing.assert_array_equal(newest(capture, mine[0].numpy())["output/logits"], expected)
+    policy(other)
+    assert newest(capture, mine[0].numpy()) == {}, "so far all calls were made with the observation as it was"
+
+
+def test_prepared_observations_are_the_environments_unless_there_are_several() -> None:
+    policy = nn.Linear(4, 2)
+    capture = PolicyCapture(policy, DISCRETE)
+    capture.expect(np.zeros(4))
+    capture.attach()
+    policy(X / 10)
+    policy(X / 10)
+    np.testing.assert_array_equal(newest(capture)["input/observation"], X[0].numpy() / np.float32(10))
+    policy(X / 10)
+    policy(X / 5)
+    with pytest.warns(AgentwrapWarning, match="several observations between two steps, and none is what the envir"):
+        assert newest(capture) == {}
+    policy(X / 10)
+    assert "output/logits" in newest(capture)
+
+
+def test_a_scaling_that_begins_as_none_is_taken_for_one_after_a_while() -> None:
+    policy = nn.Linear(4, 2)
+    capture = capture_of(policy)
+    for _ in range(100):
+        policy(X)
+        assert newest(capture)
+    missing = 0
+    for _ in range(100):
+        policy(X / 10)
+        missing += not newest(capture)
+    assert missing == TRUST

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from agentwrap.matching import inputs_to_send, single_observation
+from agentwrap.matching import same_observation, single_observation, unlike
 from agentwrap_export.inputs import CallInput
 
 
@@ -58,35 +58,40 @@ SEEN = {"observation": np.arange(6, dtype=np.uint8).reshape(2, 3)}
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float16, torch.bfloat16, torch.int64])
 def test_the_observation_itself_is_not_sent_again(dtype):
     tensor = torch.arange(6).reshape(2, 3).to(dtype)
-    assert inputs_to_send([observed(tensor)], SEEN, batched=False) == {}
-    assert inputs_to_send([observed(tensor[None])], SEEN, batched=True) == {}
+    assert unlike([observed(tensor)], SEEN, batched=False) == []
+    assert unlike([observed(tensor[None])], SEEN, batched=True) == []
+    assert unlike([observed(tensor + 1)], SEEN, batched=False) != []
 
 
 @pytest.mark.parametrize(
     "prepare", [lambda tensor: tensor / 255, lambda tensor: tensor.T, lambda tensor: tensor.flatten()]
 )
-def test_what_was_made_of_it_is_sent_without_its_batch_axis(prepare):
+def test_what_was_made_of_it_is_another(prepare):
     tensor = prepare(torch.arange(6.0).reshape(2, 3))
     for given, batched in ((tensor, False), (tensor[None], True)):
-        arrays = inputs_to_send([observed(given)], SEEN, batched=batched)
-        np.testing.assert_array_equal(arrays["input/observation"], tensor.numpy(), strict=True)
+        inputs = [observed(given)]
+        assert unlike(inputs, SEEN, batched=batched) == inputs
 
 
-def test_nan_is_the_same_as_nan():
-    seen = {"observation": np.array([np.nan, 1.0])}
-    assert inputs_to_send([observed(torch.tensor([torch.nan, 1.0]))], seen, batched=False) == {}
-    assert inputs_to_send([observed(torch.tensor([torch.nan, 2.0]))], seen, batched=False) != {}
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_nan_is_the_same_as_nan(dtype):
+    seen = {"observation": np.array([np.nan, 1.0], dtype)}
+    assert unlike([observed(torch.tensor([torch.nan, 1.0]))], seen, batched=False) == []
+    assert unlike([observed(torch.tensor([torch.nan, 2.0]))], seen, batched=False) != []
 
 
-def test_an_observation_that_was_changed_in_place_cannot_be_compared():
-    assert inputs_to_send([observed(torch.zeros(2, 3))], SEEN, batched=False, changed=True) == {}
+def test_state_is_no_observation():
+    assert unlike([state(torch.zeros(1, 1, 8))], SEEN, batched=True) == []
 
 
-def test_state_is_sent_as_it_is():
-    arrays = inputs_to_send([state(torch.zeros(1, 1, 8))], SEEN, batched=True)
-    assert arrays["input/state"].shape == (1, 1, 8)
+def test_a_part_that_the_environment_does_not_have_is_another():
+    assert len(unlike([observed(torch.ones(1, 2), "observation/x")], SEEN, batched=True)) == 1
 
 
-def test_a_part_that_the_environment_does_not_have_is_sent():
-    arrays = inputs_to_send([observed(torch.ones(1, 2), "observation/x")], SEEN, batched=True)
-    assert arrays["input/observation/x"].tolist() == [1, 1]
+def test_equal_observations_of_two_calls():
+    one, other = observed(torch.ones(2)), observed(torch.zeros(2))
+    assert same_observation([one], [observed(torch.ones(2))])
+    assert not same_observation([one], [other])
+    assert not same_observation([one], [observed(torch.ones(1))])
+    assert not same_observation([one], [])
+    assert not same_observation([one, other], [one, one])

@@ -54,3 +54,38 @@ def test_now_and_then_an_end_is_always_sent():
     for second in range(5):
         assert sampler.pick(100.0 + second)
         assert sampler.pick_last(100.001 + second)
+
+
+@pytest.mark.parametrize("rate", [5, 30, 59, 61, 100, 1000])
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_steps_to_be_picked_are_known_soon_enough(rate, share):
+    """An agent that spends a share of its time between steps: no step is picked that nobody looked at closely."""
+    sampler, ready, picks, looked = Sampler(60), True, 0, 0
+    for number in range(10 * rate):
+        begun = 100 + number / rate
+        looked += ready
+        picks += sampler.pick(begun, ready=ready)
+        ready = sampler.soon(begun + (1 - share) / rate)
+    assert 0.95 * min(600, 10 * rate) <= picks <= 601
+    assert looked <= 2.2 * picks + 60, "and few others are looked at"
+
+
+def test_a_step_after_a_long_pause_leaves_its_turn_to_the_next():
+    sampler = Sampler(10)
+    assert sampler.pick(100.0)
+    assert not sampler.soon(100.001)
+    assert not sampler.pick(105.0, ready=False)
+    assert sampler.soon(105.001)
+    assert sampler.pick(105.002)
+
+
+def test_where_pauses_come_again_and_again_steps_after_them_are_expected():
+    """Two steps at a time: the policy is called before the first only, so that one is worth picking."""
+    sampler, ready, picked = Sampler(60), True, []
+    for number in range(20):
+        for part in (0, 1):
+            now = 100 + number + part * 0.001
+            picked += [part] * sampler.pick(now, ready=ready)
+            ready = sampler.soon(now + 0.0005)
+    assert picked.count(0) >= 18
+    assert picked.count(1) <= 1
