@@ -10,6 +10,7 @@ from .errors import (
     MissingExtraError,
     PolicyTypeError,
     PortTakenError,
+    RecordingError,
     UnknownLayerError,
 )
 from .wrapper import InterpretWrapper
@@ -23,6 +24,7 @@ __all__ = [
     "MissingExtraError",
     "PolicyTypeError",
     "PortTakenError",
+    "RecordingError",
     "UnknownLayerError",
     "__version__",
 ]

@@ -7,6 +7,7 @@
     ├── UnknownLayerError (ValueError)     ``layers`` names a module that the policy does not have
     ├── EndpointError (ValueError)         the address to stream on is malformed or reaches beyond this machine
     ├── PortTakenError (OSError)           something else listens where the stream should be
+    ├── RecordingError (OSError)           a recording cannot be written, or could not be any longer
     ├── MissingExtraError (ImportError)    an optional dependency is not installed; the text has the command
     └── ExportError (RuntimeError)         the policy's computation cannot be written as plain data
 
@@ -23,6 +24,7 @@ __all__ = [
     "MissingExtraError",
     "PolicyTypeError",
     "PortTakenError",
+    "RecordingError",
     "UnknownLayerError",
 ]
 
@@ -37,6 +39,10 @@ class EndpointError(AgentwrapError, ValueError):
 
 class PortTakenError(AgentwrapError, OSError):
     """Something else listens where the stream should be. The text names the port and what to do."""
+
+
+class RecordingError(AgentwrapError, OSError):
+    """A recording cannot be written, or could not be any longer. The text names the file and what stands in the way."""
 
 
 class MissingExtraError(AgentwrapError, ImportError):
