@@ -19,16 +19,18 @@ class CleanMaps:
 
     Attributes:
         filled: The program's values before a run.
+        memo: What rules keep for the masks to come.
     """
 
     def __init__(self, run: Prepared) -> None:
         """Keep what is run and the image."""
         self.filled = run.filled
+        self.memo: dict[int, torch.Tensor] = {}
         self._run = run
         self._rows: dict[int, torch.Tensor] = {}
 
     def rows(self, slots: Iterable[int]) -> list[torch.Tensor]:
-        """Return the maps in some slots, each as rows (pixels, C).
+        """Return the maps in some slots, as rows: (pixels, C), or (features,).
 
         Raises:
             GraphError: The program refuses the image.
@@ -39,7 +41,7 @@ class CleanMaps:
             values = self._run.program.trace(self.filled, self._run.single, keep=missing)
             for slot in missing:
                 (first, *_) = values[slot] if isinstance(values[slot], tuple) else (values[slot],)
-                self._rows[slot] = first[0].flatten(1).T.contiguous()
+                self._rows[slot] = first[0].flatten(1).T.contiguous() if first.ndim == 4 else first[0]
         return [self._rows[slot] for slot in slots]
 
 

@@ -57,9 +57,9 @@ def _affine(site: Site, kind: Image, *, change_too: bool) -> Planned:
     call, (slot, *rest) = site.step.call, site.step.slots
 
     def act(values: Values) -> Any:
-        image, change = values[slot]
+        image, change, memo = values[slot]
         arguments = [values[other] for other in rest]
-        return call(image, *arguments), call(change, *arguments) if change_too else change
+        return call(image, *arguments), call(change, *arguments) if change_too else change, memo
 
     return act, kind
 
@@ -74,19 +74,21 @@ def _first_convolution(site: Site) -> Planned | None:
     sliding = {"kernel_size": kernel, "stride": stride, "padding": padding, "dilation": dilation}
     masks, field = _mask_pieces(site.masks, axes, sliding)
     pixels, most, taps = masks.shape
-    slots, clean_slot = site.step.slots, site.clean()
+    slots, out, clean_slot = site.step.slots, site.step.out, site.clean()
+
+    def added(values: Values) -> torch.Tensor:
+        """Return what each input pixel adds to the output pixels that see it, (pixels, taps, C)."""
+        _, change, memo = values[slots[0]]
+        if out not in memo:
+            weight = values[slots[1]]
+            by_tap = weight.permute(2, 3, 1, 0).reshape(taps, in_channels, out_channels)
+            under = F.unfold(change, **sliding).view(in_channels, taps, pixels).permute(1, 2, 0)
+            memo[out] = torch.bmm(under, by_tap).transpose(0, 1)
+        kept: torch.Tensor = memo[out]
+        return kept
 
     def act(values: Values) -> torch.Tensor:
-        _, change = values[slots[0]]
-        clean = values[clean_slot]
-        by_tap = site.keep(
-            values,
-            slots[1],
-            "by tap",
-            lambda w: w.permute(2, 3, 1, 0).reshape(taps, in_channels, out_channels).contiguous(),
-        )
-        under = F.unfold(change, **sliding).view(in_channels, taps, pixels).permute(1, 2, 0)
-        adds = torch.bmm(under, by_tap).transpose(0, 1)
+        clean, adds = values[clean_slot], added(values)
         table = adds.new_empty(field.count, out_channels)
         table[: field.pixels] = clean
         table[field.pixels] = 0

@@ -96,7 +96,7 @@ class Plan:
         values = [*clean.filled, *clean.rows(self._clean)]
         for slot, tensor in zip(self._program.inputs, inputs, strict=True):
             values[slot] = tensor
-        values[self._program.inputs[self._image]] = (image, change)
+        values[self._program.inputs[self._image]] = (image, change, clean.memo)
         for act in self._acts:
             values[act.out] = act.call(values)
             for slot in act.dead:
@@ -129,7 +129,7 @@ class Plan:
         if planned is None:
             self._kinds[slot] = kind
         else:
-            self._acts.append(_Act(slot, lambda values: perturb(*values[slot])))
+            self._acts.append(_Act(slot, lambda values: perturb(*values[slot][:2])))
         return planned
 
     def _planned(self, site: Site) -> Planned | None:

@@ -17,9 +17,9 @@ from .geometry import Field
 
 @dataclass(frozen=True)
 class Image:
-    """A perturbed image that was not built: the pair (image, change), each with a batch axis of one.
+    """A perturbed image that was not built: (image, change, memo), the first two with a batch axis of one.
 
-    With mask M it stands for image + M·change.
+    With mask M it stands for image + M·change. The memo holds, by slot, what follows from the two whatever the mask.
 
     Attributes:
         axes: Where height and width are.
