@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from agentwrap_export.arrays import tensor_to_array
 from agentwrap_protocol.codec import DTYPES
 
+if TYPE_CHECKING:
+    import torch
+
 Array = np.ndarray[Any, Any]
 
 #: Most arrays that one observation or action may consist of; the rest of it is left out.
 MOST_PARTS = 256
+
+_TRAVELLING = frozenset(np.dtype(name) for name in DTYPES)
 
 
 def parts(name: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -38,6 +43,9 @@ def copied(name: str, value: Any) -> tuple[dict[str, Array], list[str]]:
     Returns:
         The arrays by name, and the names of the parts that do not travel (text, objects).
     """
+    if type(value) is np.ndarray:  # nearly always
+        array = to_array(value)
+        return ({}, [name]) if array is None else ({name: array}, [])
     arrays: dict[str, Array] = {}
     left_out: list[str] = []
     for part, item in parts(name, value):
@@ -51,8 +59,18 @@ def copied(name: str, value: Any) -> tuple[dict[str, Array], list[str]]:
 
 def to_array(value: Any) -> Array | None:
     """Copy a number, array or tensor into an array of its own; None where its element type does not travel."""
-    array = tensor_to_array(value) if hasattr(value, "detach") else np.array(value)
-    return array if array.dtype.newbyteorder("<").str in DTYPES else None
+    array = np.array(view(value) if hasattr(value, "detach") else value)
+    return array if array.dtype in _TRAVELLING or array.dtype.newbyteorder("<").str in DTYPES else None
+
+
+def view(tensor: torch.Tensor) -> Array:
+    """Return a tensor as an array, which shares its memory wherever it can."""
+    if not tensor.requires_grad:
+        try:
+            return tensor.numpy()  # nearly always, and each further operation would cost as much again
+        except (TypeError, RuntimeError):  # elsewhere than in the CPU's memory, or of a type that NumPy lacks
+            pass
+    return tensor_to_array(tensor)
 
 
 def shapes(observation: Any) -> dict[str, tuple[int, ...]]:

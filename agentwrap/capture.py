@@ -3,9 +3,10 @@
 Nothing of the policy is changed: not its mode, gradients, weights or random state, nor the hooks that others have put
 on it. Our hooks are there only between ``attach`` and ``detach``, and copies of the policy do not have them.
 
-Most calls are of steps that will not be sent. So there are two ways of looking: one hook on the policy, which always
-notes the call and its result and does nothing else, and hooks within it (``look_closely``), for calls of which the
-latent and named layers are wanted too.
+Most calls are of steps that will not be sent. So there are two ways of looking. ``look_closely`` is for calls whose
+step may be sent: all calls are told apart, and hooks within the policy see the latent and named layers. At other times
+a glance has to do, which costs next to nothing: the arguments and the result of the newest call, in case its step turns
+out to be an episode's last.
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ MOST_CALLS = 64
 #: Steps for which a policy that has been called with the environment's own observations is expected to be.
 TRUST = 10
 
+#: Arguments, keyword arguments and result of a call.
+Glance = tuple[tuple[Any, ...], dict[str, Any], Any]
+
 #: A tensor and its ``_version`` when it was seen, None for a copy.
 Held = tuple["torch.Tensor", int | None]
 
@@ -74,7 +78,7 @@ class Call:
         batched: Whether the observation had a batch axis (of length 1).
         names: Names of the outputs.
         outputs: The outputs, in the same order.
-        inside: What was seen within the call, None where nobody looked closely.
+        inside: What was seen within the call, None after a glance.
         unlike: What of the observation is not as the environment returned it; known once the call was chosen.
     """
 
@@ -128,6 +132,8 @@ class PolicyCapture:
         self._compiled = self._closely = False
         self._inside: Inside | None = None
         self._calls: deque[Call] = deque(maxlen=MOST_CALLS)
+        self._glance: Glance | None = None
+        self._versions: tuple[int | None, ...] = ()  # of the outputs of the newest call that was looked at closely
         self._copied: set[str] = set()  # names of what is changed in place
         self._changes_input = False
         self._trust = 0
@@ -160,7 +166,7 @@ class PolicyCapture:
         self.look_closely(True)
 
     def look_closely(self, closely: bool) -> None:
-        """Have the next calls looked at closely or only noted."""
+        """Have the next calls looked at closely, or only glanced at."""
         if closely is self._closely or self._outside is None:
             return
         self._closely = closely
@@ -186,7 +192,7 @@ class PolicyCapture:
         if self._outside is not None:
             self._outside.remove()
             self._outside = None
-        self._calls.clear()
+        self.take()
 
     def expect(self, observation: Any) -> None:
         """Tell what the environment's observations look like: calls are compared with that."""
@@ -195,13 +201,16 @@ class PolicyCapture:
             self._expected = expected
             self._verdicts.clear()
 
-    def take(self) -> list[Call]:
-        """Return the calls since the last time, oldest first."""
+    def take(self) -> Sequence[Call] | Glance | None:
+        """Return what was seen of the policy's calls since the last time, for ``choose``."""
+        glance, self._glance = self._glance, None
+        if not self._calls:
+            return glance
         calls = list(self._calls)
         self._calls.clear()
         return calls
 
-    def choose(self, calls: Sequence[Call], observation: Mapping[str, Array]) -> Call | None:
+    def choose(self, seen: Sequence[Call] | Glance | None, observation: Mapping[str, Array]) -> Call | None:
         """Return the call that led to a step, None where none did or where that cannot be told.
 
         A policy may be called with more than its environment's observations: several environments may share it, and
@@ -210,9 +219,10 @@ class PolicyCapture:
         were several different ones.
 
         Args:
-            calls: The calls since the step before.
+            seen: What was seen since the step before, from ``take``.
             observation: The environment's observation, by array name.
         """
+        calls = self._recall(seen) if isinstance(seen, tuple) else seen or []
         for call in reversed(calls):
             if self._changed(call):
                 return call  # there is nothing to compare
@@ -245,14 +255,29 @@ class PolicyCapture:
             if version is not None and tensor._version != version:
                 self._copied.add(name)
             else:
-                found[f"output/{name}"] = to_array(_without_batch(name, tensor, call.batched))
+                found[f"output/{name}"] = _without_batch(name, to_array(tensor), call.batched)
         for given in call.unlike:
-            found[f"input/{given.name}"] = to_array(given.tensor[0] if call.batched else given.tensor)
+            array = to_array(given.tensor)
+            found[f"input/{given.name}"] = array[0] if call.batched and array is not None else array
         if len(call.args) + len(call.kwargs) > 1:
             for given in self._inputs(call):
                 if given.role == "state":
                     found[f"input/{given.name}"] = to_array(given.tensor)
         return {name: array for name, array in found.items() if array is not None}
+
+    def _recall(self, glance: Glance) -> list[Call]:
+        """Make a call of what was glanced at, as far as one that was looked at closely has told what to make of it."""
+        args, kwargs, result = glance
+        batched = self._verdict(args, kwargs) if self._versions else None
+        tensors = output_tensors(result) if batched is not None else []
+        if batched is None or len(tensors) != len(self._versions):
+            return []
+        outputs = {
+            name: (tensor, version)
+            for name, tensor, version in zip(self._names, tensors, self._versions, strict=True)
+            if version is not None and not tensor.is_inference()
+        }
+        return [Call(args, kwargs, batched, tuple(outputs), list(outputs.values()), None)]
 
     def _inputs(self, call: Call) -> list[CallInput]:
         if len(call.args) == 1 and not call.kwargs and is_tensor(call.args[0]):
@@ -269,6 +294,9 @@ class PolicyCapture:
     # Hooks. What they return would replace the policy's result, so they return nothing.
 
     def _note(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        if not self._closely:
+            self._glance = args, kwargs, result
+            return
         inside, self._inside = self._inside, None
         if not self._guard.is_on(CAPTURING):
             return
@@ -308,6 +336,7 @@ class PolicyCapture:
                 self._guard.warn_once("output names", doubt)
         if self._search is not None and inside is not None:
             self._use_latent(inside, self._search.find(self._head_output(tensors)))
+        self._versions = tuple(map(_version, tensors))
         return self._names, [self._hold(name, tensor) for name, tensor in zip(self._names, tensors, strict=True)]
 
     def _hold(self, name: str, tensor: torch.Tensor) -> Held:
@@ -374,7 +403,9 @@ def _version(value: Any) -> int | None:
     return int(value._version)
 
 
-def _without_batch(name: str, tensor: torch.Tensor, batched: bool) -> torch.Tensor:
-    if name == "value" and tensor.numel() == 1:
-        return tensor.reshape(())
-    return tensor[0] if batched and tensor.ndim > 1 and tensor.shape[0] == 1 else tensor
+def _without_batch(name: str, array: Array | None, batched: bool) -> Array | None:
+    if array is None:
+        return None
+    if name == "value" and array.size == 1:
+        return array.reshape(())
+    return array[0] if batched and array.ndim > 1 and array.shape[0] == 1 else array

@@ -9,7 +9,7 @@ import numpy as np
 
 from agentwrap_export.inputs import CallInput
 
-from .arrays import Array
+from .arrays import Array, view
 
 if TYPE_CHECKING:
     import torch
@@ -51,14 +51,7 @@ def unlike(inputs: Sequence[CallInput], observation: Mapping[str, Array], *, bat
         observation: The environment's observation, by array name.
         batched: Whether the call's observation had a batch axis.
     """
-    return [
-        given
-        for given in inputs
-        if given.role == "observation"
-        and not (
-            given.array in observation and _same(given.tensor[0] if batched else given.tensor, observation[given.array])
-        )
-    ]
+    return [given for given in inputs if given.role == "observation" and not _was_seen(given, observation, batched)]
 
 
 def same_observation(one: Sequence[CallInput], other: Sequence[CallInput]) -> bool:
@@ -71,15 +64,24 @@ def same_observation(one: Sequence[CallInput], other: Sequence[CallInput]) -> bo
     )
 
 
-def _same(tensor: torch.Tensor, seen: Array) -> bool:
+def _was_seen(given: CallInput, observation: Mapping[str, Array], batched: bool) -> bool:
     """Whether a tensor holds what was seen, but for its element type; NaN equals NaN."""
+    seen = observation.get(given.array)
+    if seen is None:
+        return False
+    array = view(given.tensor)
+    if batched:
+        array = array[0]
+    if array.shape != seen.shape:
+        return False
+    if array.dtype == seen.dtype and array.tobytes() == seen.tobytes():  # a sixth of the time of array_equal
+        return True
+    return _equal_as(given.tensor.dtype, array, seen)
+
+
+def _equal_as(dtype: torch.dtype, array: Array, seen: Array) -> bool:
+    """Whether two arrays are equal as tensors of an element type, which NumPy may lack."""
     import torch
 
-    if tuple(tensor.shape) != seen.shape:
-        return False
-    tensor, other = tensor.detach().cpu(), torch.from_numpy(seen)
-    if tensor.dtype is other.dtype:  # nearly always equal, and NumPy sees it in a fifth of the time
-        if np.array_equal(tensor.numpy(), seen):
-            return True
-    other = other.to(tensor.dtype)
+    tensor, other = (torch.from_numpy(np.ascontiguousarray(each)).to(dtype) for each in (array, seen))
     return bool(((tensor == other) | (tensor.isnan() & other.isnan())).all())

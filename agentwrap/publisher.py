@@ -55,6 +55,8 @@ RESEND = 1.0
 #: PyZMQ's, and that competes with the agent for the interpreter: a picture is copied in a fraction of the time.
 COPIED = 2**20
 
+_MORE = zmq.NOBLOCK | zmq.SNDMORE
+
 #: Bounds on a request: those to an agent carry no arrays.
 REQUEST_LIMITS = Limits(header=65_536, arrays=0, array=0, total=0)
 
@@ -130,7 +132,6 @@ class Publisher:
             each.setsockopt(zmq.HEARTBEAT_IVL, int(STALLED * 200))
             each.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(STALLED * 1000))
             each.setsockopt(zmq.MAXMSGSIZE, REQUEST_LIMITS.header)
-        self._xpub.copy_threshold = COPIED
         self._xpub.setsockopt(zmq.XPUB_VERBOSE, 1)  # reports every subscription, not only a topic's first: late joiners
         try:
             self.endpoint = endpoints.bind(self._xpub, endpoint)
@@ -310,12 +311,15 @@ class Publisher:
     def _send(self, message: Message) -> None:
         self._sent_steps += isinstance(message, m.Step)
         *frames, last = encode(message)
-        with contextlib.suppress(zmq.Again):
+        send = self._xpub.send
+        try:
             try:
                 for frame in frames:
-                    self._xpub.send(frame, zmq.NOBLOCK | zmq.SNDMORE, copy=False)
+                    send(frame, _MORE, len(frame) < COPIED)
             finally:  # also where Ctrl-C comes in between: the next message must not become the rest of this one
-                self._xpub.send(last, zmq.NOBLOCK, copy=False)
+                send(last, zmq.NOBLOCK, len(last) < COPIED)
+        except zmq.Again:
+            pass
 
     def _numbered(self, message: Message) -> Message:
         return msgspec.structs.replace(message, seq=next(self._sequences[message.kind]))

@@ -23,7 +23,7 @@ from agentwrap_protocol.messages import EpisodeEnd, Hello, PolicyGraph, Step
 
 from .announce import announce, withdraw
 from .arrays import Array
-from .capture import Call
+from .capture import Call, Glance
 from .episodes import EpisodeLog
 from .guard import Guard
 from .identity import Identity
@@ -303,7 +303,7 @@ class InterpretWrapper(gym.Wrapper[Any, Any, Any, Any]):
 
     def _see_policy(self, moment: _Moment, arrays: dict[str, Array]) -> None:
         capture, reading = self._feed.capture, "reading the policy's outputs"
-        call = self._guard.run(reading, capture.choose, moment.calls, arrays)
+        call = self._guard.run(reading, capture.choose, moment.seen, arrays)
         self._feed.update(call, moment.step, self._publisher)
         if call is not None:
             arrays.update(self._guard.run(reading, capture.arrays, call) or {})
@@ -375,7 +375,7 @@ class _Moment:
     step: int
     episode: int
     episode_step: int
-    calls: list[Call]
+    seen: Sequence[Call] | Glance | None
     arrays: dict[str, Array] = field(default_factory=dict)
 
 

@@ -109,7 +109,7 @@ def test_the_newest_call_wins_and_is_taken_once() -> None:
     call = capture.take()[-1]
     assert torch.equal(call.outputs[0][0], policy(2 * X))
     capture.take()
-    assert capture.take() == []
+    assert capture.take() is None
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_a_pass_that_raises_is_not_captured_and_leaves_no_search_behind() -> Non
     for _ in range(2):
         with pytest.raises(ValueError, match="mine"):
             policy(X)
-        assert capture.take() == []
+        assert capture.take() is None
     capture.detach()
     assert hooks(policy) == 0
 
@@ -173,7 +173,7 @@ def test_copies_and_pickles_of_the_policy_have_no_hooks_of_ours() -> None:
     loaded = torch.load(io.BytesIO(saved.getvalue()), weights_only=False)
     for other in (copied, loaded):
         assert torch.equal(other(X)["logits"], expected)
-        assert capture.take() == [], "a target network is not the policy"
+        assert capture.take() is None, "a target network is not the policy"
     assert capture.attached
 
 
@@ -212,7 +212,7 @@ def test_a_policy_compiled_in_place_is_seen_from_outside() -> None:
         assert torch.equal(policy(X)["logits"], expected)
         assert set(newest(capture)) == {"output/value", "output/logits"}
     assert torch.equal(copy.deepcopy(policy)(X)["logits"], expected)
-    assert capture.take() == [], "a copy is not the policy"
+    assert capture.take() is None, "a copy is not the policy"
     capture.detach()
     assert policy._compiled_call_impl is compiled
     assert hooks(policy) == 0
@@ -261,7 +261,7 @@ def test_outputs_lose_their_batch_axis() -> None:
     }
 
 
-def test_calls_that_are_only_noted_have_outputs_and_no_more() -> None:
+def test_calls_that_are_only_glanced_at_have_outputs_and_no_more() -> None:
     policy = Heads()
     capture = capture_of(policy, layers=["trunk"])
     policy(X)
@@ -278,6 +278,12 @@ def test_calls_that_are_only_noted_have_outputs_and_no_more() -> None:
     with torch.no_grad():
         result["logits"].fill_(0)
     assert "output/logits" not in newest(capture), "changed since"
+    policy(X)
+    policy(torch.ones(5, 4))
+    assert newest(capture) == {}, "learning"
+    with torch.inference_mode():
+        policy(X.clone())
+    assert newest(capture) == {}, "nothing tells whether these were changed"
     capture.look_closely(True)
     policy(X)
     assert {"output/latent", "output/layer/trunk"} < set(newest(capture))
