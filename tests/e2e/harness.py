@@ -118,6 +118,15 @@ class Tab:
         self.find(".transport[data-mode]").wait_for(state="attached")
         self.page.keyboard.press(key)
 
+    def swipe(self, x: float, y: float, by: float) -> None:
+        """Put a finger on the screen and move it up (negative) or down, in CSS pixels."""
+        session = self.page.context.new_cdp_session(self.page)
+        for part in range(11):
+            point = {"x": x, "y": y + by * part / 10}
+            kind = "touchMove" if part else "touchStart"
+            session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
+        session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
     def until(self, condition: Callable[[], Any], what: str = "the condition") -> Any:
         """Poll until a condition holds; return what it returned."""
         deadline = time.monotonic() + PATIENCE / 1000

@@ -178,6 +178,20 @@ def test_a_signed_map_is_drawn_for_and_against_though_it_be_negative_throughout(
         assert np.abs(np.subtract(key, drawn[:3])).max() <= 3, f"the legend's colour {name} is not the heat's"
 
 
+def test_a_score_that_dwarfs_the_others_need_not_hide_them(world: World, open_tab: Open) -> None:
+    heat = np.full((84, 84), 0.1, np.float32)
+    heat[0, 0] = 10.0
+    world.explainer.make_map = lambda of: saliency_map(of, targets=("chosen",), arrays={"heatmap/chosen": heat})
+    tab = open_tab(world.address)
+    world.agent.play(10)
+    tab.until(lambda: tab.alpha() > 150, "heat")
+    at_center = "c => c.getContext('2d').getImageData(40, 40, 1, 1).data[3]"
+    assert tab.find(".stage canvas.heat").evaluate(at_center) < 5
+    tab.page.get_by_label("Full colour").click()
+    tab.page.get_by_role("menuitem", name="99 % of this map").click()
+    tab.until(lambda: tab.find(".stage canvas.heat").evaluate(at_center) > 150, "the other scores")
+
+
 def test_an_unfinished_map_says_how_far_it_is(world: World, open_tab: Open) -> None:
     world.explainer.make_map = lambda of: saliency_map(of, refined=0.376)
     tab = open_tab(world.address)
@@ -244,8 +258,7 @@ def test_a_finger_on_a_canvas_scrolls_the_page(world: World, open_tab: Open, par
     tab.find(part).scroll_into_view_if_needed()
     box, content = tab.find(part).bounding_box(), tab.find(".main-content")
     before = content.evaluate("c => c.scrollTop")
-    touch = {"x": box["x"] + box["width"] / 2, "y": box["y"] + 30, "yDistance": -200, "gestureSourceType": "touch"}
-    tab.page.context.new_cdp_session(tab.page).send("Input.synthesizeScrollGesture", touch)
+    tab.swipe(box["x"] + box["width"] / 2, box["y"] + 60, -150)
     tab.until(lambda: content.evaluate("c => c.scrollTop") > before + 100, "the page to scroll")
 
 

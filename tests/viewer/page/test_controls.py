@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import panel_material_ui as pmui
 import pytest
 from fakes import METHODS, hello, step
 
 from agentwrap_protocol.messages import Explainer, MethodInfo, OptionInfo
+from agentwrap_viewer.explainer.catalogue import describe
 from agentwrap_viewer.page.components.stage import StageElement
 from agentwrap_viewer.page.controls import Controls, control_of
 from agentwrap_viewer.page.store import Store
+from agentwrap_viewer.saliency import methods
 
 
 class FakeReceiver:
@@ -112,6 +115,13 @@ def test_a_range_too_wide_for_a_slider_is_typed() -> None:
     assert type(control_of(OptionInfo(name="sigma", default=0.15, minimum=0, maximum=10))) is pmui.FloatInput
     patch = OptionInfo(name="patch", default=6, minimum=1, maximum=4096, unit="pixels")
     assert type(control_of(patch, side=84)) is pmui.IntSlider
+
+
+def test_every_option_of_every_method_has_a_control_at_its_default() -> None:
+    for method in methods().values():
+        sent = msgspec.msgpack.decode(msgspec.msgpack.encode(describe(method)), type=MethodInfo)
+        for option in sent.options:
+            assert control_of(option, side=84).value == option.default, f"{method.name}: {option.name}"
 
 
 def test_a_value_beyond_the_slider_widens_it(receiver: FakeReceiver) -> None:

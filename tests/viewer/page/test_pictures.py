@@ -7,8 +7,8 @@ import pytest
 from fakes import step
 
 from agentwrap_protocol.messages import ScoreScale
-from agentwrap_protocol.spaces import Box, Dict
-from agentwrap_viewer.page.pictures import network_input, observation_of, picture_of, quantise
+from agentwrap_protocol.spaces import Box, Dict, Discrete
+from agentwrap_viewer.page.pictures import network_input, observation_of, picture_of, quantise, size_of
 
 UNIT = Box(shape=(84, 84), dtype="float32", low=0.0, high=1.0)
 
@@ -36,6 +36,19 @@ def test_planes_of_every_layout(shape: tuple[int, ...], planes: tuple[int, ...])
 def test_what_is_no_picture(shape: tuple[int, ...]) -> None:
     sent = step(0, arrays={"observation": np.zeros(shape, np.float32)})
     assert network_input(sent, None) is None and picture_of(sent, None) is None
+
+
+def test_a_spaces_picture_has_the_size_of_its_planes() -> None:
+    for shape, size in {
+        (84, 84): (84, 84),
+        (4, 84, 96): (84, 96),
+        (210, 160, 3): (210, 160),
+        (4, 96, 64, 3): (96, 64),
+    }.items():
+        assert size_of(Box(shape=shape, dtype="uint8", low=0, high=255)) == size
+    vector = Box(shape=(4,), dtype="float32", low=-1, high=1)
+    assert size_of(vector) is None and size_of(Discrete(n=2)) is None
+    assert size_of(Dict(spaces={"speed": vector, "camera": UNIT})) == (84, 84)
 
 
 def test_newest_plane_stands_in_for_a_missing_frame() -> None:

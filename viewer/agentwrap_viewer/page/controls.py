@@ -26,7 +26,7 @@ TARGETS = {"Both": "both", "Actor": "actor", "Critic": "critic", "None": "none"}
 #: A slider whose default lies below this part of its range could not be set finely: then a number is typed.
 FINEST = 20
 
-SCALES = {"largest of this map": "map", "largest of recent maps": "recent"}
+SCALES = {"largest of this map": "map", "99 % of this map": "most", "largest of recent maps": "recent"}
 
 
 class Controls:
@@ -124,8 +124,8 @@ class Controls:
     @property
     def _side(self) -> int | None:
         """The shorter side of the observation's picture, in pixels."""
-        newest = self._receiver.store.newest
-        size = size_of(newest) if newest is not None else None
+        hello = self._receiver.store.hello
+        size = size_of(hello.observation_space) if hello is not None else None
         return min(size) if size is not None else None
 
     def _draw_methods(self, offered: list[MethodInfo], chosen: MethodInfo | None) -> None:
@@ -187,16 +187,14 @@ def control_of(option: OptionInfo, *, side: int | None = None) -> Viewable:
 
 def _number_control(option: OptionInfo, side: int | None, common: dict[str, Any]) -> Viewable:
     assert isinstance(option.default, int | float)
-    whole = isinstance(option.default, int)
-    low, high = option.minimum, option.maximum
+    whole, number = isinstance(option.default, int), type(option.default)
+    low, high = (None if bound is None else number(bound) for bound in (option.minimum, option.maximum))
     if low is None or high is None or option.default - low < (_useful(option, side) - low) / FINEST:
         entry = pmui.IntInput if whole else pmui.FloatInput
         return entry(value=option.default, start=low, end=high, **common)
-    high = _useful(option, side)
-    if whole:
-        return pmui.IntSlider(value=option.default, start=int(low), end=int(high), step=1, **common)
-    step = 10.0 ** math.floor(math.log10((high - low) / 50))  # a round number, for 50 to 500 places
-    return pmui.FloatSlider(value=option.default, start=float(low), end=float(high), step=step, **common)
+    slider, end = pmui.IntSlider if whole else pmui.FloatSlider, number(_useful(option, side))
+    step = 1 if whole else 10.0 ** math.floor(math.log10((end - low) / 50))  # a round number, for 50 to 500 places
+    return slider(value=option.default, start=low, end=end, step=step, **common)
 
 
 def _useful(option: OptionInfo, side: int | None) -> float:

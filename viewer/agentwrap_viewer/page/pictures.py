@@ -38,13 +38,14 @@ def is_picture(array: NDArray[Any]) -> bool:
     return bool(sides[1] >= 8 and sides[0] <= MAX_SIDE)
 
 
-def size_of(step: Step) -> tuple[int, int] | None:
-    """Return height and width of the observation's picture, or None for a vector."""
-    observation = observation_of(step)
-    if observation is None or not is_picture(observation[1]):
+def size_of(space: Space) -> tuple[int, int] | None:
+    """Return height and width of the picture in observations of this space, or None where there is none."""
+    if isinstance(space, Dict):
+        return next((size for part in space.spaces.values() if (size := size_of(part)) is not None), None)
+    if not isinstance(space, Box):
         return None
-    height, width = planes_of(observation[1])[-1].shape[:2]
-    return height, width
+    alike = np.broadcast_to(np.uint8(0), space.shape)  # takes no memory, whatever its shape
+    return planes_of(alike)[-1].shape[:2] if is_picture(alike) else None
 
 
 def planes_of(array: NDArray[Any]) -> list[NDArray[Any]]:

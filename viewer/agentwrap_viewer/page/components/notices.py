@@ -69,16 +69,16 @@ def _about_agent(view: View) -> list[dict[str, Any]]:
 
 
 def _about_start(store: Store) -> dict[str, Any]:
-    name = store.hello.name if store.hello else "the agent"
+    name = store.hello.name if store.hello else "agent"
     match awaited(store):
         case "export":
-            text = "It is held meanwhile: a second or two, longer for a large policy. Its steps follow by themselves."
-            return _notice("exporting", "info", f"Connected to {name}, which is exporting its policy", text)
+            text = f"“{name}” is held meanwhile: a second or two, longer for a large policy. Then its steps follow."
+            return _notice("exporting", "info", "The agent is exporting its policy", text)
         case "explainer":
             text = "The page begins with the agent's next step. Maps follow when the explainer has started."
         case _:
             text = "The page begins with the agent's next step. It waits for the program to call env.step()."
-    return _notice("connected", "info", f"Connected to {name}, no step seen yet", text)
+    return _notice("connected", "info", f"Connected to “{name}”, no step seen yet", text)
 
 
 def _about_explainer(view: View) -> list[dict[str, Any]]:

@@ -70,11 +70,11 @@ export async function render({model, el}) {
 
   // each target lays its colour on with an opacity that grows with its score; two targets mix where they meet
   function blend(out, shown) {
-    const opacity = model.opacity, byRecent = model.scale === "recent"  // read once: each look at the model is slow
+    const {opacity, scale} = model  // read once: each look at the model is slow
     out.fill(0)
     for (const layer of shown) {
       const [above, below] = coloursOf(layer), data = layer.heat.data
-      const full = byRecent ? recent[kind(layer)] : layer.full
+      const full = scale === "recent" ? recent[kind(layer)] : layer.full * (scale === "most" ? most(data) : 1)
       const gain = full > 0 ? opacity * layer.full / full / 127 : 0
       for (let i = 0, j = 0; i < data.length; i++, j += 4) {
         const alpha = Math.min(opacity, Math.abs(data[i]) * gain)
@@ -87,6 +87,15 @@ export async function render({model, el}) {
         out[j + 3] = sum * 255
       }
     }
+  }
+
+  /** The share of the largest score that 99 % of the scores are below. */
+  function most(data) {
+    const counts = new Uint32Array(129)
+    for (let i = 0; i < data.length; i++) counts[Math.abs(data[i])]++
+    let level = 127
+    for (let above = counts[127]; level > 1 && above < data.length / 100; above += counts[--level]);
+    return level / 127
   }
 
   function drawLegend() {

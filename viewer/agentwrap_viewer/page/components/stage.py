@@ -23,14 +23,16 @@ class StageElement(Element):
         targets: Which heat is drawn: ``actor``, ``critic``, ``both`` or ``none``.
         opacity: Opacity of the strongest heat, 0…1.
         smooth: Interpolate the heat between its pixels.
-        scale: What the strongest colour stands for: the largest score of each ``map``, or of the ``recent`` maps.
+        scale: What the strongest colour stands for: the largest score of each ``map``; the one that ``most`` of its
+            scores, 99 %, stay below, as a few of a gradient's dwarf the rest (Smilkov et al. 2017, section 3.2); or the
+            largest of the ``recent`` maps.
         wait: While live, show the newest step that has a map instead of the newest step.
     """
 
     targets = param.Selector(default="both", objects=["both", "actor", "critic", "none"])
     opacity = param.Number(default=0.75, bounds=(0, 1))
     smooth = param.Boolean(default=True)
-    scale = param.Selector(default="map", objects=["map", "recent"])
+    scale = param.Selector(default="map", objects=["map", "most", "recent"])
     wait = param.Boolean(default=False)
 
     _module = "stage"
