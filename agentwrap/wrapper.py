@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import subprocess
 import sys
 import time
 import uuid
@@ -13,7 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, SupportsFloat
+from typing import TYPE_CHECKING, Any, Literal, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
@@ -21,9 +20,10 @@ import numpy as np
 from agentwrap_protocol import VERSION, Announcement
 from agentwrap_protocol.messages import EpisodeEnd, Hello, PolicyGraph, Step
 
-from .announce import announce, withdraw
+from .announce import announce
 from .arrays import Array
 from .capture import Call, Glance
+from .ending import Ending
 from .episodes import EpisodeLog
 from .guard import Guard
 from .identity import Identity
@@ -31,7 +31,11 @@ from .policy_feed import PolicyFeed, check_policy
 from .publisher import Publisher
 from .sampling import Sampler
 from .snapshot import Snapshots, shares_memory
-from .viewer_process import end_viewer, start_viewer
+from .viewer_process import start_viewer
+
+if TYPE_CHECKING:
+    from .outlets import Outlets
+    from .recorder import OnFull, Recorder
 
 #: Rewards kept for the next step message; older ones are dropped.
 MOST_REWARDS = 65_536
@@ -53,6 +57,10 @@ class InterpretWrapper(gym.Wrapper[Any, Any, Any, Any]):
     what came of it. Where an episode ends between two samples, its last step is sent all the same (one in six
     may be such a step), but has no picture, for that cannot be taken afterwards.
 
+    With ``record`` everything is written to a file besides, watched or not, and nothing is left out: where the disk is
+    slower than the agent, the agent waits for it. A disk that is full ends the recording with a warning; the agent
+    goes on, and what was written stays.
+
     ``spec`` is that of the environment inside, and a copy of the wrapper is a copy of the environment inside: neither
     streams.
 
@@ -69,6 +77,11 @@ class InterpretWrapper(gym.Wrapper[Any, Any, Any, Any]):
         action_meanings: A name for each discrete action; by default what the environment or its documentation says.
         feature_names: A name for each element of a vector observation; likewise.
         weights_every: Least seconds between two copies of changing weights.
+        record: File to record to, an MCAP file; ``agentwrap_viewer.open_recording`` reads it. Needs
+            ``pip install "agentwrap-rl[record]"``.
+        record_every: Record one step in so many; ends of episodes and the policy's weights are recorded in any case.
+        on_full: What to do when the disk is slower than the agent: ``wait``, or ``drop`` steps.
+        overwrite: Replace the file of ``record`` if there is one.
         view: Start the viewer too, and end it with the agent. Needs ``pip install "agentwrap-rl[viewer]"``.
         quiet: Print nothing.
         strict: Raise what goes wrong in the instrument, instead of warning once and carrying on without that part.
@@ -76,13 +89,15 @@ class InterpretWrapper(gym.Wrapper[Any, Any, Any, Any]):
     Attributes:
         stream: Identity of the stream.
         endpoint: Where it is.
+        recorder: The recording, or None.
 
     Raises:
         PolicyTypeError: The policy is of a kind that cannot be watched.
         UnknownLayerError: The policy has no submodule of that name.
         EndpointError: The endpoint is malformed or reaches beyond this machine.
         PortTakenError: Something else listens there.
-        MissingExtraError: ``view`` without the viewer installed.
+        RecordingError: The file exists already, or cannot be written.
+        MissingExtraError: ``view`` without the viewer installed, or ``record`` without what it needs.
         ValueError: Another option is out of its range.
 
     Example:
@@ -110,6 +125,10 @@ class InterpretWrapper(gym.Wrapper[Any, Any, Any, Any]):
         action_meanings: Sequence[str] | None = None,
         feature_names: Sequence[str] | None = None,
         weights_every: float = 2.0,
+        record: str | os.PathLike[str] | None = None,
+        record_every: int = 1,
+        on_full: OnFull = "wait",
+        overwrite: bool = False,
         view: bool = False,
         quiet: bool = False,
         strict: bool = False,
@@ -119,6 +138,8 @@ class InterpretWrapper(gym.Wrapper[Any, Any, Any, Any]):
         for option, value in (("fps", fps), ("weights_every", weights_every)):
             if not (value > 0 and math.isfinite(value)):
                 raise ValueError(f"{option} must be a positive number, not {value!r}")
+        if record_every < 1:
+            raise ValueError(f"record_every must be at least 1, not {record_every!r}")
         self.stream = uuid.uuid4().hex
         self._quiet, self._fps = quiet, float(fps)
         self._identity = Identity(env, name=name, action_meanings=action_meanings, feature_names=feature_names)
@@ -138,20 +159,35 @@ class InterpretWrapper(gym.Wrapper[Any, Any, Any, Any]):
         self._steps = self._episode = self._length = 0
         self._return = self._reward = self._began = 0.0
         self._following = False
-        self._start(endpoint, view)
-
-    def _start(self, endpoint: str | None, view: bool) -> None:
+        self._record_every, self._unrecorded = record_every, deque[float](maxlen=MOST_REWARDS)
+        self.recorder: Recorder | None = None
+        self._recording = False
         self._publisher = Publisher(self.stream, endpoint, hello=self._hello, progress=self._progress)
+        self._outlets: Publisher | Outlets = self._publisher  # with a recording, both
         self.endpoint = self._publisher.endpoint
-        ending = _Ending(self._publisher, self._feed)
+        ending = Ending(self._publisher, self._feed, quiet=quiet)
         # happens when the wrapper is closed or forgotten or the process ends, whichever comes first
         self._end = weakref.finalize(self, ending)
         try:
+            if record is not None:
+                self.recorder = ending.recorder = self._record(record, on_full, overwrite)
             ending.announcement = self._guard.run("announcing the stream", self._announce)
             ending.viewer = start_viewer(self.endpoint) if view else None
         except BaseException:
             self._end()
             raise
+        self._say_where(view)
+
+    def _record(self, path: str | os.PathLike[str], on_full: OnFull, overwrite: bool) -> Recorder:
+        from .outlets import Outlets
+        from .recorder import Recorder
+
+        recorder = Recorder(path, on_full=on_full, overwrite=overwrite)
+        recorder.begin(self._hello(None), record_every=str(self._record_every))
+        self._outlets, self._recording = Outlets(self._publisher, recorder, self._recorded_hello), True
+        return recorder
+
+    def _say_where(self, view: bool) -> None:
         if not self._quiet:
             look = "the viewer starts" if view else 'run "agentwrap view" to look'
             print(
@@ -168,7 +204,7 @@ class InterpretWrapper(gym.Wrapper[Any, Any, Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """Step the environment inside and return what it returns."""
-        if self._publisher.watched or self._following:
+        if self._outlets.watched or self._following:
             return self._watched_step(action)
         if not self._length:
             self._began = time.perf_counter()
@@ -183,7 +219,9 @@ class InterpretWrapper(gym.Wrapper[Any, Any, Any, Any]):
         if self._length:
             self._end_episode("reset")
         self._observation = result[0]
-        if self._publisher.watched or self._following:
+        if self.recorder is not None and seed is not None:
+            self.recorder.seeded(self._episode, seed)
+        if self._outlets.watched or self._following:
             self._guard.run("following the policy", self._follow)
         return result
 
@@ -209,6 +247,8 @@ class InterpretWrapper(gym.Wrapper[Any, Any, Any, Any]):
             if self._length:
                 self._end_episode("closed")
             self._end()
+            if self._recording and self.recorder is not None and self.recorder.error is not None:
+                self._stop_recording(self.recorder.error)
         self.env.close()
 
     # Counting, whether somebody watches or not.
@@ -229,8 +269,8 @@ class InterpretWrapper(gym.Wrapper[Any, Any, Any, Any]):
 
     def _end_episode(self, reason: Literal["terminated", "truncated", "reset", "closed"]) -> None:
         self._episodes.add(self._episode, self._return, self._length)
-        if self._publisher.wants(EpisodeEnd.kind):
-            self._publisher.publish(
+        if self._outlets.wants(EpisodeEnd.kind):
+            self._outlets.publish(
                 EpisodeEnd(
                     stream=self.stream,
                     time=time.time(),
@@ -250,7 +290,7 @@ class InterpretWrapper(gym.Wrapper[Any, Any, Any, Any]):
     def _follow(self) -> None:
         """Bring the hooks in line with whether somebody watches."""
         capture = self._feed.capture
-        if not self._publisher.watched:
+        if not self._outlets.watched:
             self._following = False
             capture.detach()
             return
@@ -262,7 +302,7 @@ class InterpretWrapper(gym.Wrapper[Any, Any, Any, Any]):
         capture.take()  # calls before a reset are not about what follows it
 
     def _watched_step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        if self._publisher.watched is not self._following:
+        if self._outlets.watched is not self._following:
             self._guard.run("following the policy", self._follow)
         if self._guard.strict and self._publisher.error is not None:
             raise self._publisher.error
@@ -271,29 +311,44 @@ class InterpretWrapper(gym.Wrapper[Any, Any, Any, Any]):
             self._began = now
         capture = self._feed.capture
         moment = _Moment(time.time(), self._steps, self._episode, self._length, capture.take())
-        picked = self._sampler.pick(now, ready=capture.closely and observation is not _NOTHING)
+        seen = observation is not _NOTHING
+        moment.sent = self._publisher.watched and self._sampler.pick(now, ready=capture.closely and seen)
+        moment.recorded = seen and self._is_recorded(moment.step)
+        picked = moment.sent or moment.recorded
         if picked:
             self._guard.run("taking snapshots", self._look, moment, action)
         result = self.env.step(action)
         reason = self._count(result)
-        self._rewards.append(self._reward)
-        if reason and not picked and observation is not _NOTHING and self._sampler.pick_last(now):
+        self._collect_reward()
+        if reason and not picked and self._publisher.watched and seen and self._sampler.pick_last(now):
+            moment.sent = True
             self._guard.run("taking snapshots", self._look_back, moment, observation, action)
-        if moment.arrays:
+        if moment.arrays or moment.recorded:
             self._guard.run("sending steps", self._send, moment, reason)
         if reason:
             self._end_episode(reason)
-        soon = self._sampler.soon(time.perf_counter())
+        soon = self._sampler.soon(time.perf_counter()) or self._is_recorded(self._steps)
         if soon is not capture.closely:
             self._guard.run("following the policy", capture.look_closely, soon)
         return result
+
+    def _collect_reward(self) -> None:
+        if self._publisher.watched:
+            self._rewards.append(self._reward)
+        elif self._rewards:
+            self._rewards.clear()  # for whoever comes next, counting begins anew
+        if self._recording:
+            self._unrecorded.append(self._reward)
+
+    def _is_recorded(self, step: int) -> bool:
+        return self._recording and step % self._record_every == 0
 
     def _look(self, moment: _Moment, action: Any) -> None:
         """See all there is to see before a step."""
         source = self._snapshots.frame
         arrays = self._snapshots.take(self._observation, action)
         if self._snapshots.frame != source:
-            self._publisher.publish_hello()
+            self._outlets.publish_hello()
         self._see_policy(moment, arrays)
 
     def _look_back(self, moment: _Moment, observation: Any, action: Any) -> None:
@@ -304,34 +359,49 @@ class InterpretWrapper(gym.Wrapper[Any, Any, Any, Any]):
     def _see_policy(self, moment: _Moment, arrays: dict[str, Array]) -> None:
         capture, reading = self._feed.capture, "reading the policy's outputs"
         call = self._guard.run(reading, capture.choose, moment.seen, arrays)
-        self._feed.update(call, moment.step, self._publisher)
+        self._feed.update(call, moment.step, self._outlets)
         if call is not None:
             arrays.update(self._guard.run(reading, capture.arrays, call) or {})
         moment.arrays = arrays
 
     def _send(self, moment: _Moment, reason: str | None) -> None:
-        rewards = np.array(self._rewards, np.float32)
-        self._rewards.clear()
-        self._publisher.publish(
-            Step(
-                stream=self.stream,
-                time=moment.time,
-                step=moment.step,
-                episode=moment.episode,
-                episode_step=moment.episode_step,
-                reward=self._reward,
-                episode_return=self._return,
-                terminated=reason == "terminated",
-                truncated=reason == "truncated",
-                policy_version=self._feed.version,
-                policy_stale=self._feed.stale,
-                arrays={**moment.arrays, "rewards": rewards},
-            )
+        if moment.sent and moment.arrays:
+            self._publisher.publish(self._step_message(moment, reason, self._rewards))
+        if moment.recorded and self.recorder is not None:
+            self.recorder.put(self._step_message(moment, reason, self._unrecorded))
+            if self.recorder.error is not None:
+                self._stop_recording(self.recorder.error)
+
+    def _stop_recording(self, error: Exception) -> None:
+        """Go on without: the file is kept as far as it was written."""
+        self._outlets, self._recording = self._publisher, False
+        self._guard.switch_off("recording", error)
+
+    def _step_message(self, moment: _Moment, reason: str | None, rewards: deque[float]) -> Step:
+        """Make the message of a step; rewards since the one before go with it and are cleared."""
+        since = np.array(rewards, np.float32)
+        rewards.clear()
+        return Step(
+            stream=self.stream,
+            time=moment.time,
+            step=moment.step,
+            episode=moment.episode,
+            episode_step=moment.episode_step,
+            reward=self._reward,
+            episode_return=self._return,
+            terminated=reason == "terminated",
+            truncated=reason == "truncated",
+            policy_version=self._feed.version,
+            policy_stale=self._feed.stale,
+            arrays={**moment.arrays, "rewards": since},
         )
 
     # What the publisher's thread asks for.
 
-    def _hello(self, control: str) -> Hello:
+    def _recorded_hello(self) -> Hello:
+        return self._hello(None)
+
+    def _hello(self, control: str | None) -> Hello:
         identity = self._identity
         return Hello(
             stream=self.stream,
@@ -377,25 +447,8 @@ class _Moment:
     episode_step: int
     seen: Sequence[Call] | Glance | None
     arrays: dict[str, Array] = field(default_factory=dict)
-
-
-class _Ending:
-    """Ends what a wrapper has begun. Knows nothing of the wrapper, so that this can be collected."""
-
-    def __init__(self, publisher: Publisher, feed: PolicyFeed) -> None:
-        self.announcement: Path | None = None
-        self.viewer: subprocess.Popen[bytes] | None = None
-        self._publisher, self._feed, self._pid = publisher, feed, os.getpid()
-
-    def __call__(self) -> None:
-        self._feed.capture.detach()
-        if os.getpid() != self._pid:
-            return  # a forked child: the stream is its parent's
-        if self.announcement is not None:
-            withdraw(self.announcement)
-        self._publisher.close()
-        if self.viewer is not None:
-            end_viewer(self.viewer)
+    sent: bool = False
+    recorded: bool = False
 
 
 def _inner(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
