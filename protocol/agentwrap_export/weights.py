@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from .arrays import Array, tensor_to_array
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 
 class WeightsWatch:
@@ -19,13 +21,28 @@ class WeightsWatch:
     memory shows in its ``data_ptr``. Neither sees what is written through ``.data``, as some target-network updates
     do, so once in a while the bits are summed too.
 
+    With ``module``, tensors that the module gets in the place of others (``load_state_dict(assign=True)``,
+    ``layer.weight = Parameter(...)``) are watched from then on; those of a submodule that is replaced as a whole, from
+    the next sum on.
+
     Args:
         parameters: The live tensors by name.
+        module: The module that they are of.
+        sources: Their names in it, as ``named_parameters`` and ``named_buffers`` have them.
         every: Least time between two sums, in seconds.
     """
 
-    def __init__(self, parameters: Mapping[str, torch.Tensor], *, every: float = 2.0) -> None:
+    def __init__(
+        self,
+        parameters: Mapping[str, torch.Tensor],
+        *,
+        module: nn.Module | None = None,
+        sources: Mapping[str, str] = MappingProxyType({}),
+        every: float = 2.0,
+    ) -> None:
         self._parameters = dict(parameters)
+        self._module, self._sources = module, sources
+        self._places = self._find_places()
         self._every = every
         self._seen: tuple[int, ...] | None = None
         self._sum: tuple[int, ...] = ()
@@ -36,19 +53,45 @@ class WeightsWatch:
         """Whether anything has changed since the last snapshot; True before the first."""
         if self._changed:
             return True
-        if self._seen != self._versions():
+        if self._follow() or self._seen != self._versions():
             self._changed = True
         elif time.monotonic() >= self._next_sum:
             self._next_sum = time.monotonic() + self._every
-            self._changed = self._sums() != self._sum
+            self._places = self._find_places()
+            self._changed = self._follow() or self._sums() != self._sum
         return self._changed
 
     def snapshot(self) -> dict[str, Array]:
         """Copy the weights, shaped as the tensors are; bfloat16 becomes float32."""
+        self._places = self._find_places()
+        self._follow()
         self._seen, self._sum = self._versions(), self._sums()
         self._next_sum = time.monotonic() + self._every
         self._changed = False
         return {name: tensor_to_array(tensor) for name, tensor in self._parameters.items()}
+
+    def _find_places(self) -> list[tuple[str, dict[str, Any], str]]:
+        """Where each tensor stands: its name, the dict of the submodule that has it, its name there."""
+        found: list[tuple[str, dict[str, Any], str]] = []
+        if self._module is None:
+            return found
+        modules = dict(self._module.named_modules(remove_duplicate=False))
+        for name, source in self._sources.items():
+            path, _, key = source.rpartition(".")
+            owner = modules.get(path)
+            holders = () if owner is None else (owner._parameters, owner._buffers)
+            found.extend((name, holder, key) for holder in holders if key in holder)
+        return found
+
+    def _follow(self) -> bool:
+        """Turn to the tensors that stand where the watched ones stood; whether there are others."""
+        changed = False
+        for name, holder, key in self._places:
+            tensor = holder.get(key)
+            if tensor is not None and tensor is not self._parameters[name]:
+                self._parameters[name] = tensor
+                changed = True
+        return changed
 
     def _versions(self) -> tuple[int, ...]:
         tensors = self._parameters.values()

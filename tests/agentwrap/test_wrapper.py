@@ -358,6 +358,60 @@ def test_learning_is_not_mistaken_for_acting(wrap: Wrap, listen: Listen, policy:
     np.testing.assert_array_equal(step.arrays["output/logits"], logits[0].detach().numpy())
 
 
+@pytest.mark.parametrize("fps", [1e6, 60])
+def test_environments_that_share_a_policy_each_show_their_own_call(
+    wrap: Wrap, listen: Listen, policy: nn.Module, fps: float
+) -> None:
+    """Both call the policy before either of them steps."""
+
+    class Offset(Fresh):
+        offset = 0.0
+
+        def reset(self, **options: Any) -> Any:
+            self.buffer = np.empty(4, np.float32)
+            result = super().reset(**options)
+            self.buffer += self.offset
+            return result
+
+        def step(self, action: Any) -> Any:
+            result = super().step(action)
+            self.buffer += self.offset
+            return result
+
+    envs = [wrap(policy, Offset(length=40), fps=fps) for _ in range(2)]
+    envs[1].unwrapped.offset = 0.5
+    listeners = [listen(env, "step", "episode_end") for env in envs]
+    observations = [env.reset()[0] for env in envs]
+    expected: list[list[Any]] = [[], []]
+    for _ in range(40):
+        with torch.no_grad():
+            for number, observation in enumerate(observations):
+                expected[number].append(policy(torch.as_tensor(observation)[None])[0][0].numpy().copy())
+        observations = [env.step(0)[0] for env in envs]
+    for number, listener in enumerate(listeners):
+        listener.wait(EpisodeEnd)
+        with_outputs = [step for step in listener.of(Step) if "output/logits" in step.arrays]
+        assert with_outputs
+        for step in with_outputs:
+            np.testing.assert_array_equal(step.arrays["output/logits"], expected[number][step.step])
+
+
+def test_an_episodes_last_step_has_outputs_although_nobody_knew_that_it_would_be_sent(
+    wrap: Wrap, listen: Listen, policy: nn.Module
+) -> None:
+    env = wrap(policy, Fresh(length=100), fps=0.001)
+    listener = listen(env, "step")
+    observation, _ = env.reset()
+    for _ in range(100):
+        with torch.no_grad():
+            logits, _ = policy(torch.as_tensor(observation)[None])
+        observation, *_ = env.step(0)
+    last = listener.wait(Step, lambda step: step.step == 99)
+    np.testing.assert_array_equal(last.arrays["output/logits"], logits[0].numpy())
+    assert "output/latent" not in last.arrays
+    assert "input/observation" not in last.arrays
+
+
 def test_masks_put_on_logits_in_place_do_not_change_what_was_computed(
     wrap: Wrap, listen: Listen, policy: nn.Module
 ) -> None:
@@ -534,6 +588,9 @@ def test_weights_travel_anew_when_they_have_changed(wrap: Wrap, listen: Listen, 
     policy.critic.bias.data.fill_(7)  # not counted by PyTorch
     third = listener.wait(Weights, lambda weights: weights.policy_version == 3, between=loop.step)
     assert third.arrays["weight/critic.bias"].tolist() == [7.0]
+    policy.critic.bias = nn.Parameter(torch.full((1,), 8.0))
+    fourth = listener.wait(Weights, lambda weights: weights.policy_version == 4, between=loop.step)
+    assert fourth.arrays["weight/critic.bias"].tolist() == [8.0]
 
 
 def test_steps_say_that_weights_have_changed_since(wrap: Wrap, listen: Listen, policy: nn.Module, agent: Any) -> None:

@@ -83,3 +83,39 @@ def test_tensors_of_all_kinds():
     assert arrays["bf16"].dtype == np.float32
     assert arrays["count"].shape == ()
     assert arrays["strided"].tolist() == [[0, 3], [1, 4], [2, 5]]
+
+
+def assigned(layer):
+    layer[0].load_state_dict({name: tensor + 1 for name, tensor in layer[0].state_dict().items()}, assign=True)
+
+
+def parameter_replaced(layer):
+    layer[0].weight = torch.nn.Parameter(layer[0].weight.detach() + 1)
+
+
+def layer_replaced(layer):
+    layer[0] = torch.nn.Linear(2, 2)
+
+
+def buffer_replaced(layer):
+    layer[1].running_mean = torch.ones(2)
+
+
+@pytest.mark.parametrize("replace", [assigned, parameter_replaced, layer_replaced, buffer_replaced])
+def test_tensors_that_take_the_place_of_others_are_followed(replace):
+    module = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
+    live = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    sources = {f"weight/{name}": name for name in live}
+    watched = {f"weight/{name}": tensor for name, tensor in live.items()}
+    weights = WeightsWatch(watched, module=module, sources=sources, every=1e-9)
+    weights.snapshot()
+    assert not weights.changed()
+    replace(module)
+    assert weights.changed()
+    arrays = weights.snapshot()
+    for name, tensor in module.state_dict().items():
+        np.testing.assert_array_equal(arrays[f"weight/{name}"], tensor.numpy())
+    assert not weights.changed()
+    with torch.no_grad():
+        module[0].weight.add_(1)
+    assert weights.changed(), "and changes of them are seen"

@@ -69,6 +69,22 @@ def test_takes_in_a_stream_and_counts_as_a_watcher() -> None:
     run(work())
 
 
+def test_an_agent_that_is_killed_is_gone_and_one_that_hangs_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> None:
+        agent = FakeAgent().play(20)
+        streams = [announcement(agent)]
+        async with receiving(agent.endpoint, find_streams=lambda: streams) as receiver:
+            store = receiver.store
+            await until(lambda: store.newest and store.announced)
+            agent.close()
+            monkeypatch.setattr(store, "_clock", lambda: time.monotonic() + 60)
+            await until(lambda: store.connection == "silent")
+            streams.clear()
+            await until(lambda: store.connection == "gone")
+
+    run(work())
+
+
 def test_garbage_is_counted_and_another_version_is_told() -> None:
     async def work() -> None:
         agent = FakeAgent().play(20)
@@ -157,7 +173,7 @@ def test_an_endpoint_that_is_none_is_named() -> None:
     run(work())
 
 
-def test_announcements_of_dead_processes_and_rubbish_are_skipped(runtime_directory: Path) -> None:
+def test_announcements_of_dead_processes_are_removed_and_rubbish_is_skipped(runtime_directory: Path) -> None:
     agent = FakeAgent()
     folder = directory()
     assert live_streams() == []
@@ -174,4 +190,5 @@ def test_announcements_of_dead_processes_and_rubbish_are_skipped(runtime_directo
         (folder / f"{name}.json").write_bytes(content)
     (folder / "f.json").mkdir()
     assert live_streams() == [new, old]
+    assert sorted(file.name for file in folder.iterdir()) == ["a.json", "b.json", "d.json", "e.json", "f.json"]
     agent.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -13,7 +14,11 @@ MAX_FILES = 256
 
 
 def live_streams(folder: Path | None = None) -> list[Announcement]:
-    """Return the announcements of running processes, newest first; unreadable and orphaned files are skipped."""
+    """Return the announcements of running processes, newest first.
+
+    Unreadable files are skipped. Those of processes that are gone (an agent that is killed cannot remove its own) are
+    removed.
+    """
     found = []
     folder = directory() if folder is None else folder
     try:
@@ -22,8 +27,13 @@ def live_streams(folder: Path | None = None) -> list[Announcement]:
         return []
     for file in files:
         announcement = _read(file)
-        if announcement is not None and is_running(announcement.pid):
+        if announcement is None:
+            continue
+        if is_running(announcement.pid):
             found.append(announcement)
+        else:
+            with contextlib.suppress(OSError):
+                file.unlink()
     return sorted(found, key=lambda announcement: announcement.started, reverse=True)
 
 
