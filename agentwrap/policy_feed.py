@@ -21,6 +21,8 @@ from .publisher import Publisher
 if TYPE_CHECKING:
     from torch import nn
 
+    from .outlets import Outlets
+
 ACCEPTED = "a torch.nn.Module whose forward returns logits or action means, (logits, value), or a dict of named outputs"
 
 
@@ -84,7 +86,7 @@ class PolicyFeed:
         self._weights: WeightsWatch | None = None
         self.info = PolicyInfo(type=type(policy).__name__, parameters=_count(policy))
 
-    def update(self, call: Call | None, step: int, publisher: Publisher) -> None:
+    def update(self, call: Call | None, step: int, publisher: Publisher | Outlets) -> None:
         """Publish what is new, before a step that will be sent.
 
         Args:
@@ -101,11 +103,11 @@ class PolicyFeed:
         if self._weights is not None:
             self._guard.run("watching the weights", self._update_weights, step, publisher)
 
-    def _tell(self, publisher: Publisher, **changes: Any) -> None:
+    def _tell(self, publisher: Publisher | Outlets, **changes: Any) -> None:
         self.info = replace(self.info, **changes)
         publisher.publish_hello()
 
-    def _export(self, call: Call, publisher: Publisher) -> None:
+    def _export(self, call: Call, publisher: Publisher | Outlets) -> None:
         from agentwrap_export.export import export_policy
 
         if not self._quiet:
@@ -130,7 +132,7 @@ class PolicyFeed:
         )
         self._tell(publisher, graph="exported", problem=None)
 
-    def _update_weights(self, step: int, publisher: Publisher) -> None:
+    def _update_weights(self, step: int, publisher: Publisher | Outlets) -> None:
         assert self._weights is not None
         self.stale = self._weights.changed()
         now = time.monotonic()
