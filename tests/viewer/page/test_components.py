@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from fakes import ACTIONS, hello, saliency_map, step
 
-from agentwrap_protocol.messages import Bye, EpisodeEnd, Explainer, Hello, PolicyInfo, SaliencyMap, Step
+from agentwrap_protocol.messages import Bye, EpisodeEnd, Explainer, Heartbeat, Hello, PolicyInfo, SaliencyMap, Step
 from agentwrap_protocol.spaces import Box, Discrete, MultiDiscrete
 from agentwrap_viewer.page.components import all_components
 from agentwrap_viewer.page.components.awaited import awaited, gives_value
@@ -145,6 +145,17 @@ def test_features_have_names_values_and_shares() -> None:
     assert Stage().update(shown)["frame"] is None
 
 
+def silent_after_a_step() -> View:
+    now = [0.0]
+    shown = view(step(0), store=Store(clock=lambda: now[0]))
+    shown.store.add(Heartbeat(stream="0" * 32, steps_per_second=30.0))
+    assert Status().update(shown)["rate"] == 30.0
+    shown.store.advance()
+    now[0] = 60.0
+    shown.store.advance()
+    return shown
+
+
 def test_notices_name_what_stands_in_the_way() -> None:
     assert "InterpretWrapper(env, policy)" in notices(view())["waiting"]["code"]
     assert "no step seen yet" in notices(view(introduction=hello()))["connected"]["title"]
@@ -169,6 +180,13 @@ def test_notices_name_what_stands_in_the_way() -> None:
     over = view(step(0))
     over.store.add(Bye(stream="0" * 32, reason="all steps taken"))
     assert "all steps taken" in notices(over)["ended"]["title"]
+
+    lost = silent_after_a_step()
+    assert "silent" in notices(lost) and "resumes" in notices(lost)["silent"]["text"]
+    assert Status().update(lost)["rate"] is None
+    lost.store.announced = False
+    assert "without a goodbye" in notices(lost)["lost"]["title"]
+    assert Status().update(lost)["connection"] == "gone"
 
     other = view()
     other.store.problem = "the other side speaks protocol 2.0"

@@ -165,6 +165,10 @@ class Receiver:
             self._name = self.store.hello.name
         if not self._pinned:
             self._follow_announced()
+        if self.endpoint in {stream.endpoint for stream in streams}:
+            self.store.announced = True
+        elif self.store.announced:
+            self.store.announced = False
         self.store.advance()
         if changed or self.store.connection != "connected":
             self.store.notify()

@@ -35,6 +35,8 @@ class Store:
     Attributes:
         generation: Changes whenever the store was emptied for another stream.
         version: Grows with every ``notify``.
+        announced: Whether the stream's agent is announced as a running process; None where it never was (it may run on
+            another machine).
         problem: What keeps messages from being understood (another protocol version), or None.
     """
 
@@ -74,6 +76,7 @@ class Store:
         """Forget the stream, because another is to be followed."""
         self._session = Session(FROM_AGENT)
         self.last_heard: float | None = None
+        self.announced: bool | None = None
         self._forget()
         self.generation += 1
         self.notify()
@@ -167,9 +170,14 @@ class Store:
 
     @property
     def connection(self) -> str:
-        """``incompatible``, ``waiting`` (never heard), ``ended`` (it said bye), ``silent`` or ``connected``."""
+        """``incompatible``, ``waiting`` (never heard), ``ended`` (it said bye), ``silent``, ``gone`` or ``connected``.
+
+        An agent is gone that is silent and whose process, once announced, no longer runs.
+        """
         if self.problem is not None:
             return "incompatible"
+        if self._session.state == "silent" and self.announced is False:
+            return "gone"
         return "connected" if self._session.state == "live" else self._session.state
 
     def statistics(self) -> dict[str, Any]:

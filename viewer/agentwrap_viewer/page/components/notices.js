@@ -13,7 +13,7 @@ export async function render({model, el}) {
       id: "gone", level: "error", title: "The viewer is not running any more",
       text: "This page shows what it received last, and comes back when “agentwrap view” is started again.",
     }
-    root.replaceChildren(...[...(connected ? [] : [gone]), ...items].map(notice))
+    root.replaceChildren(...(connected ? items : [gone]).map(notice))  // what it said last may hold no more
   }
 
   const stops = [

@@ -60,7 +60,10 @@ def _about_agent(view: View) -> list[dict[str, Any]]:
                 else ""
             )
             text = f"{was}The page resumes by itself as soon as it streams again."
-            return [_notice("silent", "warning", f"Agent silent for {store.silent_for:.0f} s — waiting", text)]
+            return [_notice("silent", "warning", f"Agent silent for {store.silent_for:.0f} s", text)]
+        case "gone":
+            text = "It was killed or crashed: look at its terminal. The page resumes when it is started again."
+            return [_notice("lost", "warning", "The agent's process has ended without a goodbye", text)]
         case "ended":
             reason = store.bye.reason if store.bye else ""
             text = "The last steps can still be looked through. The page resumes when the agent is started again."

@@ -4,7 +4,7 @@ import {subscribe} from "./feed.js"
 import {dress, h, integer, number, put} from "./kit.js"
 
 const WORDS = {
-  connected: "streaming", waiting: "waiting for an agent", silent: "agent silent", ended: "agent has ended",
+  connected: "streaming", waiting: "waiting for an agent", silent: "agent silent", gone: "agent gone", ended: "agent has ended",
   incompatible: "other version", held: "exporting the policy, agent held", lost: "viewer gone",
 }
 const FIGURES = ["step", "episode", "return", "V(s)", "steps / s", "dropped"]

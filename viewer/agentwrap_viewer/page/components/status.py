@@ -35,7 +35,7 @@ class Status:
             "silent": round(store.silent_for, 1),
             "stream": store.hello.name if store.hello else None,
             "env": store.hello.env_id if store.hello else None,
-            "rate": heartbeat.steps_per_second if heartbeat else None,
+            "rate": heartbeat.steps_per_second if heartbeat and store.connection == "connected" else None,
             "dropped": store.dropped,
             "awaited": stage,
             "awaiting": WORDS[stage] if stage else "",
