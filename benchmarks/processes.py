@@ -142,9 +142,9 @@ def helper(*arguments: str, nice: int = 0) -> Iterator[Helper]:
 
 
 @contextmanager
-def drain(endpoint: str) -> Iterator[Helper]:
+def drain(endpoint: str, *, nice: int = 0) -> Iterator[Helper]:
     """Subscribe to a stream from another process, and drop everything."""
-    with helper("-c", DRAIN, endpoint) as process:
+    with helper("-c", DRAIN, endpoint, nice=nice) as process:
         process.line()
         yield process
 

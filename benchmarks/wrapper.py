@@ -2,7 +2,8 @@
 
 The game is Enduro, the loop is an env step and a forward pass of the policy on one thread, actions are greedy: all
 variants do the same work. A turn of each variant makes a round; a ratio compares two turns of one round, so that what
-else the machine does falls on both. Printed are medians over the rounds::
+else the machine does falls on both. ``thread_ratio`` compares the time that the agent's own thread computed for: what
+is in ``ratio`` beyond it, the agent waited, for a core or for the interpreter. Printed are medians over the rounds::
 
     python -m benchmarks.wrapper --rounds 20 --steps 400
 """
@@ -48,9 +49,9 @@ class Player:
     def __post_init__(self) -> None:
         self.observation, _ = self.env.reset(seed=1)
 
-    def play(self, steps: int) -> float:
-        """Play on; returns microseconds per step."""
-        start = time.perf_counter()
+    def play(self, steps: int) -> tuple[float, float]:
+        """Play on; returns microseconds per step: those that passed, and those that this thread computed for."""
+        start, computed = time.perf_counter(), time.thread_time()
         for _ in range(steps):
             with torch.no_grad():
                 logits, _ = self.policy(torch.from_numpy(np.asarray(self.observation)).unsqueeze(0))
@@ -59,7 +60,8 @@ class Player:
                 self.after_step(self.env)
             if terminated or truncated:
                 self.observation, _ = self.env.reset(seed=1)
-        return (time.perf_counter() - start) / steps * 1e6
+        passed, computed = time.perf_counter() - start, time.thread_time() - computed
+        return passed / steps * 1e6, computed / steps * 1e6
 
 
 class Bench:
@@ -71,7 +73,8 @@ class Bench:
         self._trained = load_policy(models_directory() / "enduro-expert.safetensors")
 
     def _player(self, name: str, wrap: Callable[[Env, torch.nn.Module], Env], **more: Any) -> Player:
-        policy = copy.deepcopy(self._trained)
+        # modules of their own, for hooks; but the same weights, for where those lie in memory makes a difference too
+        policy = copy.deepcopy(self._trained, {id(weight): weight for weight in self._trained.parameters()})
         env = wrap(make_enduro(), policy)
         self._stack.callback(env.close)
         return Player(name, env, policy, **more)
@@ -84,13 +87,18 @@ class Bench:
         """Wrap, with no viewer."""
         return self._player("agentwrap, nobody watching", functools.partial(InterpretWrapper, quiet=True))
 
-    def drained(self) -> Player:
+    def drained(self, *, nice: int = 0) -> Player:
         """Wrap, with a subscriber in another process that takes everything at 60 frames/s and drops it."""
         endpoint = free_endpoint()
         wrap = functools.partial(InterpretWrapper, endpoint=endpoint, quiet=True)
-        player = self._player("agentwrap, a subscriber that only drains", wrap)
-        self._stack.enter_context(drain(endpoint))
+        name = "agentwrap, a subscriber that only drains"
+        player = self._player(f"{name}, niced" if nice else name, wrap)
+        self._stack.enter_context(drain(endpoint, nice=nice))
         return player
+
+    def niced(self) -> Player:
+        """Wrap, with such a subscriber that leaves the cores to the agent: what its process takes shows in between."""
+        return self.drained(nice=10)
 
     def viewed(self) -> Player:
         """Wrap, with explainer, page and browser on the same cores, niced."""
@@ -145,11 +153,11 @@ def take_turns(players: Sequence[Player], rounds: int, steps: int, settle: float
     """
     for player in players:  # warms up: export, allocations, caches
         player.play(steps)
-    times = np.zeros((rounds, len(players)))
+    times, computing = np.zeros((2, rounds, len(players)))
     for number in range(rounds):
         for place in range(len(players)):
             index = (number + place) % len(players)
-            times[number, index] = players[index].play(steps)
+            times[number, index], computing[number, index] = players[index].play(steps)
             time.sleep(settle)
     return [
         {
@@ -157,6 +165,7 @@ def take_turns(players: Sequence[Player], rounds: int, steps: int, settle: float
             "variant": player.name,
             "us_per_step": round(float(np.median(times[:, i])), 1),
             "ratio": round(float(np.median(times[:, i] / times[:, 0])), 4),
+            "thread_ratio": round(float(np.median(computing[:, i] / computing[:, 0])), 4),
         }
         for i, player in enumerate(players)
     ]
@@ -166,7 +175,7 @@ def measure_enduro(rounds: int, steps: int, view: bool) -> list[Row]:
     """Measure all variants on Enduro; the whole viewer apart from the others, for it would disturb their turns."""
     with ExitStack() as stack, quiet():
         bench = Bench(stack, steps)
-        makers = (bench.bare, bench.unwatched, bench.drained, bench.recorded, bench.logged)
+        makers = (bench.bare, bench.unwatched, bench.drained, bench.niced, bench.recorded, bench.logged)
         rows = take_turns([make() for make in makers], rounds, steps)
     if view:
         with ExitStack() as stack:
