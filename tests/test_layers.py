@@ -37,6 +37,10 @@ ALLOWED = {
         *("agentwrap_viewer.explainer", "agentwrap_viewer.saliency", *REPLICA),
         *("agentwrap_protocol", "msgspec", "numpy", "torch", "zmq"),
     },
+    "agentwrap_viewer.recording": {
+        *("agentwrap_viewer.recording", "agentwrap_viewer.replica", "agentwrap_protocol"),
+        *("mcap", "numpy", "zstandard"),
+    },
     "agentwrap_viewer.page": {
         *("agentwrap_viewer.page", "agentwrap_protocol", "msgspec", "numpy", "zmq"),
         *("bokeh", "panel", "panel_material_ui", "param", "tornado"),
@@ -56,6 +60,7 @@ NOT_LOADED = {
     "agentwrap_viewer.launch": ("torch", "panel", "bokeh", "agentwrap"),
     "agentwrap_viewer.explainer": ("panel", "bokeh", "gymnasium", "agentwrap"),
     "agentwrap_viewer.page.server": ("torch", "sklearn", "gymnasium", "agentwrap"),
+    "agentwrap_viewer.recording": ("torch", "panel", "zmq", "gymnasium", "agentwrap"),
     "agentwrap_viewer.replica": ("panel", "zmq", "gymnasium", "agentwrap"),
     "agentwrap_viewer.saliency": ("panel", "zmq", "gymnasium", "agentwrap", "captum", "matplotlib"),
 }

@@ -60,7 +60,7 @@ def unpack(payload: Frame) -> list[memoryview]:
         begin = position + -position % ALIGNMENT
         if length > view.nbytes - begin:
             raise ProtocolError(f"frame {len(frames)} of a packed message, {length} bytes, reaches beyond its end")
-        if any(view[position:begin]):
+        if view[position:begin] != _ZEROS[: begin - position]:
             raise ProtocolError(f"the gap before frame {len(frames)} of a packed message is not zeros")
         frames.append(view[begin : begin + length])
         position = begin + length

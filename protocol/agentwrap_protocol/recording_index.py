@@ -86,7 +86,7 @@ class IndexBuilder:
             if array is None or (seen and (array.shape, array.dtype) != (seen[0].shape, seen[0].dtype)):
                 unlike.append(name)
             else:
-                seen.append(array)
+                seen.append(array if array.base is None else array.copy())  # a view keeps what it is of
                 self._bytes += array.nbytes
         for name in unlike:
             del self._arrays[name]

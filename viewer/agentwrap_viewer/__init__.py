@@ -1,1 +1,18 @@
 """The viewer: explains what an agent streams, and shows it in the browser."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .recording import open_recording
+
+__all__ = ["open_recording"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "open_recording":  # when it is asked for: the command line must not wait for it
+        from .recording import open_recording
+
+        return open_recording
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
