@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 
 #: Share of the steps that may be last steps which were not picked.
 LAST_SHARE = 1 / 6
 
-#: How fast a long time between two steps is forgotten: by this factor in each step.
-FORGETTING = 0.9
+#: Steps by which ``soon`` guesses. An agent that takes several for each call of its policy pauses once in so many.
+REMEMBERED = 8
 
 
 class Sampler:
@@ -19,7 +20,7 @@ class Sampler:
     all steps: an environment with a thousand short episodes per second would show nothing but ends.
 
     Looking closely at a step has to begin before the policy is called for it, when nobody knows yet how long that will
-    take. So ``soon`` guesses, from how long it has taken lately, and rather too soon than too late.
+    take. So ``soon`` guesses: as long as at most in the last few steps, for too soon costs little.
 
     Args:
         fps: Most steps per second.
@@ -30,12 +31,12 @@ class Sampler:
         self._due = 0.0
         self._per_second = fps * LAST_SHARE
         self._tokens, self._refilled = 1.0, 0.0
-        self._ended, self._between = math.inf, 0.0
+        self._ended, self._pauses = math.inf, deque([0.0], maxlen=REMEMBERED)
 
     def soon(self, now: float) -> bool:
         """Whether the next step may be one that is picked, when one ends now."""
         self._ended = now
-        return now + self._between >= self._due
+        return now + max(self._pauses) >= self._due
 
     def pick(self, now: float, *, ready: bool = True) -> bool:
         """Whether to send the step that begins now (seconds on any clock that runs evenly).
@@ -44,7 +45,7 @@ class Sampler:
             now: Seconds.
             ready: Whether the step was looked at closely. One that was not leaves its turn to the next.
         """
-        self._between = max(now - self._ended, self._between * FORGETTING)
+        self._pauses.append(now - self._ended)
         if now < self._due or not ready:
             return False
         late = now - self._due
