@@ -41,6 +41,23 @@ def test_estimate_is_exact_for_scores_that_are_a_plane(level):
     torch.testing.assert_close(grid.estimate(scores, level), plane)
 
 
+def test_estimate_follows_what_scores_are_proportional_to():
+    grid = CentreGrid.spaced((44, 39), 5)
+    random = np.random.default_rng(0)
+    sizes = torch.from_numpy(random.uniform(0, 9, grid.count)).float()
+    sizes[random.integers(0, grid.count, 10)] = 0  # where nothing is changed
+    whole = torch.stack([7 * sizes, -0.5 * sizes])
+    known = torch.zeros_like(whole)
+    known[:, grid.levels[0]] = whole[:, grid.levels[0]]
+    torch.testing.assert_close(grid.estimate(known, 1, sizes), whole, rtol=1e-3, atol=1e-5)
+
+
+def test_estimate_is_zero_where_all_scores_and_sizes_are():
+    grid = CentreGrid.spaced((44, 39), 5)
+    nothing = torch.zeros(1, grid.count)
+    assert torch.equal(grid.estimate(nothing, 1, nothing[0]), nothing)
+
+
 @pytest.mark.parametrize(
     "arrangement", [Mixture(np.ones((50, 3, 4), np.float32), 0.5), FeatureTable(5, 4), FeatureTable(3, 1)]
 )

@@ -1,6 +1,9 @@
 import numpy as np
 import pytest
 import torch
+from scipy.interpolate import RegularGridInterpolator
+from scipy.ndimage import gaussian_filter
+from scipy.stats import spearmanr
 
 from agentwrap_viewer.saliency import Explanation, Request, SaliencyError, explain, refine
 
@@ -43,6 +46,22 @@ def test_coarse_map_is_exact_at_its_centres_and_has_no_holes(policy):
     np.testing.assert_array_equal(first.grid[::4, ::4], last.grid[::4, ::4])
     assert first.grid.min() >= first.grid[::4, ::4].min() > 0
     assert first.heatmap.shape == (84, 84)
+
+
+def test_first_map_ranks_as_the_full_one_does():
+    smooth = gaussian_filter(np.random.default_rng(0).normal(size=(4, 84, 84)), (0, 2, 2))
+    smooth[:, 40:] *= np.linspace(0, 1, 44)[:, None]  # blurring changes little in the middle, and much above and below
+    image = np.float32(smooth)
+
+    def policy(batch):  # sees all, but more of it to the right
+        return (batch * torch.linspace(0.1, 1, 84)).square().sum((1, 2, 3))[:, None]
+
+    first, *_, last = refine(policy, image, target="actor", budget_ms=60_000)
+    assert first.forwards == 25
+    assert spearmanr(first.grid, last.grid, axis=None).statistic > 0.9
+    plain = RegularGridInterpolator((np.arange(0, 17, 4),) * 2, last.grid[::4, ::4])
+    between = plain(np.stack(np.meshgrid(np.arange(17), np.arange(17), indexing="ij"), -1))
+    assert np.abs(first.grid - last.grid).mean() < 0.7 * np.abs(between - last.grid).mean()
 
 
 def test_budget_slices_a_level(policy):

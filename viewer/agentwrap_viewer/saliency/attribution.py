@@ -32,6 +32,7 @@ from .method import Method
 from .outputs import Outputs, Target
 from .policies import BoundPolicy
 from .subject import Subject
+from .targets import resolve_targets
 
 #: What to do about a policy that leaves no gradients.
 WAY_OUT = (
@@ -142,13 +143,15 @@ class GradientPart:
 
     def __init__(self, subject: Subject, method: GradientMethod) -> None:
         """Prepare."""
-        self.entry, self.method, self.clean, self.targets = subject.entry, method, subject.clean, subject.targets
+        self.entry, self.method = subject.entry, method
         bound, layout = subject.bound, subject.layout
+        self.clean = bound.clean(self.entry)
+        self.targets, resolved = resolve_targets(method, self.clean, subject.request.target)
         self._rnn = bound.device.type == "cuda" and has_recurrent_layers(bound)
         self.arrangement = EvenGrid(layout)
         self.count = len(self.targets) * method.passes
         self.level = 0
-        self._questions = [Question(bound, self.entry, layout, target, subject.rows) for target in subject.resolved]
+        self._questions = [Question(bound, self.entry, layout, target, subject.rows) for target in resolved]
         self._grids: list[Any] = [self.arrangement.zeros() for _ in self.targets]
 
     @property

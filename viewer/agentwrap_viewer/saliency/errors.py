@@ -3,3 +3,7 @@
 
 class SaliencyError(ValueError):
     """No map can be computed as asked. The text names what stood in the way and what is accepted."""
+
+
+class NotIncremental(Exception):
+    """Masked images of a policy have to be evaluated in whole batches; the text says why."""

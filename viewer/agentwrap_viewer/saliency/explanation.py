@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import numbers
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,13 @@ from .errors import SaliencyError
 from .layout import Channels, Kind, Layout, layout_of
 from .maps import SaliencyMap
 from .method import Method, PerturbingMethod
-from .outputs import ACTOR_NAMES, Outputs, Target
+from .outputs import ACTOR_NAMES
 from .perturbed import PerturbedPart
 from .policies import WHOLE, BoundPolicy, Observation
 from .registry import method_class, methods
 from .request import Request
 from .subject import Subject
+from .targets import one_target
 
 #: The method taken for each kind of observation when none is named.
 DEFAULT_METHODS: Mapping[Kind, str] = {"image": "perturbation", "vector": "feature_perturbation"}
@@ -54,7 +54,9 @@ class Explanation:
         request = request or Request()
         bound = BoundPolicy(policy, observation, state=request.state, state_axis=request.state_axis)
         chosen = choose_methods(_layouts(bound, request.channels), request.method, request.options)
-        self._parts = [_part(bound, entry, layout, method, request) for entry, (layout, method) in chosen.items()]
+        self._parts = [
+            _part(Subject(bound, entry, layout, request), method) for entry, (layout, method) in chosen.items()
+        ]
         self.single = one_target(request.target) and set(bound.entries) == {WHOLE}
         self.forwards = 0
         self.seconds = time.perf_counter() - started
@@ -135,12 +137,7 @@ class Explanation:
         )
 
 
-def _part(
-    bound: BoundPolicy, entry: str, layout: Layout, method: Method, request: Request
-) -> PerturbedPart | GradientPart:
-    clean = bound.clean(entry)
-    targets, resolved = resolve_targets(method, clean, request.target)
-    subject = Subject(bound, entry, layout, clean, targets, resolved, request)
+def _part(subject: Subject, method: Method) -> PerturbedPart | GradientPart:
     if isinstance(method, PerturbingMethod):
         return PerturbedPart(subject, method)
     if isinstance(method, GradientMethod):
@@ -171,45 +168,6 @@ def choose_methods(
         own = {name: value for name, value in options.items() if name in kind.options()}
         chosen[entry] = (layouts[entry], kind.configured(own))
     return chosen
-
-
-def one_target(target: Any) -> bool:
-    """Whether ``target`` is a single one, not several or none in particular."""
-    return isinstance(target, str | numbers.Integral)
-
-
-def resolve_targets(
-    method: Method, clean: Outputs, target: Target | Sequence[Target] | None
-) -> tuple[tuple[Target, ...], tuple[Target, ...]]:
-    """Return the targets asked for, and the same with ``chosen`` replaced by the action's index.
-
-    None asks for the method's own targets as far as the policy has them.
-
-    Raises:
-        SaliencyError: The method is not defined for a target, or the policy has nothing of the kind.
-    """
-    if target is None:
-        wanted: tuple[Target, ...] = tuple(name for name in method.targets if name in clean.targets)
-        wanted = wanted or tuple(name for name in method.fallback if name in clean.targets)
-        if not wanted:
-            raise SaliencyError(f"{method.name} explains {', '.join(method.targets)}; this policy has none of them")
-    else:
-        wanted = tuple(name if isinstance(name, str) else int(name) for name in _several(target))
-    for name in wanted:
-        if ("action" if isinstance(name, int) else name) not in method.accepts:
-            accepted = ", ".join("an action's index" if name == "action" else name for name in method.accepts)
-            raise SaliencyError(f"{method.name} is not defined for target {name!r}, but for {accepted}")
-    resolved = tuple(clean.action() if name == "chosen" else name for name in wanted)
-    for name in resolved:
-        clean.columns(name)
-    return wanted, resolved
-
-
-def _several(target: Any) -> Sequence[Target]:
-    several = [target] if one_target(target) else target
-    if not isinstance(several, Sequence) or not several or not all(map(one_target, several)):
-        raise SaliencyError(f"target {target!r}: wanted is 'actor', 'critic', 'chosen', an action's index, or several")
-    return several
 
 
 def _layouts(bound: BoundPolicy, channels: Channels) -> dict[str, Layout]:

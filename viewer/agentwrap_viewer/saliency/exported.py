@@ -17,6 +17,8 @@ from agentwrap_export.weights import WeightsWatch
 from agentwrap_protocol.errors import GraphError
 from agentwrap_viewer.replica import Replica
 
+from .errors import NotIncremental
+
 #: Replicas of one module: one for each layout of what it is called with, the least recently used go first.
 MOST_REPLICAS = 8
 
@@ -25,10 +27,6 @@ MOST_EXPORTS = 4
 
 #: Whether a replica, called with the state by input name, computes what the module computes.
 Check = Callable[[Replica, dict[str, torch.Tensor]], bool]
-
-
-class NotExported(Exception):
-    """A module has no replica; the text says why."""
 
 
 def replica_of(module: torch.nn.Module, arguments: Sequence[Any], names: Sequence[str], same: Check) -> Replica:
@@ -41,7 +39,7 @@ def replica_of(module: torch.nn.Module, arguments: Sequence[Any], names: Sequenc
         same: Says whether a replica, called with this state by input name, computes what the module does.
 
     Raises:
-        NotExported: There is none.
+        NotIncremental: There is none.
     """
     described = call_inputs(module, arguments, {})
     state = {given.name: given.tensor for given in described if given.role == "state"}
@@ -70,7 +68,7 @@ class _Copy:
         self, module: torch.nn.Module, arguments: Sequence[Any], names: Sequence[str], same: Callable[[Replica], bool]
     ) -> Replica:
         if self._problem is not None:
-            raise NotExported(self._problem)
+            raise NotIncremental(self._problem)
         if self._replica is not None and self._follow(module) and same(self._replica):
             return self._replica
         if self._replica is not None and self._follow(module, anew=True) and same(self._replica):
@@ -117,7 +115,7 @@ class _Copy:
 
     def _fail(self, problem: str) -> NoReturn:
         self._problem, self._exported, self._replica = problem, None, None
-        raise NotExported(problem)
+        raise NotIncremental(problem)
 
 
 def _device_of(arguments: Sequence[Any]) -> torch.device:

@@ -51,6 +51,11 @@ class SeparableMasks:
         scaled = self._columns[row] * self._scale[where][:, None, None]
         return torch.bmm(scaled.to(indices.device), self._rows[column].to(indices.device))
 
+    def sums(self, plane: torch.Tensor) -> torch.Tensor:
+        """Return the sum of ``plane`` (H, W) under each mask, (count,)."""
+        columns, rows, scale = (part.to(plane) for part in (self._columns, self._rows, self._scale))
+        return torch.einsum("yhk,hw,xkw->yx", columns, plane, rows).flatten() * scale
+
     def normalised(self) -> SeparableMasks:
         """Divide each mask by its maximum; returns itself."""
         for start in range(0, self.arrangement.count, 64):

@@ -37,7 +37,7 @@ import torch
 from .arrangement import Arrangement
 from .errors import SaliencyError
 from .layout import Kind, Layout
-from .masks import Masks
+from .masks import Masks, SeparableMasks
 from .outputs import Outputs, Target
 
 
@@ -206,7 +206,14 @@ class PerturbingMethod(Method):
 
 
 class MaskMethod(PerturbingMethod):
-    """A method that lets a baseline show through masks: I′ = I·(1 − M) + baseline·M."""
+    """A method that lets a baseline show through masks: I′ = I·(1 − M) + baseline·M.
+
+    Attributes:
+        growth: The power of what a mask changes with which scores grow, for guessing between scores that are computed;
+            0 where nothing is known of that.
+    """
+
+    growth: ClassVar[float] = 0.0
 
     @abstractmethod
     def make_masks(self, layout: Layout) -> Masks:
@@ -223,7 +230,7 @@ class MaskMethod(PerturbingMethod):
     def perturb(self, context: Context) -> MaskedImages:
         """Say what is perturbed: the image under each mask."""
         image, layout = context.observation, context.layout
-        return MaskedImages(image, self.difference(image, layout), self.make_masks(layout), layout)
+        return MaskedImages(image, self.difference(image, layout), self.make_masks(layout), layout, growth=self.growth)
 
 
 class MaskedImages:
@@ -234,14 +241,25 @@ class MaskedImages:
         masks: The masks.
     """
 
-    def __init__(self, image: torch.Tensor, difference: torch.Tensor, masks: Masks, layout: Layout) -> None:
-        """Keep the parts."""
+    def __init__(
+        self, image: torch.Tensor, difference: torch.Tensor, masks: Masks, layout: Layout, *, growth: float = 0.0
+    ) -> None:
+        """Keep the parts; ``growth`` is the power of what a mask changes with which scores grow, 0 if unknown."""
         self._image, self.difference, self.masks, self._layout = image, difference, masks, layout
+        self._growth = growth
 
     @property
     def arrangement(self) -> Arrangement:
         """The masks' arrangement."""
         return self.masks.arrangement
+
+    def sizes(self) -> torch.Tensor | None:
+        """Return what scores can be expected to be proportional to, (count,), where something is known of that."""
+        if not self._growth or not isinstance(self.masks, SeparableMasks):
+            return None
+        others = [axis for axis in range(self.difference.ndim) if axis not in (self._layout.axes or ())]
+        change = self.difference.abs()
+        return self.masks.sums(change.sum(others) if others else change).pow(self._growth)
 
     def build(self, indices: torch.Tensor, out: torch.Tensor) -> None:
         """Write the perturbed images numbered ``indices`` into ``out`` (B, *shape)."""

@@ -16,6 +16,8 @@ from .registry import register
 class BlurMethod(MaskMethod):
     """A method that looks at the image through soft round spots of blur."""
 
+    growth = 2.0  # the outputs' squared distance; measured to serve sarfa as well
+
     stride: int
     mask_sigma: float
     blur_sigma: float

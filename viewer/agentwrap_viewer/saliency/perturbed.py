@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from .errors import SaliencyError
-from .exported import NotExported
-from .incremental import Incremental
 from .method import Context, MaskedImages, PerturbingMethod
 from .subject import Subject
+from .targets import resolve_targets
+from .ways import find_way
 
 
 class PerturbedPart:
@@ -25,40 +25,27 @@ class PerturbedPart:
 
     def __init__(self, subject: Subject, method: PerturbingMethod) -> None:
         """Say what is perturbed, and find the way in which that is evaluated."""
-        self.entry, self.method, self.targets = subject.entry, method, subject.targets
-        self.clean, self._bound, self._resolved = subject.clean, subject.bound, subject.resolved
-        image = subject.image
+        self.entry, self.method = subject.entry, method
+        image, request = subject.image, subject.request
         self._perturbations = method.perturb(Context(image, subject.layout, _history(subject, image)))
+        way = find_way(subject.bound, self.entry, subject.layout, self._perturbations, request)
+        self.clean, self._bound, self._incremental, self._why_dense = (
+            way.clean,
+            way.bound,
+            way.incremental,
+            way.why_dense,
+        )
+        self.targets, self._resolved = resolve_targets(method, self.clean, request.target)
         self.arrangement = self._perturbations.arrangement
         self.count = self.arrangement.count
-        self._chunk, self._block = subject.rows, subject.request.chunk
+        self._chunk, self._block = subject.rows, request.chunk
         self._buffer = image.new_empty((min(self._chunk, self.count), *subject.layout.shape))
-        self._incremental: Incremental | None = None
-        self._why_dense = self._find_way(subject)
         self._scores = image.new_zeros((len(self.targets), self.count))
         self._known = np.zeros(self.count, bool)
         self.level = -1
         self._left: list[torch.Tensor] = []
         self._estimate: torch.Tensor | None = None
         self._next_level()
-
-    def _find_way(self, subject: Subject) -> str:
-        """Prepare to compute only what masks change; return why that cannot be."""
-        if subject.request.evaluation == "dense":
-            return "as asked"
-        if not isinstance(self._perturbations, MaskedImages):
-            return "only masked images are evaluated otherwise"
-        try:
-            self._bound, self.clean = subject.bound.as_graph(self.entry, self.clean)
-        except NotExported as problem:
-            return str(problem)
-        incremental = self._bound.incremental(self.entry, subject.layout, self._perturbations)
-        if incremental is None:
-            return "the policy's graph can be run on batches alone"
-        if not incremental.keeps(self.count, self._block):
-            return f"{self.count} masks of this size are more than is planned for"
-        self._incremental = incremental
-        return ""
 
     @property
     def done(self) -> bool:
@@ -111,7 +98,7 @@ class PerturbedPart:
         if self.level >= len(self.arrangement.levels):
             return
         indices = self.arrangement.levels[self.level]
-        self._estimate = self.arrangement.estimate(self._scores, self.level)
+        self._estimate = self.arrangement.estimate(self._scores, self.level, self._sizes() if self.level else None)
         expected = None if self._estimate is None else _importance(self._estimate)
         if self._incremental is not None:  # plans are kept for sets of masks: the sets stay, their order may change
             self._left = self._incremental.blocks(indices, self._block)
@@ -121,6 +108,9 @@ class PerturbedPart:
         if expected is not None:
             indices = indices[torch.argsort(expected[indices], descending=True, stable=True)]
         self._left = list(torch.split(indices, self._chunk))
+
+    def _sizes(self) -> torch.Tensor | None:
+        return self._perturbations.sizes() if isinstance(self._perturbations, MaskedImages) else None
 
     def _go_dense(self) -> None:
         """Cut what is lined up into batches, if it is not yet."""

@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -19,8 +20,8 @@ from agentwrap_export.errors import PolicyTypeError
 from agentwrap_export.pytree import leaves_with_paths
 from agentwrap_export.results import named_leaves
 
-from .errors import SaliencyError
-from .exported import NotExported, replica_of
+from .errors import NotIncremental, SaliencyError
+from .exported import replica_of
 from .incremental import Incremental
 from .layout import Layout
 from .method import MaskedImages
@@ -36,6 +37,9 @@ WHOLE = ""
 
 #: Names of outputs that have none of their own, by where they stand in what a policy returns.
 _OWN_PLACES: Mapping[tuple[str | int, ...], str] = {(): "logits", (0,): "logits", (1,): "value"}
+
+#: Element types that a module was found to compute the same from as from float32, by entry.
+_SEEN: WeakKeyDictionary[torch.nn.Module, set[tuple[str, torch.dtype]]] = WeakKeyDictionary()
 
 #: How far a replica's outputs may be from the module's, as a share of the largest.
 _SAME = 1e-4
@@ -110,49 +114,58 @@ class BoundPolicy:
         except Exception as error:
             raise SaliencyError(f"the policy refuses {_describe(inputs)}: {error}") from error
 
-    def as_graph(self, entry: str, clean: Outputs) -> tuple[BoundPolicy, Outputs]:
-        """Return the same with a graph in the policy's place, and what that computes for the observation as it is.
+    def incremental(
+        self, entry: str, layout: Layout, images: MaskedImages, clean: Outputs | None
+    ) -> tuple[BoundPolicy, Incremental, Outputs]:
+        """Return what evaluates masks over an entry, computing only what they change.
 
         Args:
-            entry: The entry that will be given as float32.
-            clean: What the policy itself computes.
+            entry: The entry.
+            layout: Its layout.
+            images: What masks make of it.
+            clean: What the policy computes without a mask, where that is known.
+
+        Returns:
+            The policy as a graph (itself, or a module's replica); what evaluates masks; and what that computes without
+            one.
 
         Raises:
-            NotExported: There is no graph, or none that computes the same.
+            NotIncremental: There is no such thing; the text says why.
+            SaliencyError: The policy refuses the observation.
         """
         if self._is_graph:
-            return self, clean
+            return self._masked(entry, layout, images)
         if not isinstance(self._policy, torch.nn.Module):
-            raise NotExported("what a plain callable computes is not known; give the torch.nn.Module itself")
+            raise NotIncremental("what a plain callable computes is not known; give the torch.nn.Module itself")
+        assert clean is not None
         entries = {name: _recordable(tensor) for name, tensor in self.entries.items()}
         entries[entry] = entries[entry].to(torch.float32)
         rows = {name: tensor[None] for name, tensor in entries.items()}
         arguments: list[Any] = [rows[WHOLE] if self._single else rows]
         if self._state is not None:
             arguments.append(_expand(self._state, self._state_axis, 1, self.device))
-        bound: list[tuple[BoundPolicy, Outputs]] = []
+        found: list[tuple[BoundPolicy, Incremental, Outputs]] = []
 
         def same(replica: Any, state: dict[str, torch.Tensor]) -> bool:
-            other = BoundPolicy(replica, entries[WHOLE] if self._single else entries, state=state)
-            bound[:] = [(other, other.evaluate(entry, entries[entry][None]))]
-            return _agree(clean, bound[0][1])
+            bound = BoundPolicy(replica, entries[WHOLE] if self._single else entries, state=state)
+            found[:] = [bound._masked(entry, layout, images)]
+            return _agree(clean, found[0][2])
 
         replica_of(self._policy, arguments, tuple(clean.named), same)
-        return bound[0]
+        return found[0]
 
-    def incremental(self, entry: str, layout: Layout, perturbations: object) -> Incremental | None:
-        """Return what evaluates masks over an entry, computing what they change; None where there is no such thing."""
-        found = self.graph_inputs(entry)
-        if not isinstance(perturbations, MaskedImages) or found is None:
-            return None
+    def _masked(self, entry: str, layout: Layout, images: MaskedImages) -> tuple[BoundPolicy, Incremental, Outputs]:
+        inputs = self.graph_inputs(entry)
+        if inputs is None:
+            raise NotIncremental("the policy's graph can be run on batches alone")
         assert layout.axes is not None  # masked, so an image
-        return Incremental(
-            self.graph_policy,
-            *found,
-            change=perturbations.difference,
-            masks=perturbations.masks,
-            axes=layout.axes,
+        incremental = Incremental(
+            self.graph_policy, *inputs, change=images.difference, masks=images.masks, axes=layout.axes
         )
+        clean = self._refused(incremental.clean)
+        if clean is None:
+            raise NotIncremental("the policy takes one observation at a time, or computes with integers")
+        return self, incremental, Outputs.from_named(clean, 1)
 
     def graph_inputs(self, entry: str) -> tuple[dict[str, torch.Tensor], str] | None:
         """Return a graph's inputs for the one observation, and the name of that which ``entry`` fills, in float32.
@@ -177,12 +190,15 @@ class BoundPolicy:
         Raises:
             SaliencyError: As ``evaluate``.
         """
+        named = self._refused(lambda: incremental.evaluate(indices))
+        return None if named is None else Outputs.from_named(named, len(indices))
+
+    def _refused(self, compute: Callable[[], Named | None]) -> Named | None:
         with torch.no_grad():
             try:
-                named = incremental.evaluate(indices)
+                return compute()
             except Exception as error:
                 raise SaliencyError(f"the policy refuses {_describe(self.entries)}: {error}") from error
-        return None if named is None else Outputs.from_named(named, len(indices))
 
     def clean(self, entry: str) -> Outputs:
         """Evaluate the observation as it is, in float32 as the perturbed ones will be.
@@ -193,12 +209,18 @@ class BoundPolicy:
         original = self.entries[entry][None]
         outputs = self.evaluate(entry, original.to(torch.float32, copy=True))  # the policy may scale it in place
         if original.dtype != torch.float32 and not self._is_graph:  # a graph cannot look at the element type
-            try:
-                from_original = self.evaluate(entry, original.clone())
-            except SaliencyError:
-                return outputs  # it takes float32 alone, which is as good
-            self._check_same(outputs, from_original, original.dtype)
+            checked = _SEEN.setdefault(self._policy, set()) if isinstance(self._policy, torch.nn.Module) else set()
+            if (entry, original.dtype) not in checked:
+                self._check_element_type(entry, original, outputs)
+                checked.add((entry, original.dtype))
         return outputs
+
+    def _check_element_type(self, entry: str, original: torch.Tensor, outputs: Outputs) -> None:
+        try:
+            from_original = self.evaluate(entry, original.clone())
+        except SaliencyError:
+            return  # it takes float32 alone, which is as good
+        self._check_same(outputs, from_original, original.dtype)
 
     def _check_same(self, one: Outputs, other: Outputs, dtype: torch.dtype) -> None:
         for a, b in ((one.q, other.q), (one.value, other.value)):

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 
 from .layout import Layout
-from .outputs import Outputs, Target
 from .policies import BoundPolicy
 from .request import Request
 
@@ -26,18 +25,12 @@ class Subject:
         bound: The policy and what it is asked about.
         entry: The entry.
         layout: Its layout.
-        clean: The policy's outputs for the observation itself.
-        targets: What is explained.
-        resolved: The same, with ``chosen`` replaced by the action's index.
         request: All that was asked.
     """
 
     bound: BoundPolicy
     entry: str
     layout: Layout
-    clean: Outputs
-    targets: tuple[Target, ...]
-    resolved: tuple[Target, ...]
     request: Request
 
     @property

@@ -27,7 +27,18 @@ class CleanMaps:
         self.filled = run.filled
         self.memo: dict[int, torch.Tensor] = {}
         self._run = run
+        self._values: Values | None = None
         self._rows: dict[int, torch.Tensor] = {}
+
+    def outputs(self) -> list[torch.Tensor]:
+        """Return the program's outputs for the image; what they are computed from serves the first ``rows``.
+
+        Raises:
+            GraphError: The program refuses the image.
+        """
+        if self._values is None:
+            self._values = self._run.program.trace(self.filled, self._run.single)
+        return [self._values[slot] for slot in self._run.program.outputs]
 
     def rows(self, slots: Iterable[int]) -> list[torch.Tensor]:
         """Return the maps in some slots, as rows: (pixels, C), or (features,).
@@ -38,7 +49,8 @@ class CleanMaps:
         slots = list(slots)
         missing = [slot for slot in slots if slot not in self._rows]
         if missing:
-            values = self._run.program.trace(self.filled, self._run.single, keep=missing)
+            values = self._values or self._run.program.trace(self.filled, self._run.single, keep=missing)
+            self._values = None
             for slot in missing:
                 (first, *_) = values[slot] if isinstance(values[slot], tuple) else (values[slot],)
                 self._rows[slot] = first[0].flatten(1).T.contiguous() if first.ndim == 4 else first[0]

@@ -110,11 +110,23 @@ class Incremental:
         if plan.whole:
             return None
         self.dense = tuple(dict.fromkeys((*self.dense, *plan.dense)))
+        image = run.single[run.place]
+        outputs = plan.run(self._maps(run), image, self._change.to(image.device), run.tensors)
+        return self._replica.named(outputs, len(indices))
+
+    def clean(self) -> dict[str, torch.Tensor] | None:
+        """Return the outputs by name for the image without a mask, each (1, …); None where ``evaluate`` returns None.
+
+        Raises:
+            GraphError: The policy refuses the inputs.
+        """
+        run = self._replica.prepared(self._inputs, self._name, rows=1)
+        return None if run is None else self._replica.named(self._maps(run).outputs(), 1)
+
+    def _maps(self, run: Prepared) -> CleanMaps:
         if self._clean is None or self._clean.filled is not run.filled:  # other weights
             self._clean = CleanMaps(run)
-        image = run.single[run.place]
-        outputs = plan.run(self._clean, image, self._change.to(image.device), run.tensors)
-        return self._replica.named(outputs, len(indices))
+        return self._clean
 
     def _plan(self, run: Prepared, indices: torch.Tensor) -> Plan:
         plans = _PLANS.setdefault(run.program, _Plans())

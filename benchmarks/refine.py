@@ -1,0 +1,103 @@
+"""How soon a first map says most of what the full one will: refinement, on what a trained agent sees.
+
+The demo's expert plays Enduro. For each of some frames the first map of ``refine`` is compared with the full one: its
+time, everything included, as a share of that of ``explain``, and Spearman's rank correlation of the two heatmaps. Each
+frame is explained in turn by both, after plans are made::
+
+    python -m benchmarks.refine --frames 20 --threads 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+
+from agentwrap.demo import load_policy, make_enduro, models_directory
+from agentwrap_viewer.saliency import explain, refine
+
+from .report import Row, run
+
+TITLE = "The first map of a refinement, beside the full one"
+
+#: Steps between two frames, so that they differ.
+APART = 50
+
+
+def measure(*, frames: int = 20, threads: int = 2, rounds: int = 5) -> list[Row]:
+    """Compare the first map with the full one."""
+    torch.set_num_threads(threads)
+    policy = load_policy(models_directory() / "enduro-expert.safetensors")
+    seen = observations(policy, frames)
+    for way in ("auto", "dense"):
+        for _ in range(2):  # the export, plans, and what is kept for them
+            explain(policy, seen[0], evaluation=way)
+            list(refine(policy, seen[0], evaluation=way))
+    return [row for way in ("auto", "dense") for row in _rows(policy, seen, way, rounds)]
+
+
+def observations(policy: torch.nn.Module, count: int) -> list[np.ndarray[Any, Any]]:
+    """Let the policy play; return the observation of every ``APART``-th step."""
+    env = make_enduro()
+    generator = torch.Generator().manual_seed(0)
+    observation, _ = env.reset(seed=0)
+    found = []
+    for step in range(count * APART):
+        with torch.no_grad():
+            logits, _ = policy(torch.from_numpy(np.asarray(observation))[None])
+        action = torch.multinomial(logits.softmax(-1), 1, generator=generator).item()
+        observation, _, terminated, truncated, _ = env.step(action)
+        if step % APART == APART - 1:
+            found.append(np.array(observation))
+        if terminated or truncated:
+            observation, _ = env.reset()
+    env.close()
+    return found
+
+
+def _rows(policy: torch.nn.Module, seen: list[np.ndarray[Any, Any]], way: str, rounds: int) -> list[Row]:
+    first_ms: list[float] = []
+    full_ms: list[float] = []
+    shares: list[float] = []
+    alike: dict[str, list[float]] = {"actor": [], "critic": []}
+    for _ in range(rounds):
+        for observation in seen:
+            start = time.perf_counter()
+            first = next(refine(policy, observation, budget_ms=0, evaluation=way))
+            middle = time.perf_counter()
+            full = explain(policy, observation, evaluation=way)
+            end = time.perf_counter()
+            first_ms.append(1000 * (middle - start))
+            full_ms.append(1000 * (end - middle))
+            shares.append(first_ms[-1] / full_ms[-1])
+            for one, other in zip(first, full, strict=True):
+                alike[str(one.target)].append(float(spearmanr(one.heatmap, other.heatmap, axis=None).statistic))
+    return [
+        {
+            "benchmark": f"refine: Enduro, perturbation, 289 masks, {way}",
+            "target": target,
+            "rank_correlation": round(statistics.median(found), 3),
+            "least": round(min(found), 3),
+            "first_ms": round(statistics.median(first_ms), 2),
+            "full_ms": round(statistics.median(full_ms), 2),
+            "share": round(statistics.median(shares), 3),
+            "evaluation": first[0].evaluation,
+        }
+        for target, found in alike.items()
+    ]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this benchmark's options."""
+    parser.add_argument("--frames", type=int, default=20, help="observations, 50 steps apart")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each is explained")
+    parser.add_argument("--threads", type=int, default=2, help="torch's threads")
+
+
+if __name__ == "__main__":
+    run(TITLE, add_arguments, measure)

@@ -1,0 +1,50 @@
+"""What of a policy's outputs is explained."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Sequence
+from typing import Any
+
+from .errors import SaliencyError
+from .method import Method
+from .outputs import Outputs, Target
+
+
+def one_target(target: Any) -> bool:
+    """Whether ``target`` is a single one, not several or none in particular."""
+    return isinstance(target, str | numbers.Integral)
+
+
+def resolve_targets(
+    method: Method, clean: Outputs, target: Target | Sequence[Target] | None
+) -> tuple[tuple[Target, ...], tuple[Target, ...]]:
+    """Return the targets asked for, and the same with ``chosen`` replaced by the action's index.
+
+    None asks for the method's own targets as far as the policy has them.
+
+    Raises:
+        SaliencyError: The method is not defined for a target, or the policy has nothing of the kind.
+    """
+    if target is None:
+        wanted: tuple[Target, ...] = tuple(name for name in method.targets if name in clean.targets)
+        wanted = wanted or tuple(name for name in method.fallback if name in clean.targets)
+        if not wanted:
+            raise SaliencyError(f"{method.name} explains {', '.join(method.targets)}; this policy has none of them")
+    else:
+        wanted = tuple(name if isinstance(name, str) else int(name) for name in _several(target))
+    for name in wanted:
+        if ("action" if isinstance(name, int) else name) not in method.accepts:
+            accepted = ", ".join("an action's index" if name == "action" else name for name in method.accepts)
+            raise SaliencyError(f"{method.name} is not defined for target {name!r}, but for {accepted}")
+    resolved = tuple(clean.action() if name == "chosen" else name for name in wanted)
+    for name in resolved:
+        clean.columns(name)
+    return wanted, resolved
+
+
+def _several(target: Any) -> Sequence[Target]:
+    several = [target] if one_target(target) else target
+    if not isinstance(several, Sequence) or not several or not all(map(one_target, several)):
+        raise SaliencyError(f"target {target!r}: wanted is 'actor', 'critic', 'chosen', an action's index, or several")
+    return several
