@@ -18,6 +18,7 @@ from listener import Listener, eventually, requester
 
 from agentwrap import PortTakenError
 from agentwrap.publisher import Publisher
+from agentwrap_protocol import ProtocolError
 from agentwrap_protocol import messages as m
 from agentwrap_protocol.graph import Graph, Input, Output, Ref
 from agentwrap_protocol.spaces import Discrete
@@ -241,6 +242,48 @@ def test_a_subscriber_that_is_killed_neither_blocks_nor_raises(owner: Owner) -> 
     listener.wait(m.Step, between=lambda: owner.step(frame=picture))
     listener.close()
     assert owner.publisher.error is None
+
+
+def test_who_comes_while_steps_are_sent_is_noticed(owner: Owner, listener: Listener) -> None:
+    """The agent's thread uses the same socket, and takes away the signal of what it has received."""
+    listener.wait(m.Hello)
+    for _ in range(20):
+        late = Listener(owner.publisher.endpoint, "hello", "step")
+        late.wait(m.Hello, between=owner.step)
+        late.wait(m.Step, between=owner.step)
+        late.close()
+    steps = [step.seq for step in listener.of(m.Step)]
+    assert steps == sorted(steps)
+
+
+def test_steps_come_after_what_was_published_before_them(owner: Owner, listener: Listener) -> None:
+    listener.wait(m.Hello)
+    for version in range(1, 50):
+        owner.publisher.publish(weights(version))
+        owner.step()
+    last = listener.wait(m.Step, lambda step: step.step == 48)
+    newest = listener.of(m.Weights)[-1]
+    assert newest.policy_version == 49
+    assert listener.messages.index(newest) < listener.messages.index(last)
+
+
+def test_ctrl_c_in_the_middle_of_a_message_leaves_the_next_whole(
+    owner: Owner, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(bytes):
+        def __len__(self) -> int:
+            raise KeyboardInterrupt
+
+    owner.step()
+    step = listener.wait(m.Step)
+    with owner.publisher._using_xpub, monkeypatch.context() as patch:
+        patch.setattr("agentwrap.publisher.encode", lambda message: [b"step", Interrupted(b"header"), b"array"])
+        with pytest.raises(KeyboardInterrupt):
+            owner.publisher._send(step)
+    with pytest.raises(ProtocolError):
+        listener.wait(m.Step, lambda step: step.step == 1)
+    owner.step()
+    listener.wait(m.Step, lambda step: step.step == 1)
 
 
 def test_closing_says_bye_sends_what_waits_and_frees_the_port(owner: Owner, listener: Listener) -> None:
