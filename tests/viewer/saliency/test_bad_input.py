@@ -13,6 +13,19 @@ def logits(batch):
     return batch[:, 0, :3, 0]
 
 
+class Undefined(torch.nn.Module):
+    """A convolution whose logits are NaN where a patch makes the picture dark."""
+
+    def __init__(self):
+        super().__init__()
+        self.mean = torch.nn.Conv2d(1, 3, 20, bias=False)
+        torch.nn.init.constant_(self.mean.weight, 1 / 400)
+        self.usual = float(IMAGE.mean()) - 1e-4
+
+    def forward(self, x):
+        return (self.mean(x).flatten(1) - self.usual).sqrt()
+
+
 CASES = {
     "unknown method": (logits, IMAGE, {"method": "magic"}, "no method 'magic'; there are .*perturbation.*sarfa"),
     "unknown option": (logits, IMAGE, {"strid": 4}, "no option 'strid'; it has stride, mask_sigma"),
@@ -31,6 +44,18 @@ CASES = {
     "target out of range": (logits, IMAGE, {"target": 3}, "an index below 3"),
     "target not of the method": (logits, IMAGE, {"method": "sarfa", "target": "critic"}, "sarfa is not defined for"),
     "patch larger than the picture": (logits, IMAGE, {"method": "occlusion", "patch": 21}, "larger than the picture"),
+    "disc larger than the picture": (
+        logits,
+        IMAGE,
+        {"method": "chosen_action", "disc_radius": 10.0},
+        r"disc_radius=10: the disc is larger than the picture, \(20, 20\)",
+    ),
+    "chunk of none": (logits, IMAGE, {"chunk": 0}, "chunk=0: accepted is a whole number from 1"),
+    "chunk in parts": (logits, IMAGE, {"chunk": 2.5}, "chunk=2.5"),
+    "unknown evaluation": (logits, IMAGE, {"evaluation": "fast"}, "'fast' is not one of 'auto', 'dense'"),
+    "unknown channels": (logits, IMAGE, {"channels": "middle"}, "'middle' is not one of 'auto', 'first'"),
+    "no targets": (logits, IMAGE, {"target": ()}, "wanted is 'actor', 'critic', 'chosen', an action's index"),
+    "target that is no target": (logits, IMAGE, {"target": [1.5]}, r"target \[1.5\]: wanted is 'actor'"),
     "image method on a vector": (lambda b: b, np.ones(4), {"method": "sarfa"}, "vector observation; feature_perturb"),
     "vector method on an image": (logits, IMAGE, {"method": "feature_perturbation"}, "image observation; .*sarfa"),
     "NaN in the observation": (logits, IMAGE * np.nan, {}, "observation has values that are NaN"),
@@ -41,8 +66,15 @@ CASES = {
         {},
         r"refuses observation torch.float32 \(1, 4\): mat1 and mat2",
     ),
+    "shape that a convolution refuses": (
+        torch.nn.Sequential(torch.nn.Conv2d(3, 2, 4), torch.nn.Flatten()),
+        IMAGE,
+        {},
+        r"refuses observation torch.float32 \(1, 1, 20, 20\): .*3 channels",
+    ),
     "scalar observation": (logits, np.float32(3), {}, "neither a vector nor an image"),
     "NaN in the outputs": (lambda b: logits(b) * torch.nan, IMAGE, {}, "logits is NaN"),
+    "module with NaN in its outputs": (Undefined(), IMAGE, {"method": "occlusion"}, "logits is NaN"),
     "infinite outputs": (lambda b: logits(b) / 0, IMAGE, {}, "logits is infinite"),
     "wrong batch size": (lambda b: logits(b)[:1].expand(7, 3), IMAGE, {}, r"shape \(7, 3\) for a batch of 1"),
     "outputs without names": (lambda b: {"policy": logits(b)}, IMAGE, {}, "outputs are policy; one of logits"),

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from agentwrap_viewer.saliency import PerturbingMethod, explain, methods
 
@@ -40,34 +41,107 @@ def small(method):
     }[method]
 
 
+class Looks(nn.Module):
+    """The same for one channel of rows 9 to 11, columns 30 to 32, in layers."""
+
+    def __init__(self, image, channel):
+        super().__init__()
+        self.mean, self.place = nn.Conv2d(3, 1, 3, 3, bias=False), nn.Linear(130, 1, bias=False)
+        with torch.no_grad():
+            self.mean.weight.zero_()[:, channel] = 1 / 9
+            self.place.weight.zero_()[:, 3 * 13 + 10] = 1
+            self.usual = float(self.place(self.mean(image[None]).flatten(1)))
+
+    def forward(self, batch):
+        away = (self.place(self.mean(batch).flatten(1)) - self.usual).abs() / 50
+        return torch.cat([3 - away, away, away * 0], 1), -away
+
+
+def one_region(image):
+    return looks_at(image, lambda batch: batch[:, :, 9:12, 30:33])
+
+
+def one_channel(image):
+    return looks_at(image, lambda batch: batch[:, 1, 9:12, 30:33])
+
+
+POLICIES = {
+    "region": one_region,
+    "oldest frame": lambda image: Looks(image, 0),
+    "channel": one_channel,
+    "channel, in layers": lambda image: Looks(image, 1),
+}
+
+
 @pytest.mark.parametrize("method", IMAGE_METHODS)
-def test_map_peaks_where_the_policy_looks(method):
+@pytest.mark.parametrize("kind", POLICIES)
+def test_map_peaks_where_the_policy_looks_and_is_zero_elsewhere(method, kind):
     image = noise(3, 32, 40)
-    policy = looks_at(image, lambda batch: batch[:, :, 9:12, 29:32])
+    policy = POLICIES[kind](image)
     (saliency,) = explain(policy, image, method=method, target=["chosen"], **small(method))
+    assert saliency.evaluation.startswith("incremental") is isinstance(policy, nn.Module)
     assert saliency.heatmap.shape == (32, 40)
     y, x = np.unravel_index(saliency.heatmap.argmax(), saliency.heatmap.shape)
-    assert abs(y - 10) <= 3 and abs(x - 30) <= 3
+    assert abs(y - 10) <= 3 and abs(x - 31) <= 3
+    elsewhere = np.ones((32, 40), bool)
+    elsewhere[2:19, 23:40] = False
+    rest, peak = saliency.heatmap[elsewhere], saliency.heatmap.max()
+    if method == "rise":  # random masks: only differences count, and few hundred leave noise
+        assert rest.std() < 0.2 * (peak - rest.mean())
+    elif method == "chosen_action":  # 1 less the probability, which is what it is without a disc
+        logits = policy(image[None])[0].detach()
+        np.testing.assert_allclose(rest, 1 - float(logits.softmax(1)[0, 0]), atol=1e-6)
+    else:
+        np.testing.assert_allclose(rest, 0, atol=1e-6)
 
 
-@pytest.mark.parametrize("method", LOCAL_METHODS)
-def test_map_is_zero_elsewhere(method):
-    image = noise(3, 32, 40)
-    policy = looks_at(image, lambda batch: batch[:, :, 9:12, 29:32])
-    saliency = explain(policy, image, method=method, target="chosen", **small(method))
-    elsewhere = saliency.heatmap.copy()
-    elsewhere[2:19, 22:39] = 0
-    np.testing.assert_allclose(elsewhere, 0, atol=1e-6)
+@pytest.mark.parametrize("method", IMAGE_METHODS)
+def test_what_is_in_other_channels_does_not_matter(method):
+    image, other = noise(3, 32, 40), noise(3, 32, 40, seed=1)
+    other[1] = image[1]
+    policy = Looks(image, 1)
+    one, same = (explain(policy, each, method=method, target="chosen", **small(method)) for each in (image, other))
+    np.testing.assert_allclose(one.grid, same.grid, rtol=0, atol=1e-5 * np.abs(one.grid).max())
 
 
-@pytest.mark.parametrize("method", LOCAL_METHODS)
-def test_constant_policy_gives_a_zero_map(method):
-    def constant(batch):
-        return torch.tensor([1.0, 2.0]).expand(len(batch), 2), torch.zeros(len(batch))
+class Constant(nn.Module):
+    """Layers whose last gives the same whatever it is given."""
 
-    for saliency in explain(constant, noise(1, 20, 20), method=method):
-        np.testing.assert_array_equal(saliency.grid, 0)
-        np.testing.assert_array_equal(saliency.heatmap, 0)
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(1, 4, 4, 4), nn.Linear(100, 3)
+        nn.init.zeros_(self.head.weight)
+
+    def forward(self, batch):
+        logits = self.head(self.conv(batch).relu().flatten(1))
+        return logits, logits[:, 0]
+
+
+def constant(batch):
+    return torch.tensor([1.0, 2.0]).expand(len(batch), 2), torch.zeros(len(batch))
+
+
+@pytest.mark.parametrize("policy", [constant, Constant()], ids=["callable", "module"])
+@pytest.mark.parametrize("method", IMAGE_METHODS)
+def test_constant_policy_gives_a_map_without_differences(method, policy):
+    for saliency in explain(policy, noise(1, 20, 20), method=method):
+        if method in LOCAL_METHODS:
+            np.testing.assert_array_equal(saliency.heatmap, 0)
+        elif method == "chosen_action":  # by its definition: what is left to the other actions
+            np.testing.assert_allclose(saliency.grid, saliency.grid[0, 0], rtol=1e-6)
+        else:  # by RISE's: how often a pixel is visible
+            assert np.isfinite(saliency.grid).all() and saliency.grid.std() < 0.1 * saliency.grid.mean()
+        assert methods()[method].scale == "relative" or method in LOCAL_METHODS
+
+
+@pytest.mark.parametrize("method", sorted(name for name, each in methods().items() if "vector" in each.observations))
+def test_one_feature_alone_has_a_score(method):
+    observation, history = noise(6) / 100, noise(4, 6, seed=1) / 100
+    saliency = explain(
+        lambda batch: batch[:, 2:3].tanh() * 3, observation, method=method, target="actor", history=history
+    )
+    assert saliency.heatmap[2] > 0
+    np.testing.assert_array_equal(np.delete(saliency.heatmap, 2), 0)
 
 
 @pytest.mark.parametrize("pick", [lambda b: b[:, 0], lambda b: b[:, 3]], ids=["oldest", "newest"])

@@ -1,5 +1,6 @@
 import doctest
 import importlib.metadata
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -59,6 +60,61 @@ def test_name_of_another_method_is_refused(scratch_registry):
 
     with pytest.raises(SaliencyError, match="method 'sarfa' already"):
         register(Impostor)
+
+
+METHOD = """
+from dataclasses import dataclass
+import torch
+from agentwrap_viewer.saliency import MaskMethod, option, register
+from agentwrap_viewer.saliency.masks import patch_masks
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class Erase(MaskMethod):
+    name = "erase"
+    title = "Erase"
+    doc = "How much the value falls when a square is painted black."
+    accepts = targets = ("critic",)
+    side: int = option(2, doc="side of the square", minimum=1)
+    def make_masks(self, layout):
+        return patch_masks(layout.size, self.side, self.side)
+    def baseline(self, image, layout):
+        return torch.zeros_like(image)
+    def score(self, clean, perturbed, target):
+        return (clean.columns(target) - perturbed.columns(target))[:, 0]
+"""
+
+MENU = """
+import numpy as np
+from agentwrap_viewer.explainer.engine import Engine
+from agentwrap_viewer.saliency import explain
+(info,) = [info for info in Engine("0" * 32, lambda: 0.0).status()["methods"] if info.name == "erase"]
+print(info.title, info.options[0].name, info.options[0].default)
+print(explain(lambda batch: {"value": batch.sum((1, 2))}, np.ones((4, 4)), method="erase", target="critic").grid.sum())
+"""
+
+
+def test_method_of_another_package_is_in_the_menu(tmp_path):
+    assert len(METHOD.strip().splitlines()) <= 20
+    (tmp_path / "eraser.py").write_text(METHOD)
+    info = tmp_path / "eraser-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: eraser\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[agentwrap.saliency]\nerase = eraser\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    result = subprocess.run([sys.executable, "-c", MENU], capture_output=True, text=True, env=environment, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == ["Erase", "side", "2", "16.0"]
+
+
+def test_option_that_explain_takes_itself_is_refused(scratch_registry):
+    @dataclass(frozen=True, kw_only=True)
+    class Clash(MaskMethod):
+        name = "clash"
+        state: int = option(1, doc="something")
+
+    with pytest.raises(SaliencyError, match="clash: option state means something else"):
+        register(Clash)
 
 
 def test_entry_point_that_fails_leaves_the_other_methods(monkeypatch):

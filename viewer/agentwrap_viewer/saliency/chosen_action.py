@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from .errors import SaliencyError
 from .layout import Layout
 from .masks import DiscMasks, disc_masks
 from .method import MaskMethod, option
@@ -32,6 +33,10 @@ class ChosenAction(MaskMethod):
 
     def make_masks(self, layout: Layout) -> DiscMasks:
         """Return sharp discs."""
+        if 2 * self.disc_radius + 1 > min(layout.size):
+            raise SaliencyError(
+                f"option disc_radius={self.disc_radius:g}: the disc is larger than the picture, {layout.size}"
+            )
         return disc_masks(layout.size, self.stride, self.disc_radius)
 
     def baseline(self, image: torch.Tensor, layout: Layout) -> torch.Tensor:
