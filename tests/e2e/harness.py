@@ -70,9 +70,11 @@ class World:
         return self.viewer.server.address
 
     def close(self) -> None:
-        self.viewer.close()
+        # Senders first. libzmq 4.3.5 aborts the process (session_base.cpp, clean_pipes) where a socket is closed without
+        # lingering while it is in the middle of a message to a peer that disconnects at the same moment.
         self.agent.close()
         self.explainer.close()
+        self.viewer.close()
 
 
 class Tab:
