@@ -37,6 +37,34 @@ def deflate(content: bytes, level: int, strategy: int) -> bytes:
     return compressor.compress(content) + compressor.flush()
 
 
+WATCH = """() => {
+  window.steps = []
+  document.addEventListener("agentwrap:painted", event => window.steps.push(event.detail.step))
+}"""
+
+
+def test_steps_that_come_at_once_are_painted_one_after_the_other(world: World, open_tab: Callable[..., Tab]) -> None:
+    tab = open_tab(world.address)
+    world.agent.play(20)
+    tab.until(lambda: tab.step() >= 0, "a first step")
+    world.agent.pause()
+    tab.until(lambda: tab.step() == world.agent.number - 1, "the last step")
+    first = world.agent.number
+    tab.page.evaluate(WATCH)
+
+    def both() -> None:
+        world.agent.take_step()
+        world.agent.take_step()
+
+    for _ in range(5):
+        newest = world.agent.number + 1
+        world.viewer.do(both)  # on the server's loop: it sees them together
+        tab.until(lambda newest=newest: tab.step() == newest, "the second of two steps")
+    steps = tab.page.evaluate("window.steps")
+    assert set(steps) >= set(range(first, first + 10)), steps
+    assert steps == sorted(steps)
+
+
 @pytest.fixture
 def inflate(world: World, open_tab: Callable[..., Tab]) -> Callable[[bytes, int], bytes | str]:
     tab = open_tab(world.address)

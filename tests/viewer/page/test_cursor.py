@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fakes import hello, saliency_map, step
 
-from agentwrap_viewer.page.cursor import MAP_LIFE, Cursor
+from agentwrap_viewer.page.cursor import BURST, MAP_LIFE, Cursor
 from agentwrap_viewer.page.ring import size_of
 from agentwrap_viewer.page.store import Store
 
@@ -48,6 +48,35 @@ def test_live_shows_the_newest_and_pause_holds() -> None:
     assert world.shown() == 4
     world.cursor.live()
     assert world.shown() == 7
+
+
+def test_live_shows_each_of_a_few_steps_that_came_at_once() -> None:
+    world = World(5)
+    world.cursor.turn()
+    assert world.shown() == 4
+    world.add(BURST)
+    for number in range(5, 4 + BURST):
+        world.cursor.turn()
+        assert (world.shown(), world.cursor.position, world.shown()) == (number,) * 3
+        assert world.cursor.wait() == 0, "the next at once"
+    world.cursor.turn()
+    assert (world.shown(), world.cursor.wait()) == (4 + BURST, None)
+
+
+def test_live_skips_steps_where_it_is_further_behind_or_follows_the_maps() -> None:
+    world = World(5)
+    world.cursor.turn()
+    assert world.shown() == 4
+    world.add(BURST + 1)
+    world.cursor.turn()
+    assert world.shown() == 5 + BURST
+    world.cursor.follow = "mapped"
+    world.add(2)
+    newest = world.store.newest
+    assert newest is not None
+    world.store.add(saliency_map(newest))
+    world.cursor.turn()
+    assert world.shown() == newest.step
 
 
 def test_move_is_by_one_and_stays_within_the_ring() -> None:

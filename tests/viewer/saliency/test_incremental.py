@@ -11,7 +11,8 @@ from torch import nn
 
 from agentwrap_export.export import export_policy
 from agentwrap_viewer.replica import Replica
-from agentwrap_viewer.saliency import explain, refine
+from agentwrap_viewer.saliency import Explanation, explain, refine
+from agentwrap_viewer.saliency.incremental.evaluator import LEVEL_IMAGES
 from agentwrap_viewer.saliency.incremental.geometry import Axis, grouped, partition, spans
 
 METHODS = {
@@ -162,6 +163,18 @@ def test_refinement_ends_with_the_same_map(nature):
     *_, last = refine(replica, observation)
     assert last[0].refined == 1
     assert_same(last, explain(replica, observation), tolerance=1e-5)
+
+
+def test_levels_are_cut_into_blocks_so_that_others_get_a_turn(nature):
+    replica, observation = nature
+    explanation = Explanation(replica, observation)
+    evaluated = []
+    while not explanation.done:
+        before = explanation.forwards
+        explanation.advance()
+        evaluated.append(explanation.forwards - before)
+    assert explanation.evaluation == "incremental"
+    assert sum(evaluated) == 289 and max(evaluated) <= LEVEL_IMAGES < 289 - 81
 
 
 def test_new_weights_are_followed(nature):

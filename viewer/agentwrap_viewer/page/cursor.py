@@ -15,6 +15,9 @@ Mode = Literal["live", "paused", "playing"]
 #: Speeds of the view relative to the agent's, slowest first. Faster than 1 catches up with the agent.
 SPEEDS = (0.1, 0.25, 0.5, 1.0, 2.0)
 
+#: Steps that may come at once and be shown one after the other all the same; of more a live view shows the newest.
+BURST = 3
+
 #: Seconds of the agent's time after which a map no longer says anything about the step shown.
 MAP_LIFE = 2.0
 
@@ -42,9 +45,16 @@ class Cursor:
         self._held: Step | None = None
         self._held_map: SaliencyMap | None = None
         self._anchor = (0.0, 0.0)
+        self._behind = 0
         self.mode: Mode = "live"
         self.speed = 1.0
         self.follow: Literal["newest", "mapped"] = "newest"
+
+    def turn(self) -> None:
+        """Go on to what the tab is shown next: call it before each message to the tab."""
+        news = self._store.steps.last - self._position
+        burst = self._position >= 0 and 1 < news <= BURST and self._generation == self._store.generation
+        self._behind = news - 1 if burst and self.follow == "newest" else 0
 
     @property
     def position(self) -> int:
@@ -100,6 +110,7 @@ class Cursor:
         self._hold(None)
         self.mode = "live"
         self.speed = 1.0
+        self._behind = 0
 
     def pause(self) -> None:
         """Hold the step shown, also when the store forgets it."""
@@ -144,7 +155,9 @@ class Cursor:
         self._position = self.position
 
     def wait(self) -> float | None:
-        """Return the seconds until playing shows the next step, or None where only news can change the view."""
+        """Return the seconds until the next step is to be shown, or None where only news can change the view."""
+        if self.mode == "live" and self._behind:
+            return 0.0
         if self.mode != "playing":
             return None
         following = self._store.steps.at(self.position + 1)
@@ -164,7 +177,7 @@ class Cursor:
             position = self._store.steps.position_of(mapped.step)
             if position is not None and newest.time - mapped.step_time <= MAP_LIFE:
                 return position
-        return self._store.steps.last
+        return self._store.steps.last - self._behind
 
     def _advance(self) -> None:
         steps = self._store.steps

@@ -110,6 +110,7 @@ class Tab:
         store = self._receiver.store
         fresh, self._generation = self._generation != store.generation, store.generation
         packet = Packet(self._cache)
+        self.cursor.turn()
         view = View.of(store, self.cursor, packet, fresh=fresh)
         sections = {component.name: component.update(view) for component in self._components}
         self._sent += 1

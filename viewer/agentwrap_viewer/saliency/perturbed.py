@@ -101,7 +101,7 @@ class PerturbedPart:
         self._estimate = self.arrangement.estimate(self._scores, self.level, self._sizes() if self.level else None)
         expected = None if self._estimate is None else _importance(self._estimate)
         if self._incremental is not None:  # plans are kept for sets of masks: the sets stay, their order may change
-            self._left = self._incremental.blocks(indices, self._block)
+            self._left = self._incremental.level_blocks(indices, self.count, self._block)
             if expected is not None:
                 self._left.sort(key=lambda block: -float(expected[block].mean()))
             return

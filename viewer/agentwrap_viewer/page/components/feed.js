@@ -66,9 +66,11 @@ function accept(from, data) {
   if (arrived.length === 1) requestAnimationFrame(show)
 }
 
+/** Draw what has arrived, up to one picture: the next one is seen as well, with the frame after this. */
 function show() {
-  const messages = arrived, changes = new Map()
-  arrived = []
+  const pictures = arrived.flatMap(({header: {sections}}, index) => sections.stage && sections.stage.frame ? [index] : [])
+  const messages = arrived.splice(0, pictures.length > 1 ? pictures[1] : arrived.length), changes = new Map()
+  if (arrived.length) requestAnimationFrame(show)
   for (const {header: {sections}} of messages) {
     if (sections.series) take(sections.series)
     for (const [name, section] of Object.entries(sections)) changes.set(name, {...changes.get(name), ...section})

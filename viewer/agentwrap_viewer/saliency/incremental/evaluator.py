@@ -19,9 +19,12 @@ if TYPE_CHECKING:
     from agentwrap_viewer.replica import Prepared, Replica
     from agentwrap_viewer.saliency.masks import Masks
 
-#: Most numbers of perturbed images in a block, and most images: larger blocks leave the processor's cache, and who
-#: waits for a map looks at other things only between blocks.
+#: Most numbers of perturbed images in a block, and most images: larger blocks leave the processor's cache.
 BLOCK_NUMBERS, BLOCK_IMAGES = 2**23, 400
+
+#: Most images in a block of a level, where plans allow: who goes level by level looks at other things between blocks.
+#: Measured on the Nature CNN and one busy core: 8 ms of 52, where the last level in one block of 208 took 28.
+LEVEL_IMAGES = 64
 
 #: Plans kept for a program. A map takes one for each block of each level, and a map at once others.
 MAX_PLANS = 32
@@ -92,6 +95,15 @@ class Incremental:
         """Cut masks into blocks that are evaluated together, always the same for the same masks."""
         most = most or min(BLOCK_IMAGES, max(1, BLOCK_NUMBERS // self._change.numel()))
         return list(torch.tensor_split(indices, -(-len(indices) // most)))
+
+    def level_blocks(self, indices: torch.Tensor, count: int, most: int | None = None) -> list[torch.Tensor]:
+        """Cut one level of ``count`` masks altogether into smaller blocks, so many that all their plans are kept."""
+        fewest = -(-count // (MAX_PLANS // 2))
+        return [
+            piece
+            for block in self.blocks(indices, most)
+            for piece in torch.tensor_split(block, 1 if most else -(-len(block) // max(LEVEL_IMAGES, fewest)))
+        ]
 
     def keeps(self, count: int, most: int | None = None) -> bool:
         """Whether plans for so many masks can all be kept; planning anew for each image would not pay."""
