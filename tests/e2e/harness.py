@@ -70,8 +70,8 @@ class World:
         return self.viewer.server.address
 
     def close(self) -> None:
-        # Senders first. libzmq 4.3.5 aborts the process (session_base.cpp, clean_pipes) where a socket is closed without
-        # lingering while it is in the middle of a message to a peer that disconnects at the same moment.
+        # Senders first: libzmq 4.3.5 aborts the process (session_base.cpp, clean_pipes) where a socket that does
+        # not linger is closed in the middle of a message to a peer that disconnects at the same moment.
         self.agent.close()
         self.explainer.close()
         self.viewer.close()
