@@ -34,12 +34,17 @@ ALLOWED = {
     },
     **dict.fromkeys(REPLICA, {*REPLICA, "agentwrap_protocol", "numpy", "torch"}),
     "agentwrap_viewer.explainer": {
-        *("agentwrap_viewer.explainer", "agentwrap_viewer.saliency", *REPLICA),
+        *("agentwrap_viewer.explainer", "agentwrap_viewer.saliency", "agentwrap_viewer.recording", *REPLICA),
         *("agentwrap_protocol", "msgspec", "numpy", "torch", "zmq"),
     },
+    "agentwrap_viewer.commands": {"agentwrap_viewer", "agentwrap_protocol", "joblib", "zmq"},
     "agentwrap_viewer.recording": {
         *("agentwrap_viewer.recording", "agentwrap_viewer.replica", "agentwrap_protocol"),
-        *("mcap", "numpy", "zstandard"),
+        *("mcap", "msgspec", "numpy", "zstandard"),
+    },
+    "agentwrap_viewer.recording.tables": {"agentwrap_viewer.recording", "agentwrap_protocol", "numpy", "pyarrow"},
+    "agentwrap_viewer.recording.films": {
+        *("agentwrap_viewer.recording", "agentwrap_viewer.page.pictures", "agentwrap_protocol", "av", "numpy", "PIL"),
     },
     "agentwrap_viewer.page": {
         *("agentwrap_viewer.page", "agentwrap_protocol", "msgspec", "numpy", "zmq"),
@@ -56,7 +61,10 @@ NOT_LOADED = {
     ),
     "agentwrap_export.results": ("torch", "gymnasium"),
     "agentwrap_export.export": ("zmq", "gymnasium", "agentwrap", "agentwrap_viewer"),
-    "agentwrap_viewer.cli": ("torch", "panel", "bokeh", "scipy", "gymnasium", "zmq", "agentwrap"),
+    "agentwrap_viewer.cli": (
+        *("torch", "panel", "bokeh", "scipy", "gymnasium", "zmq", "agentwrap"),
+        *("mcap", "zstandard", "joblib", "pyarrow", "av", "PIL"),
+    ),
     "agentwrap_viewer.launch": ("torch", "panel", "bokeh", "agentwrap"),
     "agentwrap_viewer.explainer": ("panel", "bokeh", "gymnasium", "agentwrap"),
     "agentwrap_viewer.page.server": ("torch", "sklearn", "gymnasium", "agentwrap"),

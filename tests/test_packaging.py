@@ -100,7 +100,7 @@ EXTRAS = {
     "agentwrap_export": ("torch",),
     "agentwrap": ("torch",),
     "agentwrap.demo": ("torch", "atari"),
-    "agentwrap_viewer": ("viewer",),
+    "agentwrap_viewer": ("viewer", "export"),
 }
 
 
@@ -122,6 +122,6 @@ def test_what_a_module_imports_is_declared(name: str) -> None:
 def test_what_is_declared_is_imported() -> None:
     used = {target.partition(".")[0] for name, path in modules().items() for target in imports(name, path)}
     provided = {each.lower() for top in used for each in PROVIDERS.get(top, [top])}
-    for extra in ("viewer", "atari", "torch", "record"):
+    for extra in ("viewer", "atari", "torch", "record", "export"):
         for requirement in PROJECT["optional-dependencies"][extra]:
             assert Requirement(requirement).name.lower() in provided, f"{extra}: nothing imports {requirement}"

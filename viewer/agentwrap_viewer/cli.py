@@ -1,4 +1,7 @@
-"""The command line: ``agentwrap view`` and ``agentwrap demo``. Nothing is imported before Ctrl-C can be handled."""
+"""The command line: ``agentwrap view``, ``demo``, and the commands on recordings, which have a module each.
+
+Nothing is imported before Ctrl-C can be handled.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +39,7 @@ def _main(argv: Sequence[str] | None) -> int:
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     from . import demo
+    from .commands import explain, export, info, record
 
     top = argparse.ArgumentParser(prog="agentwrap", description="See why a reinforcement-learning agent acts.")
     top.add_argument("--version", action=_Version, nargs=0, help="show the versions of program and protocol")
@@ -48,6 +52,12 @@ def parser() -> argparse.ArgumentParser:
     shown = commands.add_parser("demo", help="watch a trained agent play Enduro")
     demo.add_arguments(shown)
     shown.set_defaults(run=demo.run)
+
+    for module in (record, info, explain, export):
+        name = module.__name__.rpartition(".")[2]
+        command = commands.add_parser(name, help=module.HELP, description=getattr(module, "DESCRIPTION", None))
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
     return top
 
 

@@ -1,0 +1,232 @@
+"""The commands on recordings, run as a user runs them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from fakes import FakeAgent
+from listener import eventually
+from recordings import steps_in
+from torch import nn
+
+from agentwrap import InterpretWrapper
+from agentwrap_viewer import cli, open_recording
+
+
+class Pictures(gym.Env[Any, Any]):
+    """Grey pictures (16, 16) in which a bright square wanders."""
+
+    observation_space = gym.spaces.Box(0, 255, (16, 16), np.uint8)
+    action_space = gym.spaces.Discrete(3)
+    render_mode = None
+
+    def _picture(self) -> Any:
+        picture = np.zeros((16, 16), np.uint8)
+        column = self._step % 12
+        picture[4:8, column : column + 4] = 200
+        return picture
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self._step = 0
+        return self._picture(), {}
+
+    def step(self, action: Any) -> Any:
+        self._step += 1
+        return self._picture(), 0.5, self._step == 15, False, {}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two episodes of fifteen steps with pictures, and the policy."""
+    torch.manual_seed(0)
+    policy = nn.Sequential(nn.Flatten(), nn.Linear(256, 3))
+    path = tmp_path_factory.mktemp("run") / "run.mcap"
+    env = InterpretWrapper(Pictures(), policy, record=path, quiet=True, strict=True, endpoint="tcp://127.0.0.1:*")
+    observation, _ = env.reset(seed=5)
+    for _ in range(30):
+        with torch.no_grad():
+            action = int(policy(torch.as_tensor(observation)[None].float()).argmax())
+        observation, _, done, _, _ = env.step(action)
+        if done:
+            observation, _ = env.reset()
+    env.close()
+    return path
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    assert cli.main([str(each) for each in arguments]) == 0, capsys.readouterr().err
+    return capsys.readouterr().out
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    assert cli.main([str(each) for each in arguments]) == 1
+    return capsys.readouterr().err
+
+
+def test_info_says_what_is_in_it(run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    text = said(capsys, "info", run)
+    assert "Pictures, seed 5" in text and "mean return 7.5; returns 7.5, 7.5" in text
+    assert "Sequential, 1 version of its weights" in text and "observation u1(16, 16)" in text
+    facts = json.loads(said(capsys, "info", run, "--json"))
+    assert (facts["steps"], facts["episodes_ended"], facts["lengths"], facts["notes"]) == (30, 2, [15, 15], [])
+    torn = tmp_path / "torn.mcap"
+    torn.write_bytes(run.read_bytes()[:-500])
+    assert "cut off" in said(capsys, "info", torn)
+    (tmp_path / "no.mcap").write_text("no recording, but text")
+    assert "not a recording" in refused(capsys, "info", tmp_path / "no.mcap")
+    assert "No such file" in refused(capsys, "info", tmp_path / "missing.mcap")
+
+
+def test_explain_computes_final_maps_and_goes_on_where_it_was_stopped(
+    run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    maps = tmp_path / "maps.mcap"
+    options = ("explain", run, "--out", maps, "--method", "occlusion", "--option", "patch=4")
+    assert "7 maps" in said(capsys, *options, "--steps", "0:7")
+    with open_recording(maps) as first:
+        before = {number: first.saliency_map(index) for number, index in first.explained.items()}
+    assert sorted(before) == list(range(7))
+    assert all(
+        each.refined == 1.0 and each.method == "occlusion" and each.options["patch"] == 4 for each in before.values()
+    )
+    assert "15 maps" in said(capsys, *options, "--episode", "0")
+    with open_recording(maps) as both, open_recording(run) as recording:
+        assert sorted(both.explained) == list(range(15)) and both.metadata["method"] == "occlusion"
+        for number, message in before.items():
+            kept = both.saliency_map(both.explained[number])
+            assert kept.time == message.time and kept.seconds == message.seconds  # not computed again
+        assert kept.source == recording.metadata["stream"] and kept.arrays["heatmap/chosen"].shape == (16, 16)
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_explain_survives_being_cut_off(run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    maps = tmp_path / "maps.mcap"
+    options = ("explain", run, "--out", maps, "--method", "gradient")
+    said(capsys, *options, "--steps", "0:10")
+    maps.write_bytes(maps.read_bytes()[:-900])
+    assert "20 maps" in said(capsys, *options, "--steps", "0:20")
+    with open_recording(maps) as found:
+        assert sorted(found.explained) == list(range(20)) and found.complete
+
+
+def test_two_processes_compute_the_same_maps_as_one(
+    run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for jobs in ("1", "2"):
+        said(capsys, "explain", run, "--out", tmp_path / f"{jobs}.mcap", "--steps", "::2", "--jobs", jobs)
+    with open_recording(tmp_path / "1.mcap") as one, open_recording(tmp_path / "2.mcap") as two:
+        assert sorted(one.explained) == sorted(two.explained) == list(range(0, 30, 2))
+        for number, index in one.explained.items():
+            left, right = one.saliency_map(index).arrays, two.saliency_map(two.explained[number]).arrays
+            assert left.keys() == right.keys()
+            for name in left:
+                np.testing.assert_allclose(left[name], right[name], atol=1e-5)
+
+
+def test_explain_refuses_what_cannot_be_and_says_why(
+    run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    maps = tmp_path / "maps.mcap"
+    assert "'magic' is not possible" in refused(capsys, "explain", run, "--out", maps, "--method", "magic")
+    assert "no episode 9" in refused(capsys, "explain", run, "--out", maps, "--episode", "9", "--overwrite")
+    assert "no version 4" in refused(capsys, "explain", run, "--out", tmp_path / "a", "--policy-version", "4")
+    said(capsys, "explain", run, "--out", tmp_path / "b.mcap", "--steps", "0:2", "--method", "gradient")
+    text = refused(capsys, "explain", run, "--out", tmp_path / "b.mcap", "--method", "occlusion")
+    assert "holds other maps (method differ)" in text
+    (tmp_path / "dear.mcap").write_text("dear dear dear")
+    assert "not a recording" in refused(capsys, "explain", run, "--out", tmp_path / "dear.mcap", "--steps", "0:2")
+    assert (tmp_path / "dear.mcap").read_text() == "dear dear dear"
+
+
+def test_export_to_tables(run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    said(capsys, "export", run, "--out", tmp_path / "x.csv")
+    with open(tmp_path / "x.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    said(capsys, "export", run, "--out", tmp_path / "x.parquet", "--steps", "10:20")
+    table = parquet.read_table(tmp_path / "x.parquet")
+    with open_recording(run) as recording:
+        assert [int(row["step"]) for row in rows] == list(range(30))
+        assert [float(row["reward"]) for row in rows] == recording.array("reward").tolist()
+        np.testing.assert_array_equal([float(row["output/logits/2"]) for row in rows], recording.array("logits")[:, 2])
+        assert table.column("action").to_pylist() == recording.array("action", 10, 20).tolist()
+
+
+def test_export_to_arrays_with_maps(run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    said(capsys, "explain", run, "--out", tmp_path / "maps.mcap", "--method", "gradient", "--steps", "4:20")
+    said(capsys, "export", run, "--out", tmp_path / "x.npz", "--steps", "4:20:3", "--maps", tmp_path / "maps.mcap")
+    with np.load(tmp_path / "x.npz") as arrays, open_recording(run) as recording:
+        np.testing.assert_array_equal(arrays["observation"], recording.observations()[4:20:3])  # type: ignore[index]
+        assert arrays["step"].tolist() == [4, 7, 10, 13, 16, 19]
+        assert arrays["maps/heatmap/chosen"].shape == (6, 16, 16)
+    text = refused(capsys, "export", run, "--out", tmp_path / "y.npz", "--maps", tmp_path / "maps.mcap")
+    assert "no map of step 0" in text and not (tmp_path / "y.npz").exists() and not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize("form", ["mp4", "gif"])
+def test_export_to_films(run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, form: str) -> None:
+    av = pytest.importorskip("av")
+    said(capsys, "explain", run, "--out", tmp_path / "maps.mcap", "--method", "gradient", "--steps", "0:5")
+    out = tmp_path / f"x.{form}"
+    said(capsys, "export", run, "--out", out, "--episode", "1", "--height", "64", "--maps", tmp_path / "maps.mcap")
+    with av.open(str(out)) as film:
+        frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+    assert {frame.shape for frame in frames} == {(64, 64, 3)} and len(frames) >= 12  # a GIF leaves out what is alike
+    assert frames[0][24, 8].min() > 150 and frames[0][56, 60].max() < 60  # the square, the ground
+
+
+def test_export_refuses_what_cannot_be(run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("dear")
+    assert "exists already" in refused(capsys, "export", run, "--out", tmp_path / "x.csv")
+    assert "no format 'docx'" in refused(capsys, "export", run, "--out", tmp_path / "x.docx")
+    assert "no such steps" in refused(capsys, "export", run, "--out", tmp_path / "z.csv", "--steps", "90:95")
+    assert "cannot be written" in refused(capsys, "export", run, "--out", tmp_path / "no" / "z.csv")
+
+
+@pytest.fixture
+def agent() -> Iterator[FakeAgent]:
+    agent = FakeAgent()
+    yield agent
+    agent.close()
+
+
+def test_record_writes_a_live_stream_until_told_to_stop(agent: FakeAgent, tmp_path: Path) -> None:
+    path = tmp_path / "live.mcap"
+    command = [sys.executable, "-m", "agentwrap_viewer", "record", agent.endpoint, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        eventually(lambda: agent.watched)
+        agent.play(100)
+        eventually(lambda: path.exists() and len(steps_in(path)) > 20)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    with open_recording(path) as recording:
+        count = len(recording.steps)
+        assert recording.complete and f"{count:,} steps" in out and count > 20
+        assert recording.array("step").tolist() == list(range(count)) and recording.env_id == "Fake/Drive-v0"
+        assert recording.hello is not None and recording.hello.name == "fake"
+
+
+def test_record_ends_with_the_stream(agent: FakeAgent, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "live.mcap"
+    command = [sys.executable, "-m", "agentwrap_viewer", "record", agent.endpoint, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        eventually(lambda: agent.watched)
+        for _ in range(5):
+            agent.take_step()
+        agent.close("done")
+        out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and "the stream ended" in out and "5 steps" in out
+    assert "exists already" in refused(capsys, "record", "tcp://127.0.0.1:1", path)
+    assert "is not an endpoint" in refused(capsys, "record", "nowhere", tmp_path / "new.mcap")

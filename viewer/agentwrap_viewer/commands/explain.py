@@ -1,0 +1,249 @@
+"""``agentwrap explain run.mcap --out maps.mcap``: saliency maps of recorded steps, on as many cores as one likes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agentwrap_viewer.launch import LaunchError
+
+from .errors import INSTALL, NEEDED, need, reading
+
+if TYPE_CHECKING:
+    from agentwrap_protocol.messages import SaliencyMap
+    from agentwrap_viewer.recording import Recording
+    from agentwrap_viewer.recording.writer import RecordingWriter
+
+HELP = "compute saliency maps of a recording"
+
+DESCRIPTION = (
+    "Compute the final saliency map of each chosen step and write them to a file, which is a recording too. Started "
+    "again with the same arguments it goes on where it was stopped."
+)
+
+#: Steps handed to a process at a time: large enough to be worth the way, small enough to lose little when stopped.
+BATCH = 8
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``agentwrap explain``."""
+    parser.add_argument("recording", metavar="FILE", help="the recording")
+    parser.add_argument("--out", metavar="MAPS", required=True, help="the file to write maps to")
+    parser.add_argument("--method", help="saliency method (default: the one that suits the observation)")
+    parser.add_argument(
+        "--option", action="append", default=[], type=option, metavar="NAME=VALUE", help="an option of the method"
+    )
+    parser.add_argument("--steps", type=steps, metavar="A:B:N", help="from A to B, every Nth (default: all)")
+    parser.add_argument("--episode", type=int, metavar="E", help="the steps of one episode")
+    parser.add_argument(
+        "--policy-version", type=int, metavar="V", help="explain with these weights (default: those of each step)"
+    )
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes; -1 for one on each core")
+    parser.add_argument("--device", default="cpu", help="where to compute: cpu (default), cuda or mps")
+    parser.add_argument("--overwrite", action="store_true", help="replace the file of maps if there is one")
+
+
+def option(text: str) -> tuple[str, Any]:
+    """Read ``name=value``, for argparse; values are JSON, or else text."""
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def steps(text: str) -> slice:
+    """Read ``start:stop:step``, each of which may be left out, for argparse."""
+    try:
+        parts = [int(part) if part else None for part in text.split(":")]
+    except ValueError:
+        parts = []
+    if not 1 <= len(parts) <= 3 or (len(parts) == 3 and parts[2] == 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not A:B:N")
+    return slice(parts[0], parts[0] + 1) if len(parts) == 1 and parts[0] is not None else slice(*parts)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Compute what is missing; returns the exit status.
+
+    Raises:
+        LaunchError: The recording, the method or the file of maps is not as it has to be.
+    """
+    need((*NEEDED, "torch", "joblib"), INSTALL)
+    from agentwrap_viewer.recording import RecordingError
+
+    with reading(arguments.recording) as recording:
+        task = plan(recording, arguments)
+        try:
+            with _output(recording, task, Path(arguments.out), overwrite=arguments.overwrite) as (writer, known):
+                indices = chosen(recording, arguments.steps, arguments.episode)
+                numbers = recording.array("step")
+                missing = [index for index in indices if int(numbers[index]) not in known]
+                bar = Progress(len(indices), len(indices) - len(missing))
+                for message in maps(task, missing, jobs=arguments.jobs):
+                    writer.add(message, renumber=True)
+                    bar.advance()
+                bar.end()
+        except RecordingError as error:
+            raise LaunchError(str(error)) from error
+    print(f"agentwrap explain: {len(indices):,} maps are in {arguments.out}", flush=True)
+    return 0
+
+
+def plan(recording: Recording, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what a process needs to know; checks policy, method and options before anything begins.
+
+    Raises:
+        LaunchError: The recording has no policy, or the method or an option does not suit it.
+    """
+    from agentwrap_viewer.explainer import offline
+
+    task = {
+        "path": str(Path(arguments.recording).resolve()),
+        "version": arguments.policy_version,
+        "method": arguments.method,
+        "options": dict(arguments.option),
+        "device": arguments.device,
+    }
+    try:
+        offline.check(recording, method=task["method"], options=task["options"], version=task["version"])
+    except offline.CannotExplain as error:
+        raise LaunchError(str(error)) from error
+    return task
+
+
+def chosen(recording: Recording, steps: slice | None, episode: int | None) -> range:
+    """Return the indices of the steps to explain.
+
+    Raises:
+        LaunchError: There is no such episode.
+    """
+    among = range(len(recording.steps))
+    if episode is not None:
+        found = next((each for each in recording.episodes if each.number == episode), None)
+        if found is None:
+            raise LaunchError(f"{recording.path} has no episode {episode}")
+        among = among[found.start : found.stop]
+    return among if steps is None else among[steps]
+
+
+def maps(task: dict[str, Any], indices: Iterable[int], *, jobs: int) -> Iterator[SaliencyMap]:
+    """Compute the maps of these steps, in whatever order they are done."""
+    from agentwrap_protocol import decode
+    from agentwrap_viewer.explainer import offline
+
+    todo = list(indices)
+    batches = [todo[begin : begin + BATCH] for begin in range(0, len(todo), BATCH)]
+    if jobs == 1:
+        done: Iterable[list[list[bytes]]] = (offline.explain(task, batch) for batch in batches)
+    else:
+        from joblib import Parallel, cpu_count, delayed
+
+        workers = cpu_count() if jobs < 0 else jobs
+        threads = max(1, cpu_count() // workers)
+        work = (delayed(offline.explain)(task, batch, threads=threads) for batch in batches)
+        done = Parallel(n_jobs=workers, return_as="generator_unordered")(work)
+    try:
+        for batch in done:
+            for frames in batch:
+                message: Any = decode(frames)
+                yield message
+    except offline.CannotExplain as error:
+        raise LaunchError(str(error)) from error
+
+
+class _output:
+    """The file of maps: begun, or gone on with. Enters as (writer, numbers of the steps that have a map).
+
+    A file that is gone on with is copied first, and replaced when the copy is whole.
+    """
+
+    def __init__(self, recording: Recording, task: dict[str, Any], path: Path, *, overwrite: bool) -> None:
+        from agentwrap_viewer.recording import RecordingError
+        from agentwrap_viewer.recording.writer import RecordingWriter
+
+        hello = recording.hello
+        if hello is None:
+            raise RecordingError(f"{recording.path} is empty: there is nothing to explain")
+        self._known: set[int] = set()
+        metadata = {
+            "source": task["path"],
+            "method": task["method"] or "",
+            "options": json.dumps(task["options"], sort_keys=True),
+            "policy_version": "" if task["version"] is None else str(task["version"]),
+        }
+        if overwrite or not path.exists():
+            self._writer = RecordingWriter(path, hello, metadata=metadata, overwrite=overwrite)
+            return
+        copy = path.with_name(f"{path.name}.part")
+        self._writer = RecordingWriter(copy, hello, metadata=metadata, overwrite=True)
+        try:
+            self._copy(path, {"stream": hello.stream, **metadata})
+        except BaseException:
+            self._writer.__exit__(None, None, None)
+            copy.unlink()
+            raise
+        self._writer.flush()
+        os.replace(copy, path)
+        self._writer.path = path
+
+    def _copy(self, path: Path, wanted: dict[str, str]) -> None:
+        from agentwrap_viewer.recording import RecordingError, open_recording
+
+        with open_recording(path) as old:
+            unlike = [name for name, value in wanted.items() if old.metadata.get(name) != value and name != "source"]
+            if unlike:
+                raise RecordingError(
+                    f"{path} exists already and holds other maps ({', '.join(unlike)} differ): choose another name, or "
+                    "pass --overwrite"
+                )
+            for number, index in old.explained.items():
+                self._writer.add(old.saliency_map(index), renumber=True)
+                self._known.add(number)
+
+    def __enter__(self) -> tuple[RecordingWriter, set[int]]:
+        return self._writer, self._known
+
+    def __exit__(self, *error: Any) -> None:
+        self._writer.__exit__(*error)
+
+
+class Progress:
+    """Says on standard error how far it is: a line that renews itself on a terminal, else one for each tenth."""
+
+    def __init__(self, total: int, done: int) -> None:
+        self._total, self._done, self._begun_with = total, done, done
+        self._began, self._said = time.monotonic(), -1.0
+        self._terminal = sys.stderr.isatty()
+
+    def advance(self) -> None:
+        """One more is done."""
+        self._done += 1
+        share, now = self._done / self._total, time.monotonic()
+        due = now - self._said > 0.2 if self._terminal else int(10 * share) > self._said
+        if due:
+            self._said = now if self._terminal else int(10 * share)
+            self._say(now)
+
+    def _say(self, now: float) -> None:
+        rate = (self._done - self._begun_with) / max(now - self._began, 1e-9)
+        left = (self._total - self._done) / max(rate, 1e-9)
+        filled = int(30 * self._done / self._total)
+        bar = "█" * filled + "·" * (30 - filled)
+        line = f"{bar} {self._done:,}/{self._total:,} maps, {rate:.1f}/s, {left:.0f} s left"
+        sys.stderr.write(f"\r{line}  " if self._terminal else f"{line}\n")
+        sys.stderr.flush()
+
+    def end(self) -> None:
+        """Leave the line."""
+        if self._terminal and self._total:
+            self._say(time.monotonic())
+            print(file=sys.stderr, flush=True)

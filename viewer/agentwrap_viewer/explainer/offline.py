@@ -1,0 +1,103 @@
+"""Explains recorded steps: what the explainer does with a stream, with a file and as long as it takes.
+
+``explain`` runs in any process: it is given plain values and returns bytes. A process keeps the recording and the
+policy that it used last.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+import torch
+
+from agentwrap_protocol import GraphError, encode
+from agentwrap_protocol.messages import Step
+from agentwrap_viewer.recording import Recording, RecordingError, open_recording
+from agentwrap_viewer.saliency import SaliencyError
+
+from .catalogue import kind_of
+from .job import Job, Moment
+from .settings import Settings
+from .tracking import HISTORY, Policy
+
+#: Identity of this process as a sender of maps.
+_STREAM = uuid.uuid4().hex
+
+
+class CannotExplain(RuntimeError):
+    """Steps cannot be explained as asked; the text says why."""
+
+
+def check(recording: Recording, *, method: str | None, options: Mapping[str, Any], version: int | None = None) -> None:
+    """Check that a recording can be explained so.
+
+    Raises:
+        CannotExplain: It has no policy, or the method or an option does not suit it.
+    """
+    try:
+        Settings().changed(recording.graph(version).graph, method=method, options=options)
+    except (RecordingError, SaliencyError, GraphError) as error:
+        raise CannotExplain(str(error)) from error
+
+
+def explain(task: Mapping[str, Any], indices: Sequence[int], *, threads: int | None = None) -> list[list[bytes]]:
+    """Compute the final maps of steps of a recording.
+
+    Args:
+        task: ``path`` of the recording; ``version`` of the policy to explain with, None for each step's own;
+            ``method``, None for the one that suits; ``options`` of it; ``device``.
+        indices: Which steps, by their index in the recording.
+        threads: Threads to compute with; None leaves it as it is.
+
+    Returns:
+        The frames of a ``saliency_map`` message for each step.
+
+    Raises:
+        CannotExplain: A step cannot be explained; the text says which and why.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    recording = _opened(task["path"])
+    return [_explained(recording, task, index) for index in indices]
+
+
+def _explained(recording: Recording, task: Mapping[str, Any], index: int) -> list[bytes]:
+    step = recording.steps[index]
+    try:
+        version = task["version"] if task["version"] is not None else step.policy_version or None
+        policy = _policy(task["path"], version, task["device"])
+        for earlier in _background(recording, policy, index):
+            policy.remember(earlier.arrays)
+        job = Job(Moment.of_step(step), policy, task["method"], task["options"])
+        job.explanation.complete()
+        message = msgspec.structs.replace(job.message(_STREAM), time=step.time)
+    except (RecordingError, SaliencyError, GraphError) as error:
+        raise CannotExplain(f"step {step.step} cannot be explained: {error}") from error
+    return [bytes(frame) for frame in encode(message)]
+
+
+def _background(recording: Recording, policy: Policy, index: int) -> Iterator[Step]:
+    """The steps before this one, where the method may draw values of vectors from them."""
+    assert policy.graph is not None
+    if any(item.role == "observation" and kind_of(item) == "vector" for item in policy.graph.inputs):
+        yield from recording.steps[max(index + 1 - HISTORY, 0) : index + 1]
+
+
+@lru_cache(maxsize=1)
+def _opened(path: str) -> Recording:
+    return open_recording(path)
+
+
+@lru_cache(maxsize=2)
+def _policy(path: str, version: int | None, device: str) -> Policy:
+    recording, policy = _opened(path), Policy(device)
+    policy.take_graph(recording.graph(version))
+    policy.take_weights(recording.weights(version))
+    policy.settle()
+    if policy.problem is not None:
+        raise GraphError(policy.problem)
+    return policy

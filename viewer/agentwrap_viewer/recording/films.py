@@ -1,0 +1,120 @@
+"""Recordings as films: the frames, and over them what the agent depends on, in the page's colours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agentwrap_protocol.messages import SaliencyMap
+from agentwrap_viewer.page.pictures import picture_of, quantise
+
+from .errors import RecordingError
+from .recording import Recording
+
+Picture = NDArray[np.uint8]
+
+#: Colours of targets; others get the next that is free.
+COLOURS = {"actor": (64, 128, 255), "chosen": (64, 128, 255), "critic": (255, 64, 64)}
+FURTHER = ((64, 220, 120), (255, 200, 0))
+
+#: How much of a picture the strongest heat covers.
+OPACITY = 0.8
+
+
+def pictures(recording: Recording, maps: Recording | None, indices: range, *, height: int) -> Iterator[Picture]:
+    """Yield a film's pictures, uint8 (H, W, 3), all of one size with even sides.
+
+    Args:
+        recording: Where the frames are; where it has none, pictures among the observations are taken.
+        maps: Maps to lay over them; steps without a map are shown without.
+        indices: Which steps.
+        height: Least height in pixels: smaller pictures are enlarged by a whole number.
+
+    Raises:
+        RecordingError: A step has no picture, or one of another size than those before.
+    """
+    explained = {} if maps is None else maps.explained
+    hello = recording.hello
+    space, shape = None if hello is None else hello.observation_space, None
+    for index in indices:
+        step = recording.steps[index]
+        picture = picture_of(step, space)
+        if picture is None:
+            raise RecordingError(f"{recording.path}: step {step.step} has neither a frame nor a picture as observation")
+        shape = shape or picture.shape[:2]
+        if picture.shape[:2] != shape:
+            raise RecordingError(f"{recording.path}: the frame of step {step.step} has another size than those before")
+        picture = picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
+        if maps is not None and step.step in explained:
+            picture = overlaid(picture, maps.saliency_map(explained[step.step]))
+        yield _enlarged(picture, height)
+
+
+def overlaid(picture: Picture, saliency: SaliencyMap) -> Picture:
+    """Return a picture with heat over it, each target's in its colour; the strongest scores cover it most."""
+    mixed, further = picture.astype(np.float32), iter(FURTHER)
+    for name, scores in saliency.arrays.items():
+        kind, _, target = name.partition("/")
+        if kind != "heatmap":
+            continue
+        colour = COLOURS.get(target.partition("/")[0]) or next(further, FURTHER[-1])
+        heat, _ = quantise(scores, saliency.scale)
+        strength = np.abs(_resized(heat.astype(np.float32) / np.float32(127), picture.shape[:2]))[..., None] * OPACITY
+        mixed += (np.array(colour, np.float32) - mixed) * strength
+    return np.clip(mixed, 0, 255).astype(np.uint8)
+
+
+def write_mp4(pictures: Iterable[Picture], path: Path, *, fps: float) -> None:
+    """Write a film as H.264 in an MP4 file; needs PyAV.
+
+    Raises:
+        RecordingError: See ``pictures``.
+    """
+    import av
+
+    with av.open(str(path), "w", format="mp4") as container:
+        stream: Any = None
+        for picture in pictures:
+            if stream is None:
+                stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
+                stream.height, stream.width, stream.pix_fmt = *picture.shape[:2], "yuv420p"
+                stream.options = {"crf": "18", "preset": "veryfast"}
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        if stream is not None:
+            container.mux(stream.encode())
+
+
+def write_gif(pictures: Iterable[Picture], path: Path, *, fps: float) -> None:
+    """Write a film as an animated GIF; needs Pillow. Its frames last whole hundredths of a second, two at least.
+
+    Raises:
+        RecordingError: See ``pictures``.
+    """
+    from PIL import Image
+
+    frames = (Image.fromarray(picture).quantize(128) for picture in pictures)
+    first = next(frames)
+    duration = max(20, round(100 / fps) * 10)
+    first.save(path, format="GIF", save_all=True, append_images=frames, duration=duration, loop=0)
+
+
+def _resized(heat: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Stretch over a picture, bilinearly."""
+    for axis, size in enumerate(shape):
+        places = np.clip((np.arange(size) + 0.5) * heat.shape[axis] / size - 0.5, 0, heat.shape[axis] - 1)
+        low = np.floor(places).astype(int)
+        high = np.minimum(low + 1, heat.shape[axis] - 1)
+        share = (places - low).astype(np.float32).reshape([-1 if each == axis else 1 for each in range(2)])
+        heat = np.take(heat, low, axis) * (1 - share) + np.take(heat, high, axis) * share
+    return heat
+
+
+def _enlarged(picture: Picture, height: int) -> Picture:
+    times = max(1, -(-height // picture.shape[0]))
+    large = picture.repeat(times, axis=0).repeat(times, axis=1)
+    return large[: large.shape[0] // 2 * 2, : large.shape[1] // 2 * 2]
