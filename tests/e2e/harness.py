@@ -70,8 +70,11 @@ class World:
         return self.viewer.server.address
 
     def close(self) -> None:
-        # Senders first: libzmq 4.3.5 aborts the process (session_base.cpp, clean_pipes) where a socket that does
-        # not linger is closed in the middle of a message to a peer that disconnects at the same moment.
+        # libzmq 4.3.5 can abort the process (session_base.cpp, clean_pipes; its issue 3442) where one side closes while the
+        # other is in the middle of a message: so nothing is sent any more when they close.
+        self.agent.on_step = None
+        self.agent.pause()
+        time.sleep(0.1)
         self.agent.close()
         self.explainer.close()
         self.viewer.close()
