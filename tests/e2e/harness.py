@@ -70,7 +70,7 @@ class World:
         return self.viewer.server.address
 
     def close(self) -> None:
-        # libzmq 4.3.5 can abort the process (session_base.cpp, clean_pipes; its issue 3442) where one side closes while the
+        # libzmq 4.3.5 can abort the process (session_base.cpp, clean_pipes; issue 3442) where one side closes while the
         # other is in the middle of a message: so nothing is sent any more when they close.
         self.agent.on_step = None
         self.agent.pause()
