@@ -21,6 +21,19 @@ def published(size, centre, sigma):
     return mask / mask.max()
 
 
+def test_cut_masks_are_the_whole_ones_without_what_is_small():
+    whole, cut = every(gaussian_masks((30, 40), 7, 4.0)), every(gaussian_masks((30, 40), 7, 4.0, 0.1))
+    assert ((cut == 0) == (whole < 0.1)).all() and (cut[cut > 0] == whole[cut > 0]).all()
+    assert cut.max((1, 2)) == pytest.approx(1)
+
+
+def test_sums_under_masks():
+    plane = np.random.default_rng(0).normal(size=(30, 40)).astype(np.float32)
+    for masks in (gaussian_masks((30, 40), 7, 4.0), patch_masks((30, 40), 4, 6)):
+        expected = (every(masks) * plane).sum((1, 2))
+        np.testing.assert_allclose(masks.sums(torch.from_numpy(plane)), expected, rtol=1e-4, atol=1e-4)
+
+
 @settings(max_examples=40, deadline=None)
 @given(size=sizes, stride=st.integers(1, 9), sigma=st.floats(0.3, 8))
 def test_gaussian_masks_are_the_published_ones(size, stride, sigma):

@@ -32,16 +32,17 @@ class Masks(Protocol):
 class SeparableMasks:
     """Masks that are sums of outer products of a column and a row, placed on a grid of centres."""
 
-    def __init__(self, grid: CentreGrid, columns: torch.Tensor, rows: torch.Tensor) -> None:
+    def __init__(self, grid: CentreGrid, columns: torch.Tensor, rows: torch.Tensor, *, cut: float = 0.0) -> None:
         """Keep the factors.
 
         Args:
             grid: The centres.
             columns: float32 (grid rows, H, k).
             rows: float32 (grid columns, k, W).
+            cut: What of a mask is smaller than this becomes 0.
         """
         self.arrangement = grid
-        self._columns, self._rows = columns, rows
+        self._columns, self._rows, self._cut = columns, rows, cut
         self._scale = torch.ones(grid.count)
 
     def make(self, indices: torch.Tensor) -> torch.Tensor:
@@ -49,10 +50,11 @@ class SeparableMasks:
         where = indices.to(self._scale.device)
         row, column = where // len(self._rows), where % len(self._rows)
         scaled = self._columns[row] * self._scale[where][:, None, None]
-        return torch.bmm(scaled.to(indices.device), self._rows[column].to(indices.device))
+        masks = torch.bmm(scaled.to(indices.device), self._rows[column].to(indices.device))
+        return torch.where(masks < self._cut, 0, masks) if self._cut else masks
 
     def sums(self, plane: torch.Tensor) -> torch.Tensor:
-        """Return the sum of ``plane`` (H, W) under each mask, (count,)."""
+        """Return the sum of ``plane`` (H, W) under each mask, (count,), as if nothing were cut."""
         columns, rows, scale = (part.to(plane) for part in (self._columns, self._rows, self._scale))
         return torch.einsum("yhk,hw,xkw->yx", columns, plane, rows).flatten() * scale
 
@@ -60,7 +62,8 @@ class SeparableMasks:
         """Divide each mask by its maximum; returns itself."""
         for start in range(0, self.arrangement.count, 64):
             chunk = torch.arange(start, min(start + 64, self.arrangement.count))
-            self._scale[chunk] = 1 / self.make(chunk).amax((1, 2))
+            row, column = chunk // len(self._rows), chunk % len(self._rows)
+            self._scale[chunk] = 1 / torch.bmm(self._columns[row], self._rows[column]).amax((1, 2))
         return self
 
 
@@ -97,7 +100,7 @@ class KeptMasks:
 
 
 @lru_cache(maxsize=16)
-def gaussian_masks(size: Size, stride: int, sigma: float) -> SeparableMasks:
+def gaussian_masks(size: Size, stride: int, sigma: float, cut: float = 0.0) -> SeparableMasks:
     """Blurred discs of radius 1 (Greydanus et al. 2018), each divided by its maximum.
 
     The disc of radius 1 is a cross of five pixels: its two bars less the centre that both have. Blurring is separable,
@@ -108,12 +111,13 @@ def gaussian_masks(size: Size, stride: int, sigma: float) -> SeparableMasks:
         size: Height and width.
         stride: Distance between centres, which are 0, stride, 2·stride, … in both directions.
         sigma: Standard deviation of the blur in pixels.
+        cut: What of a mask is smaller than this share of its maximum becomes 0.
     """
     grid = CentreGrid.spaced(size, stride)
     (bar_y, dot_y), (bar_x, dot_x) = (_lines(n, at, sigma) for n, at in zip(size, (grid.ys, grid.xs), strict=True))
     columns = np.stack([bar_y, dot_y, -dot_y], axis=2)
     rows = np.stack([dot_x, bar_x, dot_x], axis=1)
-    return SeparableMasks(grid, _float(columns), _float(rows)).normalised()
+    return SeparableMasks(grid, _float(columns), _float(rows), cut=cut).normalised()
 
 
 @lru_cache(maxsize=16)

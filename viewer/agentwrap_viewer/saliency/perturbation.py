@@ -21,11 +21,12 @@ class BlurMethod(MaskMethod):
     stride: int
     mask_sigma: float
     blur_sigma: float
+    mask_cut: float
     frames: str
 
     def make_masks(self, layout: Layout) -> SeparableMasks:
         """Return blurred discs of radius 1, of maximum 1."""
-        return gaussian_masks(layout.size, self.stride, self.mask_sigma)
+        return gaussian_masks(layout.size, self.stride, self.mask_sigma, self.mask_cut)
 
     def baseline(self, image: torch.Tensor, layout: Layout) -> torch.Tensor:
         """Return the image, blurred in 2-D plane by plane."""
@@ -42,6 +43,13 @@ def stride_option() -> int:
     """Make the option that says how far apart the spots are."""
     stride: int = option(5, doc="distance of the spots' centres", unit="pixels", minimum=1, maximum=64)
     return stride
+
+
+def cut_option() -> float:
+    """Make the option that cuts off what is left of a spot far from its centre: less to compute, and not exact."""
+    doc = "approximate: leave out what of a spot is below this share of its maximum"
+    cut: float = option(0.0, doc=doc, minimum=0, maximum=0.5)
+    return cut
 
 
 @register
@@ -61,6 +69,7 @@ class Perturbation(BlurMethod):
     blur_sigma: float = option(
         3.0, doc="strength of the blur: standard deviation", unit="pixels", minimum=0.1, maximum=64
     )
+    mask_cut: float = cut_option()
     frames: str = option("all", doc="which frames of a stack are blurred", choices=("all", "newest"))
 
     def score(self, clean: Outputs, perturbed: Outputs, target: Target) -> torch.Tensor:

@@ -8,7 +8,7 @@ import torch
 
 from .method import option
 from .outputs import Outputs, Target
-from .perturbation import BlurMethod, stride_option
+from .perturbation import BlurMethod, cut_option, stride_option
 from .registry import register
 
 
@@ -31,6 +31,7 @@ class Sarfa(BlurMethod):
     blur_sigma: float = option(
         3.0, doc="strength of the blur: standard deviation", unit="pixels", minimum=0.1, maximum=64
     )
+    mask_cut: float = cut_option()
     frames: str = option("all", doc="which frames of a stack are blurred", choices=("all", "newest"))
 
     def score(self, clean: Outputs, perturbed: Outputs, target: Target) -> torch.Tensor:
