@@ -31,6 +31,9 @@ class Costs:
 #: Channels, side and number of the windows that are measured.
 _CHANNELS, _SIDE, _COUNT = 64, 12, 16
 
+#: Number and side of the outputs in a group that is too small to be computed well.
+_FEW, _SMALL = 15, 4
+
 
 @cache
 def costs(device: torch.device, threads: int) -> Costs:
@@ -55,8 +58,8 @@ def costs(device: torch.device, threads: int) -> Costs:
     multiply_adds = len(out) * weight.numel()
     per_second = multiply_adds / _seconds(lambda: F.conv2d(windows, weight), device)
     moved = per_second * _seconds(lambda: table.index_select(0, rows), device) / table.numel()
-    small = per_second * _seconds(lambda: group(1, 4), device)
-    return Costs(small, moved)
+    few = _FEW * _SMALL**2 * weight.numel()
+    return Costs(max(per_second * _seconds(lambda: group(_FEW, _SMALL), device) - few, 0.0), moved)
 
 
 def _seconds(act: Callable[[], object], device: torch.device) -> float:

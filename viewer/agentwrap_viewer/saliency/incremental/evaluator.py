@@ -26,12 +26,12 @@ BLOCK_NUMBERS, BLOCK_IMAGES = 2**23, 400
 #: Measured on the Nature CNN and one busy core: 8 ms of 52, where the last level in one block of 208 took 28.
 LEVEL_IMAGES = 64
 
-#: Plans kept for a program. A map takes one for each block of each level, and a map at once others.
-MAX_PLANS = 32
+#: Most blocks of a level, and most bytes of plans that are kept for a program. What no longer fits is planned anew.
+LEVEL_BLOCKS, PLAN_BYTES = 16, 2**28
 
 
 class _Plans:
-    """Plans of one program, the least recently used go first."""
+    """Plans of one program. The least recently used go first, but for those of the masks that are being evaluated."""
 
     def __init__(self) -> None:
         self.kept: Kept = {}
@@ -51,9 +51,14 @@ class _Plans:
         return self._plans[key][1]
 
     def put(self, key: tuple[object, ...], masks: Masks, plan: Plan) -> None:
-        self._plans[key] = masks, plan  # the masks too: the key holds their id
-        while len(self._plans) > MAX_PLANS:
-            self._plans.popitem(last=False)
+        for old in [old for old, (others, _) in self._plans.items() if others is not masks]:
+            if self._bytes() + plan.bytes > PLAN_BYTES:
+                del self._plans[old]
+        if self._bytes() + plan.bytes <= PLAN_BYTES:
+            self._plans[key] = masks, plan  # the masks too: the key holds their id
+
+    def _bytes(self) -> int:
+        return sum(plan.bytes for _, plan in self._plans.values())
 
 
 _PLANS: WeakKeyDictionary[Program, _Plans] = WeakKeyDictionary()
@@ -98,16 +103,12 @@ class Incremental:
 
     def level_blocks(self, indices: torch.Tensor, count: int, most: int | None = None) -> list[torch.Tensor]:
         """Cut one level of ``count`` masks altogether into smaller blocks, so many that all their plans are kept."""
-        fewest = -(-count // (MAX_PLANS // 2))
+        fewest = -(-count // LEVEL_BLOCKS)
         return [
             piece
             for block in self.blocks(indices, most)
             for piece in torch.tensor_split(block, 1 if most else -(-len(block) // max(LEVEL_IMAGES, fewest)))
         ]
-
-    def keeps(self, count: int, most: int | None = None) -> bool:
-        """Whether plans for so many masks can all be kept; planning anew for each image would not pay."""
-        return 2 * len(self.blocks(torch.arange(count), most)) <= MAX_PLANS
 
     def evaluate(self, indices: torch.Tensor) -> dict[str, torch.Tensor] | None:
         """Return the outputs by name for a block of masks, each (len(indices), …); None where that does not pay.

@@ -10,8 +10,8 @@ import torch
 from agentwrap_viewer.program import Values
 
 from .geometry import Field, Ints, spans
-from .maps import row_index, take
-from .values import Map, Plain, Planned, Site
+from .maps import take
+from .values import Map, Plain, Planned, Rows, Site
 
 #: A weight of more numbers than this is not copied into the order of a table: that would take more than it gives.
 LARGE = 2**24
@@ -36,7 +36,7 @@ def linear_rule(site: Site) -> Planned | None:
 def _on_whole_maps(site: Site, kind: Map, place: int) -> Planned:
     """Lay all maps out as the weight has them."""
     count, call, slots = len(site.masks), site.step.call, site.step.slots
-    rows = row_index(kind.field.whole(np.arange(count)), site.masks.device)
+    rows = site.index(kind.field.whole(np.arange(count)))
 
     def act(values: Values) -> torch.Tensor:
         arguments = [values[slot] for slot in slots]
@@ -51,11 +51,11 @@ def _on_whole_maps(site: Site, kind: Map, place: int) -> Planned:
 def _on_tables(site: Site, kind: Map, place: int) -> Planned:
     """Lay the weight out as a table without clean rows has the maps."""
     count, slot, weight_slot = len(site.masks), site.step.slots[place], site.step.slots[place + 1]
-    bias_slot = site.step.slots[0] if place else None
-    rows = row_index(kind.field.whole(np.arange(count)), site.masks.device)
+    bias_slot, keep = site.step.slots[0] if place else None, site.keep
+    rows = site.index(kind.field.whole(np.arange(count)))
 
     def act(values: Values) -> torch.Tensor:
-        weight = site.keep(values, weight_slot, "by line", lambda weight: _by_line(weight, kind))
+        weight = keep(values, weight_slot, "by line", lambda weight: _by_line(weight, kind))
         maps, matrix = take(values[slot], rows).view(count, -1), weight.flatten(0, 1)
         return maps @ matrix if bias_slot is None else torch.addmm(values[bias_slot], maps, matrix)
 
@@ -66,15 +66,12 @@ def _on_boxes(site: Site, kind: Map, place: int) -> Planned:
     """Add to the clean result what the changes in each box give, line by line of the box."""
     field, channels, features = kind.field, kind.channels, site.result.shape[1]
     slot, weight_slot = site.step.slots[place], site.step.slots[place + 1]
-    jobs = [
-        _Job.of(field, channels, box, site.masks.device)
-        for box in _boxes(field, float(channels * features), site.costs.group)
-    ]
-    count, clean_slot = len(site.masks), site.clean()
+    jobs = [_Job.of(site, field, channels, box) for box in _boxes(field, float(channels * features), site.costs.group)]
+    count, clean_slot, keep = len(site.masks), site.clean(), site.keep
 
     def act(values: Values) -> torch.Tensor:
         table, clean = values[slot], values[clean_slot]
-        weight = site.keep(values, weight_slot, "by line", lambda weight: _by_line(weight, kind))
+        weight = keep(values, weight_slot, "by line", lambda weight: _by_line(weight, kind))
         out: torch.Tensor = table.new_empty(count, features)
         for job in jobs:
             out[job.which] = job.product(table, weight, clean)
@@ -126,21 +123,21 @@ class _Job:
     """
 
     which: torch.Tensor
-    rows: slice | torch.Tensor
-    clean: slice | torch.Tensor
+    rows: Rows
+    clean: Rows
     lines: tuple[int, int]
     columns: slice
     whole: bool
 
     @classmethod
-    def of(cls, field: Field, channels: int, box: _Box, device: torch.device) -> _Job:
+    def of(cls, site: Site, field: Field, channels: int, box: _Box) -> _Job:
         """Find the rows of a box."""
         shape, corner = (box.bottom - box.top, box.right - box.left), np.array([[box.top, box.left]])
         clean = (np.arange(box.top, box.bottom)[:, None] * field.size[1]) + np.arange(box.left, box.right)
         return cls(
-            torch.from_numpy(box.which).to(device),
-            row_index(field.window(box.which, corner.repeat(len(box.which), 0), shape), device),
-            row_index(clean, device),
+            torch.from_numpy(box.which).to(site.masks.device),
+            site.index(field.window(box.which, corner.repeat(len(box.which), 0), shape)),
+            site.index(clean),
             (box.top, box.bottom),
             slice(box.left * channels, box.right * channels),
             shape[1] == field.size[1],

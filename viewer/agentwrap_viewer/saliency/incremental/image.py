@@ -73,6 +73,7 @@ def _first_convolution(site: Site) -> Planned | None:
     out_channels, in_channels, *kernel = weight.shape
     sliding = {"kernel_size": kernel, "stride": stride, "padding": padding, "dilation": dilation}
     masks, field = _mask_pieces(site.masks, axes, sliding)
+    site.hold(masks)
     pixels, most, taps = masks.shape
     slots, out, clean_slot = site.step.slots, site.step.out, site.clean()
 

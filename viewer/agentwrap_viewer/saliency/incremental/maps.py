@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from agentwrap_viewer.program import Values
 
 from .geometry import Axis, Field, Group, grouped
-from .values import Map, Plain, Planned, Site
+from .values import Map, Plain, Planned, Rows, Site
 
 #: Operators that work on each pixel by itself, with weights that are one number for all or for a channel.
 _POINTWISE = {
@@ -88,9 +88,10 @@ def _convolution(site: Site, kind: Map) -> Planned | None:
         return None
     _, weight_slot, bias_slot = site.step.slots[:3]
     weight, _, stride, _, dilation = site.arguments[1:6]
+    keep = site.keep
 
     def layer(values: Values, windows: torch.Tensor, padding: Sequence[int]) -> torch.Tensor:
-        weight = site.keep(values, weight_slot, "last", lambda w: w.contiguous(memory_format=torch.channels_last))
+        weight = keep(values, weight_slot, "last", lambda w: w.contiguous(memory_format=torch.channels_last))
         return F.conv2d(windows, weight, values[bias_slot], stride, padding, dilation)
 
     return _windowed(site, kind, axes, layer, out_channels=weight.shape[0], cost=weight.numel(), outside=0.0)
@@ -120,7 +121,7 @@ def _mean(site: Site, kind: Map) -> Planned | None:
     if {axis % 4 for axis in axes} != {2, 3} or any(other is not None for other in others[1:]):
         return None
     count, slot = len(site.masks), site.step.slots[0]
-    rows = row_index(kind.field.whole(np.arange(count)), site.masks.device)
+    rows = site.index(kind.field.whole(np.arange(count)))
 
     def act(values: Values) -> torch.Tensor:
         means = take(values[slot], rows).view(count, kind.field.pixels, -1).mean(1)
@@ -133,7 +134,7 @@ def _mean(site: Site, kind: Map) -> Planned | None:
 class _Job:
     """A group of windows: the rows that it needs, the shape they are given, and where its results go."""
 
-    rows: slice | torch.Tensor
+    rows: Rows
     shape: tuple[int, ...]
     padding: tuple[int, ...]
     out: slice
@@ -143,17 +144,17 @@ class _Job:
         return take(table, self.rows).view(*self.shape, -1).permute(0, 3, 1, 2)
 
 
-def take(table: torch.Tensor, rows: slice | torch.Tensor) -> torch.Tensor:
+def take(table: torch.Tensor, rows: Rows) -> torch.Tensor:
     """Return rows of a table: a view where they follow one another."""
     return table[rows] if isinstance(rows, slice) else table.index_select(0, rows)
 
 
-def row_index(rows: Any, device: torch.device) -> slice | torch.Tensor:
-    """Return what ``take`` is given for these rows."""
+def row_index(rows: Any, device: torch.device, hold: Callable[[Rows], Rows]) -> Rows:
+    """Return what ``take`` is given for these rows; ``hold`` takes note of it."""
     flat = np.ascontiguousarray(rows.reshape(-1))
     if len(flat) and (np.diff(flat) == 1).all():
         return slice(int(flat[0]), int(flat[0]) + len(flat))
-    return torch.from_numpy(flat.astype(np.int32)).to(device)
+    return hold(torch.from_numpy(flat.astype(np.int32)).to(device))
 
 
 def _windowed(
@@ -169,7 +170,7 @@ def _windowed(
     """Plan a layer that looks at windows; ``outside`` is what it takes for the padding."""
     before, slot = kind.field, site.step.slots[0]
     field = _field(site, kind, axes, out_channels=out_channels, cost=cost)
-    jobs = [_job(before, group, axes, site.masks.device) for group in field.groups]
+    jobs = [_job(site, before, group, axes) for group in field.groups]
     pads = before.clean and any(axis.padding for axis in axes)
     clean_slot = site.clean() if field.clean else None
 
@@ -207,14 +208,14 @@ def _field(site: Site, kind: Map, axes: tuple[Axis, Axis], *, out_channels: int,
     return grouped(low, high, size, cost=whole_pixel, group_cost=group_cost, clean=False)
 
 
-def _job(before: Field, group: Group, axes: tuple[Axis, Axis], device: torch.device) -> _Job:
+def _job(site: Site, before: Field, group: Group, axes: tuple[Axis, Axis]) -> _Job:
     out = slice(group.start, group.start + group.count)
     if group.shape == (axes[0].length, axes[1].length):
         rows = before.whole(group.which)
-        return _Job(row_index(rows, device), rows.shape, tuple(axis.padding for axis in axes), out)
+        return _Job(site.index(rows), rows.shape, tuple(axis.padding for axis in axes), out)
     corner = np.stack([axis.source(group.corner[:, i]) for i, axis in enumerate(axes)], 1)
     rows = before.window(group.which, corner, (axes[0].needed(group.shape[0]), axes[1].needed(group.shape[1])))
-    return _Job(row_index(rows, device), rows.shape, (0, 0), out)
+    return _Job(site.index(rows), rows.shape, (0, 0), out)
 
 
 def _rows(maps: torch.Tensor) -> torch.Tensor:
@@ -266,7 +267,7 @@ def _on_two_tables(site: Site, places: list[int], kinds: list[Map]) -> Planned |
     large, small = (0, 1) if kinds[0].field.covers(kinds[1].field) else (1, 0)
     if not kinds[large].field.covers(kinds[small].field):
         return None
-    rows = row_index(kinds[large].field.in_place_of(kinds[small].field), site.masks.device)
+    rows = site.index(kinds[large].field.in_place_of(kinds[small].field))
 
     def act(values: Values) -> Any:
         arguments = [values[slot] for slot in slots]

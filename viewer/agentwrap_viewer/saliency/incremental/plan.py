@@ -14,9 +14,10 @@ from agentwrap_viewer.program import Program, Step, Values
 from .clean import CleanMaps, Example
 from .costs import Costs
 from .flat import linear_rule
+from .geometry import Ints
 from .image import image_rule, windows_of
 from .maps import flattened, map_rule, row_index, take
-from .values import Action, Image, Kind, Map, Plain, Planned, Site
+from .values import Action, Image, Kind, Map, Plain, Planned, Rows, Site
 
 #: What follows from weights: by slot and purpose, the weight and what was made of it.
 Kept = dict[tuple[int, str], tuple[torch.Tensor, torch.Tensor]]
@@ -40,6 +41,7 @@ class Plan:
         count: N.
         dense: Operators from which on whole batches are computed, because there is no rule for them; in order.
         whole: Whether that is so from the image on: then planning was of no use.
+        bytes: About how much memory the plan takes as long as it is kept.
     """
 
     def __init__(
@@ -64,7 +66,7 @@ class Plan:
             costs: What things cost where this runs.
             kept: Where to keep what follows from weights, for several plans of one program.
         """
-        self.count, self.dense, self.whole = len(masks), list[str](), False
+        self.count, self.dense, self.whole, self.bytes = len(masks), list[str](), False, 0
         self._program, self._masks, self._image, self._costs = program, masks, image, costs
         self._example = example
         self._clean: dict[int, int] = {}
@@ -77,6 +79,7 @@ class Plan:
         for slot in program.outputs:
             if isinstance(self._kind(slot), Image | Map):
                 self._build(slot)
+        del self._masks  # what is needed of them is in the acts
 
     def run(
         self,
@@ -108,12 +111,19 @@ class Plan:
         self._acts.append(_Act(step.out, call, step.dead))
         self._kinds[step.out] = kind
 
+    def _index(self, rows: Ints) -> Rows:
+        return row_index(rows, self._masks.device, self._hold)
+
+    def _hold(self, rows: Rows) -> Rows:
+        self.bytes += rows.nbytes if isinstance(rows, torch.Tensor) else 0
+        return rows
+
     def _site(self, step: Step) -> Site:
         def clean() -> int:
             return self._clean.setdefault(step.out, len(self._example) + len(self._clean))
 
         kinds = tuple(map(self._kind, step.slots))
-        return Site(step, kinds, self._example, self._masks, self._keep, clean, self._costs)
+        return Site(step, kinds, self._example, self._masks, self._keep, clean, self._costs, self._hold, self._index)
 
     def _in_windows(self, step: Step) -> Planned | None:
         """Plan a step that has no rule for the image itself, with the image perturbed in windows."""
@@ -125,6 +135,8 @@ class Plan:
         if opened is None:
             return None
         perturb, self._kinds[slot] = opened
+        self._hold(perturb.pixels)
+        self._hold(perturb.amount)
         planned = self._planned(self._site(step))
         if planned is None:
             self._kinds[slot] = kind
@@ -167,6 +179,7 @@ class Plan:
         self._kinds[slot] = Plain.ROWS
 
     def _built_image(self, slot: int, kind: Image) -> Action:
+        self._hold(self._masks)
         masks, shape = self._masks, [self.count] + [1] * (self._example[slot].ndim - 1)
         for axis, length in zip(kind.axes, masks.shape[1:], strict=True):
             shape[axis] = length
@@ -175,7 +188,7 @@ class Plan:
 
     def _built_map(self, slot: int, kind: Kind) -> Action:
         assert isinstance(kind, Map)
-        rows = row_index(kind.field.whole(np.arange(self.count)), self._masks.device)
+        rows = self._index(kind.field.whole(np.arange(self.count)))
 
         def act(values: Values) -> Any:
             maps = take(values[slot], rows).view(self.count, *kind.field.size, -1).permute(0, 3, 1, 2)

@@ -12,7 +12,7 @@ import torch
 from agentwrap_viewer.program import Step, Values
 
 from .costs import Costs
-from .geometry import Field
+from .geometry import Field, Ints
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,8 @@ class Plain(Enum):
 
 
 Kind = Image | Map | Plain
+#: Rows of a table: an index, or a slice where they follow one another.
+Rows = slice | torch.Tensor
 Action = Callable[[Values], Any]
 Planned = tuple[Action, Kind]
 
@@ -77,6 +79,8 @@ class Site:
         keep: Keeps what follows from weights.
         clean: Gives the slot in which the clean result will be found, as rows (pixels, C).
         costs: What things cost where this runs.
+        hold: Takes note of a tensor that the plan will hold, and returns it.
+        index: Makes what ``take`` is given of an array of rows.
     """
 
     step: Step
@@ -86,6 +90,8 @@ class Site:
     keep: Keeper
     clean: Callable[[], int]
     costs: Costs
+    hold: Callable[[Rows], Rows]
+    index: Callable[[Ints], Rows]
 
     @property
     def arguments(self) -> list[Any]:
