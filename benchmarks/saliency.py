@@ -165,7 +165,7 @@ CASES: dict[str, Callable[[str], Case]] = {
         Case, network=Impala, shape=(3, 64, 64), method="occlusion", options={"patch": 6, "patch_stride": 4}
     ),
     "VGG-16, patch 16 stride 4": partial(Case, network=VGG16, sample=24, chunks=(4, 8, 24), **_BIG),
-    "ResNet-18, patch 16 stride 4": partial(Case, network=ResNet18, sample=96, chunks=(8, 16, 48), **_BIG),
+    "ResNet-18, patch 16 stride 4": partial(Case, network=ResNet18, sample=48, chunks=(8, 16, 48), **_BIG),
 }
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
 
