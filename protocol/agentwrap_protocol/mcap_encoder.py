@@ -1,7 +1,8 @@
 """Messages to the bytes of an MCAP file (SPEC section 13; https://mcap.dev/spec). Bytes out: no file, thread or clock.
 
-The ``mcap`` package defines the records. Its own writer compresses a chunk in one go, at a level that cannot be chosen;
-here a message is compressed as it comes, so that frames are never copied, and what waits in memory is compressed.
+The ``mcap`` package defines the records; its own writer has no choice of level. Here a chunk is gathered as a list of
+frames, and joined, summed and compressed when it is full: three calls that do not need the interpreter. Compressing
+each frame as it came made a recording thread and the agent's take it from each other more often.
 """
 
 from __future__ import annotations
@@ -50,17 +51,17 @@ CHUNK_BYTES = 4 * 2**20
 #: zstd at level 1; a window as wide as a chunk saves 3 % where observations stack frames.
 _COMPRESSION = zstandard.ZstdCompressionParameters.from_level(1, window_log=22)
 
-#: Pieces below this size are joined before they are compressed: a call costs more than the copy.
-_SMALL = 4096
-
 #: Times before 1970 and from here on are none: nanoseconds have 64 bits.
 _LATEST = 2**64 / 1e9 - 1
 
 _MESSAGE = struct.Struct("<BQHIQQ")  # opcode, length; channel, sequence, log time, publish time
+_HEAD = 9  # bytes of opcode and length
 
 
 class McapEncoder:
     """Turns messages into the bytes of a recording, to be written to a file in order.
+
+    Arrays are not copied: they must not be changed until their chunk has been returned.
 
     Attributes:
         position: Bytes returned so far; whatever is written ends at a whole record here.
@@ -105,12 +106,13 @@ class McapEncoder:
             TypeError, OverflowError, UnicodeEncodeError: As ``encode``; the message is left out.
         """
         pieces = pack(encode(message))
+        size = sum(memoryview(piece).nbytes for piece in pieces)
         before = b""
-        if self._chunk is not None and self._chunk.size + _size(pieces) > self._chunk_bytes:
+        if self._chunk is not None and self._chunk.size + size > self._chunk_bytes:
             before = self.flush()
-        return before + self._add(message, pieces)
+        return before + self._add(message, pieces, size)
 
-    def _add(self, message: Message, pieces: list[Frame]) -> bytes:
+    def _add(self, message: Message, pieces: list[Frame], size: int) -> bytes:
         before = self._channel_records(message.kind)
         if self._chunk is None:
             self._chunk = _OpenChunk(self._compressor)
@@ -118,7 +120,7 @@ class McapEncoder:
         time = _nanoseconds(message.time)
         self._described.add(message, self.position, chunk.size)
         self._newest = message
-        chunk.add(channel, message.seq % 2**32, time, pieces)
+        chunk.add(channel, message.seq % 2**32, time, pieces, size)
         self.counts[message.kind] += 1
         first, last = self._times or (time, time)
         self._times = min(first, time), max(last, time)
@@ -143,7 +145,8 @@ class McapEncoder:
             return b""
         newest, seq = self._newest, self.counts[Index.kind]
         index = Index(stream=newest.stream, seq=seq, time=newest.time, arrays=arrays)
-        return self._add(index, pack(encode(index))) + self._end_chunk()
+        pieces = pack(encode(index))
+        return self._add(index, pieces, sum(memoryview(piece).nbytes for piece in pieces)) + self._end_chunk()
 
     def _end_chunk(self) -> bytes:
         chunk, self._chunk = self._chunk, None
@@ -215,47 +218,36 @@ class McapEncoder:
 
 
 class _OpenChunk:
-    """A chunk that messages are added to."""
+    """A chunk that messages are added to. Holds their frames as they are until it is ended."""
 
     def __init__(self, compressor: zstandard.ZstdCompressor) -> None:
         self.size = self.compressed_size = 0
         self.start, self.end = 2**64 - 1, 0
-        self._crc = 0
-        self._compressing = compressor.compressobj()
-        self._compressed: list[bytes] = []
+        self._compressor = compressor
+        self._pieces: list[Frame] = []
         self._entries: defaultdict[int, list[int]] = defaultdict(list)  # by channel: time, offset, time, offset, …
 
-    def add(self, channel: int, sequence: int, time: int, pieces: list[Frame]) -> None:
-        """Append a message record."""
+    def add(self, channel: int, sequence: int, time: int, pieces: list[Frame], size: int) -> None:
+        """Append a message record of ``size`` bytes of data."""
         self._entries[channel] += (time, self.size)
         self.start, self.end = min(self.start, time), max(self.end, time)
-        length = _MESSAGE.size - 9 + _size(pieces)
-        small = bytearray(_MESSAGE.pack(Opcode.MESSAGE, length, channel, sequence, time, time))
-        for piece in pieces:
-            if memoryview(piece).nbytes < _SMALL:
-                small += piece
-            else:
-                self._compress(small)
-                self._compress(piece)
-                small = bytearray()
-        self._compress(small)
-
-    def _compress(self, piece: Frame) -> None:
-        if piece:
-            self.size += memoryview(piece).nbytes
-            self._crc = zlib.crc32(piece, self._crc)
-            self._compressed.append(self._compressing.compress(piece))
+        length = _MESSAGE.size - _HEAD + size
+        self._pieces.append(_MESSAGE.pack(Opcode.MESSAGE, length, channel, sequence, time, time))
+        self._pieces += pieces
+        self.size += _MESSAGE.size + size
 
     def record(self) -> Chunk:
         """End it and return its record."""
-        data = b"".join((*self._compressed, self._compressing.flush()))
-        self.compressed_size = len(data)
+        data = b"".join(self._pieces)
+        self._pieces.clear()
+        compressed = self._compressor.compress(data)
+        self.compressed_size = len(compressed)
         return Chunk(
             compression="zstd",
-            data=data,
+            data=compressed,
             message_start_time=self.start,
             message_end_time=self.end,
-            uncompressed_crc=self._crc,
+            uncompressed_crc=zlib.crc32(data),
             uncompressed_size=self.size,
         )
 
@@ -304,7 +296,3 @@ def _bytes_of(record: McapRecord) -> bytes:
 
 def _nanoseconds(time: float) -> int:
     return int(time * 1e9) if 0 <= time < _LATEST else 0
-
-
-def _size(pieces: list[Frame]) -> int:
-    return sum(memoryview(piece).nbytes for piece in pieces)
