@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import gymnasium as gym
 from msgspec.structs import replace
@@ -13,33 +13,37 @@ from msgspec.structs import replace
 from agentwrap_export.weights import WeightsWatch
 from agentwrap_protocol.messages import PolicyGraph, PolicyInfo, Weights
 
+from .arrays import Array
 from .capture import Call, PolicyCapture
-from .errors import ExportError, PolicyTypeError
+from .errors import ExportError
 from .guard import Guard
+from .policy import PolicyView
 from .publisher import Publisher
 
 if TYPE_CHECKING:
     from torch import nn
 
     from .outlets import Outlets
+    from .watching import Act
 
-ACCEPTED = "a torch.nn.Module whose forward returns logits or action means, (logits, value), or a dict of named outputs"
 
+class Capture(Protocol):
+    """Sees what a policy computes: ``PolicyCapture`` where the policy itself is called, else ``WatchCapture``.
 
-def check_policy(policy: Any) -> None:
-    """Refuse what is not a policy that can be watched.
-
-    Raises:
-        PolicyTypeError: The text says what is accepted.
+    What ``take`` returns is for ``choose``, and what that returns for ``arrays``.
     """
-    torch = sys.modules.get("torch")  # where nobody has imported it, nobody has a module either
-    if torch is None or not isinstance(policy, torch.nn.Module):
-        raise PolicyTypeError(f"a policy of type {type(policy).__name__} cannot be watched; accepted is {ACCEPTED}")
-    # of the object, not its class: what torch.compile returns has its own
-    if getattr(getattr(policy, "forward", None), "__name__", "") == "_forward_unimplemented":
-        raise PolicyTypeError(
-            f"{type(policy).__name__} has no forward(), so there is no call to see; accepted is {ACCEPTED}"
-        )
+
+    @property
+    def problem(self) -> str | None: ...  # noqa: D102
+    @property
+    def closely(self) -> bool: ...  # noqa: D102
+    def attach(self) -> None: ...  # noqa: D102
+    def look_closely(self, closely: bool) -> None: ...  # noqa: D102
+    def detach(self) -> None: ...  # noqa: D102
+    def expect(self, observation: Any) -> None: ...  # noqa: D102
+    def take(self) -> Any: ...  # noqa: D102
+    def choose(self, seen: Any, observation: Mapping[str, Array]) -> Any: ...  # noqa: D102
+    def arrays(self, call: Any) -> dict[str, Array]: ...  # noqa: D102
 
 
 class PolicyFeed:
@@ -56,8 +60,9 @@ class PolicyFeed:
         stale: Whether the weights have changed since.
 
     Args:
-        policy: The policy.
+        view: The policy.
         action_space: For the names of outputs.
+        type_name: What the policy is, for people.
         outputs: Names of outputs to use instead.
         layers: Names of submodules to capture too.
         weights_every: Least seconds between two copies of the weights.
@@ -66,27 +71,29 @@ class PolicyFeed:
 
     Raises:
         UnknownLayerError: The policy has no submodule of that name.
+        ValueError: ``outputs`` for a policy whose outputs the adapter names.
     """
 
     def __init__(
         self,
-        policy: nn.Module,
+        view: PolicyView,
         action_space: gym.Space[Any],
         *,
+        type_name: str,
         outputs: Sequence[str] | str | None,
         layers: Sequence[str],
         weights_every: float,
         guard: Guard,
         quiet: bool = True,
     ) -> None:
-        self.capture = PolicyCapture(policy, action_space, outputs=outputs, layers=layers, guard=guard)
+        self.capture = _capture(view, action_space, outputs, layers, guard)
         self.version, self.stale = 0, False
-        self._policy, self._guard, self._quiet = policy, guard, quiet
+        self._policy, self._guard, self._quiet = view.module, guard, quiet
         self._weights_every, self._next_weights = weights_every, 0.0
         self._weights: WeightsWatch | None = None
-        self.info = PolicyInfo(type=type(policy).__name__, parameters=_count(policy))
+        self.info = PolicyInfo(type=type_name, parameters=_count(self._policy))
 
-    def update(self, call: Call | None, step: int, publisher: Publisher | Outlets) -> None:
+    def update(self, call: Call | Act | None, step: int, publisher: Publisher | Outlets) -> None:
         """Publish what is new, before a step that will be sent.
 
         Args:
@@ -107,7 +114,7 @@ class PolicyFeed:
         self.info = replace(self.info, **changes)
         publisher.publish_hello()
 
-    def _export(self, call: Call, publisher: Publisher | Outlets) -> None:
+    def _export(self, call: Call | Act, publisher: Publisher | Outlets) -> None:
         from agentwrap_export.export import export_policy
 
         if not self._quiet:
@@ -143,6 +150,23 @@ class PolicyFeed:
         publisher.publish(
             Weights(stream=publisher.stream, time=time.time(), policy_version=self.version, step=step, arrays=arrays)
         )
+
+
+def _capture(
+    view: PolicyView,
+    action_space: gym.Space[Any],
+    outputs: Sequence[str] | str | None,
+    layers: Sequence[str],
+    guard: Guard,
+) -> Capture:
+    if view.watch is None:
+        names = view.names if outputs is None else outputs
+        return PolicyCapture(view.agent, action_space, outputs=names, layers=layers, guard=guard)
+    if outputs is not None:
+        raise ValueError(f"outputs= is for policies that are called themselves; this one has {', '.join(view.watch)}")
+    from .watching import WatchCapture
+
+    return WatchCapture(view, layers=layers, guard=guard)
 
 
 def _count(policy: nn.Module) -> int:

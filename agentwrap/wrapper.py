@@ -27,7 +27,8 @@ from .ending import Ending
 from .episodes import EpisodeLog
 from .guard import Guard
 from .identity import Identity
-from .policy_feed import PolicyFeed, check_policy
+from .policy import view_policy
+from .policy_feed import PolicyFeed
 from .publisher import Publisher
 from .sampling import Sampler
 from .snapshot import Snapshots, shares_memory
@@ -134,7 +135,7 @@ class InterpretWrapper(gym.Wrapper[Any, Any, Any, Any]):
         strict: bool = False,
     ) -> None:
         super().__init__(env)
-        check_policy(policy)
+        seen_as = view_policy(policy, env)
         for option, value in (("fps", fps), ("weights_every", weights_every)):
             if not (value > 0 and math.isfinite(value)):
                 raise ValueError(f"{option} must be a positive number, not {value!r}")
@@ -146,8 +147,9 @@ class InterpretWrapper(gym.Wrapper[Any, Any, Any, Any]):
         self._guard = Guard(strict)
         self._snapshots, self._sampler = Snapshots(env, self._guard), Sampler(fps)
         self._feed = PolicyFeed(
-            policy,
+            seen_as,
             env.action_space,
+            type_name=type(policy).__name__,
             outputs=outputs,
             layers=[layers] if isinstance(layers, str) else list(layers or ()),
             weights_every=weights_every,

@@ -14,6 +14,7 @@ def test_what_is_public_is_written_down():
         "MissingExtraError",
         "PolicyTypeError",
         "PortTakenError",
+        "RecordingError",
         "UnknownLayerError",
         "__version__",
     ]

@@ -1,0 +1,103 @@
+"""Agents in the style of CleanRL: a module without ``forward`` that the script asks ``get_action_and_value``.
+
+Where its acts begin is found by trying: the first submodule that this function calls. The outputs are those of the
+submodules with CleanRL's names: ``actor`` or ``actor_mean`` with ``actor_logstd``, and ``critic``. Q-networks have a
+``forward`` and are watched as they are; that what they return are Q-values is known by the name of the class.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+import numpy as np
+
+from agentwrap.distributions import Categorical, Distribution, Gaussian
+from agentwrap.errors import PolicyTypeError
+from agentwrap.policy import PolicyView, Watch
+
+if TYPE_CHECKING:
+    import torch
+
+
+class CleanRL:
+    """Adapter for agents and Q-networks as CleanRL's scripts define them."""
+
+    name = "cleanrl"
+
+    def matches(self, policy: Any) -> bool:
+        """Whether it has the methods and submodules of CleanRL's agents, or is a Q-network."""
+        if not hasattr(policy, "named_modules"):
+            return False
+        no_forward = getattr(getattr(policy, "forward", None), "__name__", "") == "_forward_unimplemented"
+        return (no_forward and hasattr(policy, "get_action_and_value")) or _is_q_network(policy)
+
+    def view(self, policy: Any, env: gym.Env[Any, Any]) -> PolicyView:
+        """Describe the agent by its submodules' names.
+
+        Raises:
+            PolicyTypeError: It has others, or it is recurrent.
+        """
+        if _is_q_network(policy):
+            return PolicyView(agent=policy, names=("q_values",))
+        heads = [name for name in ("actor", "actor_mean") if hasattr(policy, name)]
+        if not heads:
+            raise PolicyTypeError(
+                f"{type(policy).__name__} has neither actor nor actor_mean, where its outputs would be: write an "
+                "adapter, see agentwrap.policy.register_adapter"
+            )
+        if hasattr(policy, "lstm"):
+            raise PolicyTypeError(f"{type(policy).__name__} is recurrent, which agentwrap cannot watch yet")
+        watch = _watch(policy, heads[0])
+        return PolicyView(
+            agent=policy,
+            watch=watch,
+            entry=_entry(policy, env.observation_space),
+            act=_act,
+            distribution=_distribution(heads[0], env.action_space),
+        )
+
+
+def _is_q_network(policy: Any) -> bool:
+    # CleanRL's critics for continuous actions are SoftQNetwork and QNetwork too, but take two arguments
+    return type(policy).__name__ == "QNetwork" and type(policy).forward.__code__.co_argcount == 2
+
+
+def _watch(agent: Any, head: str) -> dict[str, Watch]:
+    named = "logits" if head == "actor" else "mean"
+    watch = {named: Watch(head)}
+    if hasattr(agent, "actor_logstd"):
+        watch["log_std"] = Watch(head, then=_free_log_std)
+    if hasattr(agent, "critic"):
+        watch["value"] = Watch("critic")
+    layers = [
+        name for name, module in getattr(agent, head).named_modules() if any(True for _ in module.parameters(False))
+    ]
+    if layers:
+        watch["latent"] = Watch(f"{head}.{layers[-1]}".rstrip("."), "input")
+    return watch
+
+
+def _entry(agent: Any, space: gym.Space[Any]) -> str:
+    import torch
+
+    from agentwrap.acting import first_called
+
+    parameter = next(agent.parameters())
+    zeros = torch.as_tensor(np.zeros(space.shape or (), np.float32), device=parameter.device)
+    return first_called(agent, _act, zeros[None])
+
+
+def _act(agent: Any, observation: Any) -> Any:
+    return agent.get_action_and_value(observation.float())  # scripts give torch.Tensor(obs)
+
+
+def _free_log_std(agent: Any, mean: torch.Tensor) -> torch.Tensor:
+    log_std: torch.Tensor = agent.actor_logstd
+    return log_std.expand_as(mean)
+
+
+def _distribution(head: str, space: gym.Space[Any]) -> Distribution | None:
+    if head == "actor" and isinstance(space, gym.spaces.Discrete):
+        return Categorical()
+    return Gaussian(space.low, space.high) if isinstance(space, gym.spaces.Box) else None

@@ -1,0 +1,229 @@
+"""Stable-Baselines3 and sb3-contrib: the model that ``predict`` is called on, or its policy.
+
+``predict`` never calls the policy itself: DQN and QR-DQN call their network, SAC, TD3 and DDPG their actor, and PPO,
+A2C, TRPO and MaskablePPO go from the features extractor to ``action_net``. Images that the library transposes, and what
+the ``VecNormalize`` of the model's own environment does, are part of the computation that is exported. ``VecNormalize``
+is not part of ``predict``: the user calls ``normalize_obs`` first, as the library's documentation says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+import numpy as np
+
+from agentwrap.distributions import Bernoulli, Categorical, Distribution, Gaussian, MultiCategorical
+from agentwrap.errors import PolicyTypeError
+from agentwrap.policy import PolicyView, Watch
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+_CLASSES = {"BaseAlgorithm", "BasePolicy"}
+
+
+class StableBaselines3:
+    """Adapter for models and policies of Stable-Baselines3."""
+
+    name = "stable_baselines3"
+
+    def matches(self, policy: Any) -> bool:
+        """Whether it is a model or a policy of the library, or a subclass."""
+        classes = type(policy).__mro__
+        return any(cls.__module__.startswith("stable_baselines3.") and cls.__name__ in _CLASSES for cls in classes)
+
+    def view(self, policy: Any, env: gym.Env[Any, Any]) -> PolicyView:
+        """Describe the network that ``predict`` calls.
+
+        Raises:
+            PolicyTypeError: The algorithm is not known, or the environment's observations are not the model's.
+        """
+        model, policy = policy, getattr(policy, "policy", policy)
+        normalize = _vec_normalize(model)
+        before, refresh = _before(env.observation_space, policy.observation_space, normalize)
+        network = partial(
+            PolicyView,
+            before=before,
+            refresh=refresh,
+            predict=partial(_predict, model, normalize),
+            distribution=_distribution(policy),
+        )
+        if hasattr(policy, "lstm_actor"):
+            raise PolicyTypeError(f"{type(model).__name__} is recurrent, which agentwrap cannot watch yet")
+        if hasattr(policy, "q_net"):
+            latent = _head_input(policy.q_net, "q_net")
+            return network(agent=policy.q_net, watch={"q_values": Watch(""), **latent})
+        if hasattr(policy, "quantile_net"):
+            latent = _head_input(policy.quantile_net, "quantile_net")
+            watch = {"q_values": Watch("", then=_mean_of_quantiles), "quantiles": Watch(""), **latent}
+            return network(agent=policy.quantile_net, watch=watch)
+        if hasattr(getattr(policy, "actor", None), "mu"):
+            return network(agent=policy.actor, watch=_actor(policy.actor), act=_act)
+        if hasattr(policy, "action_net") and hasattr(policy, "value_net"):
+            return network(agent=policy, watch=_actor_critic(policy), entry="features_extractor", act=_forward)
+        raise PolicyTypeError(
+            f"{type(policy).__name__} has none of the networks that Stable-Baselines3's policies act with (q_net, "
+            "quantile_net, actor.mu, action_net and value_net): write an adapter, see agentwrap.policy.register_adapter"
+        )
+
+
+# What is watched.
+
+
+def _actor(actor: Any) -> dict[str, Watch]:
+    if not hasattr(actor, "latent_pi"):  # TD3, DDPG: the mean is the action, between -1 and 1
+        return {"mean": Watch("mu", then=_unscaled), **_head_input(actor, "mu")}
+    watch = {"mean": Watch("mu"), "latent": Watch("mu", "input")}
+    if not actor.use_sde:  # else it does not depend on the observation alone
+        watch["log_std"] = Watch("log_std", then=_capped)
+    return watch
+
+
+def _actor_critic(policy: Any) -> dict[str, Watch]:
+    watch = {"value": Watch("value_net"), "latent": Watch("action_net", "input")}
+    if not isinstance(policy.action_space, gym.spaces.Box):
+        return {"logits": Watch("action_net"), **watch}
+    if not policy.use_sde:
+        watch["log_std"] = Watch("action_net", then=_free_log_std)
+    return {"mean": Watch("action_net"), **watch}
+
+
+def _head_input(network: Any, name: str) -> dict[str, Watch]:
+    """The input of the last layer with weights of a ``Sequential``."""
+    layers = list(getattr(network, name).named_children())
+    last = next((layer for layer, module in reversed(layers) if any(True for _ in module.parameters())), None)
+    return {} if last is None else {"latent": Watch(f"{name}.{last}", "input")}
+
+
+# These work on copies of the modules too.
+
+
+def _act(actor: Any, observation: Any) -> Any:
+    return actor._predict(observation, deterministic=True)
+
+
+def _forward(policy: Any, observation: Any) -> Any:
+    return policy.forward(observation, deterministic=True)
+
+
+def _mean_of_quantiles(network: nn.Module, quantiles: torch.Tensor) -> torch.Tensor:
+    return quantiles.mean(dim=1)
+
+
+def _capped(actor: nn.Module, log_std: torch.Tensor) -> torch.Tensor:
+    return log_std.clamp(-20, 2)  # LOG_STD_MIN, LOG_STD_MAX of stable_baselines3.sac.policies
+
+
+def _free_log_std(policy: Any, mean: torch.Tensor) -> torch.Tensor:
+    log_std: torch.Tensor = policy.log_std
+    return log_std.expand_as(mean)
+
+
+def _unscaled(actor: Any, mean: torch.Tensor) -> torch.Tensor:
+    low, high = (mean.new_tensor(np.ravel(bound)) for bound in (actor.action_space.low, actor.action_space.high))
+    return low + 0.5 * (mean + 1.0) * (high - low)
+
+
+# What follows from the outputs.
+
+
+def _distribution(policy: Any) -> Distribution | None:
+    space = policy.action_space
+    match space:
+        case gym.spaces.Discrete():
+            return Categorical("q_values" if not hasattr(policy, "action_net") else "logits")
+        case gym.spaces.MultiDiscrete():
+            return MultiCategorical(tuple(int(count) for count in space.nvec))
+        case gym.spaces.MultiBinary():
+            return Bernoulli()
+        case gym.spaces.Box():
+            # the actor of TD3 and DDPG squashes too, but its mean is shown in the environment's units
+            actor = getattr(policy, "actor", policy)
+            squashed = hasattr(actor, "latent_pi") or (actor is policy and bool(policy.squash_output))
+            return Gaussian(space.low, space.high, squashed=squashed)
+    return None
+
+
+def _predict(model: Any, normalize: Any, observation: Any) -> Any:
+    if normalize is not None:
+        observation = normalize.normalize_obs(observation)
+    return model.predict(observation, deterministic=True)[0]
+
+
+# What the library does before.
+
+
+def _vec_normalize(model: Any) -> Any:
+    """The model's ``VecNormalize``, if it has one that normalises observations."""
+    find: Callable[[], Any] | None = getattr(model, "get_vec_normalize_env", None)
+    found = None if find is None else find()
+    return found if found is not None and found.norm_obs else None
+
+
+def _before(
+    given: gym.Space[Any], wanted: gym.Space[Any], normalize: Any
+) -> tuple[nn.Module | None, Callable[[], None] | None]:
+    """What stands between the environment's observation and the policy's, and what keeps its statistics up to date."""
+    from torch import nn
+
+    from .preprocessing import ChannelsFirst, Normalization, PerKey
+
+    statistics: dict[str, tuple[Normalization, Callable[[], Any]]] = {}
+    steps: dict[str, nn.Module] = {}
+    for key, (one, other) in _entries(given, wanted).items():
+        chain: list[nn.Module] = []
+        get = _statistics(normalize, key)
+        if get is not None:
+            normalization = Normalization(get().mean.shape, clip=normalize.clip_obs)
+            statistics[key] = normalization, get
+            chain.append(normalization)
+        if one.shape != other.shape:
+            chain.append(ChannelsFirst())
+        if chain:
+            steps[key] = nn.Sequential(*chain)
+
+    def refresh() -> None:
+        for normalization, get in statistics.values():
+            now = get()
+            normalization.update(now.mean, np.sqrt(now.var + normalize.epsilon))
+
+    if not steps:
+        return None, None
+    refresh()
+    before = PerKey(steps) if isinstance(given, gym.spaces.Dict) else steps[""]
+    return before, refresh if statistics else None
+
+
+def _statistics(normalize: Any, key: str) -> Callable[[], Any] | None:
+    if normalize is None or (key and key not in normalize.obs_rms):
+        return None
+    return lambda: normalize.obs_rms[key] if key else normalize.obs_rms
+
+
+def _entries(given: gym.Space[Any], wanted: gym.Space[Any]) -> dict[str, tuple[gym.Space[Any], gym.Space[Any]]]:
+    """The environment's and the policy's spaces, by key; ``""`` where they are not dicts.
+
+    Raises:
+        PolicyTypeError: One cannot become the other.
+    """
+    if isinstance(given, gym.spaces.Dict) and isinstance(wanted, gym.spaces.Dict):
+        if given.keys() == wanted.keys():
+            return {key: (_fitting(given[key], wanted[key]), wanted[key]) for key in given}
+    elif not isinstance(given, gym.spaces.Dict) and not isinstance(wanted, gym.spaces.Dict):
+        return {"": (_fitting(given, wanted), wanted)}
+    raise PolicyTypeError(f"the environment's observations are {given}, but the policy takes {wanted}")
+
+
+def _fitting(given: gym.Space[Any], wanted: gym.Space[Any]) -> gym.Space[Any]:
+    if given.shape is not None and wanted.shape is not None:
+        height_width_channels = (*wanted.shape[1:], *wanted.shape[:1]) if len(wanted.shape) == 3 else None
+        if given.shape in (wanted.shape, height_width_channels):
+            return given
+    raise PolicyTypeError(
+        f"the environment's observations are {given}, but the policy takes {wanted}: where the model's own VecEnv "
+        "stacks frames, wrap an environment that does the same (gymnasium.wrappers.FrameStackObservation)"
+    )

@@ -1,0 +1,209 @@
+"""What agentwrap has to know of a policy, and where it asks: one contract for every library.
+
+Libraries have no common method that computes a policy's outputs: Stable-Baselines3's ``predict`` calls
+``policy.q_net`` for one algorithm and ``extract_features``, ``mlp_extractor`` and ``action_net`` for another, and never
+the policy itself. So an adapter says, once for each library, where in its modules the outputs come out. Two things are
+read there: what the library's own calls really computed, by hooks, and the computation that is exported, by tracing the
+library's own function of the observation. The place is the same, so both are the same thing.
+
+An adapter is found by the type of the policy, without importing any library::
+
+    from agentwrap.policy import PolicyView, Watch, register_adapter
+
+    @register_adapter
+    class MyLibrary:
+        name = "my_library"
+
+        def matches(self, policy):
+            return any(cls.__module__.startswith("my_library.") for cls in type(policy).__mro__)
+
+        def view(self, policy, env):
+            return PolicyView(agent=policy.net, entry="body", watch={"logits": Watch("head"), "latent": Watch("body")})
+
+``agentwrap.testing.check_policy(policy, env)`` says whether it is right.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+
+import gymnasium as gym
+
+from .distributions import Distribution
+from .errors import PolicyTypeError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+#: Group of entry points by which an installed package offers its adapter.
+ENTRY_POINTS = "agentwrap.adapters"
+
+ACCEPTED = "a torch.nn.Module whose forward returns logits or action means, (logits, value), or a dict of named outputs"
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Where an output is to be seen.
+
+    Attributes:
+        module: Name of a submodule of the agent, as ``named_modules`` has it; ``""`` is the agent itself.
+        of: Whether the output is what this submodule returns (``output``) or what it is called with (``input``).
+        then: What makes the output of that, called with the agent and the tensor, in tensor operations: the mean over
+            quantiles, a parameter that goes with a mean. A plain function: it works on copies of the agent too.
+    """
+
+    module: str
+    of: Literal["output", "input"] = "output"
+    then: Callable[[nn.Module, torch.Tensor], torch.Tensor] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyView:
+    """A policy as agentwrap sees it.
+
+    Without ``watch`` the user's code calls the agent itself with observations, and what it returns are the outputs.
+
+    Attributes:
+        agent: The module that computes; ``layers=`` names submodules of it.
+        watch: Outputs by name, those first that decide the action: ``logits``, ``q_values``, ``quantiles``, ``mean``,
+            ``log_std``, ``value``, ``latent``. The first has to be computed whenever the agent acts, others need not.
+        entry: Name of the submodule whose call begins an act in the library's own code, ``""`` for the agent itself.
+            Its first argument is the observation, batch first, perhaps prepared.
+        act: The library's own function of ``(agent, observation)`` that reaches ``entry`` and all of ``watch``, without
+            chance; by default the agent is called. A plain function: it works on copies of the agent too.
+        before: What the library does with the environment's observation, batch first, before ``act``: a module, so that
+            it is part of the exported computation.
+        refresh: Brings what ``before`` holds (running statistics) up to date.
+        names: Names of the outputs where there is no ``watch``; None to find them by their sizes.
+        distribution: The action distribution that follows from the outputs, where it is known.
+        predict: The action that the library itself takes for an observation of the environment, without exploring; for
+            ``agentwrap.testing.check_policy``.
+    """
+
+    agent: nn.Module
+    watch: Mapping[str, Watch] | None = None
+    entry: str = ""
+    act: Callable[[Any, Any], Any] | None = None
+    before: nn.Module | None = None
+    refresh: Callable[[], None] | None = None
+    names: tuple[str, ...] | None = None
+    distribution: Distribution | None = None
+    predict: Callable[[Any], Any] | None = None
+
+    @cached_property
+    def module(self) -> nn.Module:
+        """What is exported: the environment's observation, batch first, → the outputs."""
+        if self.watch is None:
+            return self.agent
+        from .acting import Acting
+
+        return Acting(self)
+
+
+class Adapter(Protocol):
+    """What makes a ``PolicyView`` of the policies of one library. Made anew for each policy, without arguments.
+
+    Attributes:
+        name: What errors call it.
+    """
+
+    name: str
+
+    def matches(self, policy: Any) -> bool:
+        """Whether this adapter is for such an object: by its type and attributes, without importing anything."""
+
+    def view(self, policy: Any, env: gym.Env[Any, Any]) -> PolicyView:
+        """Describe a policy that acts in ``env``.
+
+        Raises:
+            PolicyTypeError: It cannot be watched in this environment; the text says why and what to do.
+        """
+
+
+A = TypeVar("A", bound=type[Adapter])
+
+_registered: list[type[Adapter]] = []
+
+
+def register_adapter(adapter: A) -> A:
+    """Make an adapter known; a class decorator. It comes before those that agentwrap brings, as do entry points.
+
+    A package that is installed offers its adapter without being imported, by an entry point in its ``pyproject.toml``:
+    ``[project.entry-points."agentwrap.adapters"]``, ``my_library = "my_library.agentwrap:MyLibrary"``.
+
+    Raises:
+        TypeError: The class lacks ``name``, ``matches`` or ``view``.
+    """
+    missing = [part for part in ("name", "matches", "view") if not hasattr(adapter, part)]
+    if missing:
+        raise TypeError(f"an adapter has {', '.join(missing)} too: see agentwrap.policy.Adapter")
+    _registered.append(adapter)
+    return adapter
+
+
+def unregister_adapter(adapter: type[Adapter]) -> None:
+    """Forget an adapter that was registered.
+
+    Raises:
+        ValueError: It was not.
+    """
+    _registered.remove(adapter)
+
+
+def view_policy(policy: Any, env: gym.Env[Any, Any]) -> PolicyView:
+    """Find the adapter for a policy and ask it.
+
+    Args:
+        policy: What the user acts with.
+        env: The environment it acts in.
+
+    Raises:
+        PolicyTypeError: No adapter matches, or two do, or the one that does cannot make anything of this policy in this
+            environment. The text says what was tried and how to write an adapter.
+    """
+    from .adapters import BUILT_IN
+
+    own = [adapter() for adapter in (*_registered, *_installed())]
+    built_in = [adapter() for adapter in BUILT_IN]
+    for adapters in (own, built_in):
+        matching = [adapter for adapter in adapters if adapter.matches(policy)]
+        if len(matching) > 1:
+            names = " and ".join(adapter.name for adapter in matching)
+            raise PolicyTypeError(
+                f"a policy of type {type(policy).__name__} is claimed by the adapters {names}: one of them has to go, "
+                "see agentwrap.policy.unregister_adapter"
+            )
+        if matching:
+            return matching[0].view(policy, env)
+    check_module(policy, tried=[adapter.name for adapter in (*own, *built_in)])
+    return PolicyView(agent=policy)
+
+
+def check_module(policy: Any, *, tried: list[str]) -> None:
+    """Refuse what is no module that can be called with observations.
+
+    Raises:
+        PolicyTypeError: The text says what is accepted and which adapters were tried.
+    """
+    others = f"; no adapter matches it either (tried: {', '.join(tried)}); agentwrap.policy says how to write one"
+    torch = sys.modules.get("torch")  # where nobody has imported it, nobody has a module either
+    if torch is None or not isinstance(policy, torch.nn.Module):
+        raise PolicyTypeError(
+            f"a policy of type {type(policy).__name__} cannot be watched; accepted is {ACCEPTED}{others}"
+        )
+    # of the object, not its class: what torch.compile returns has its own
+    if getattr(getattr(policy, "forward", None), "__name__", "") == "_forward_unimplemented":
+        raise PolicyTypeError(
+            f"{type(policy).__name__} has no forward(), so there is no call to see; accepted is {ACCEPTED}{others}"
+        )
+
+
+def _installed() -> list[type[Adapter]]:
+    """Adapters that installed packages offer."""
+    return [point.load() for point in metadata.entry_points(group=ENTRY_POINTS)]

@@ -1,0 +1,262 @@
+"""Sees what a policy computes inside a library's own code, which never calls the policy itself.
+
+Like ``PolicyCapture``, but where acts begin and where outputs come out an adapter has said (``PolicyView``). All hooks
+are cheap: they keep references, and everything else waits until a step is sent.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from .acting import Acting, Observation, made_of
+from .arrays import Array, to_array
+from .capture import CAPTURING
+from .guard import Guard
+from .hooks import Hook, find_layers, first_tensor
+from .policy import PolicyView
+
+#: Most rows of a call that may be an act: of as many environments, one of which is ours.
+MOST_ROWS = 64
+
+#: Newest acts kept until the environment's next step.
+MOST_ACTS = 8
+
+#: Steps of which none may have been acted on with the environment's observation, until the user is told.
+PATIENCE = 100
+
+#: A tensor and its ``_version`` when it was seen, None for a copy.
+Held = tuple[torch.Tensor, int | None]
+
+
+@dataclass(slots=True)
+class Act:
+    """One act of a policy, perhaps for several environments at once.
+
+    Attributes:
+        given: What the entry was called with.
+        seen: What was seen, by array name.
+        row: Which row is this environment's; known once the act was chosen.
+        args: The environment's observation with a batch axis, for the exported module; likewise.
+        names: Names of the outputs of the exported module.
+        kwargs: None for that module.
+        batched: It always takes a batch.
+    """
+
+    given: Any
+    names: tuple[str, ...]
+    seen: dict[str, Held] = field(default_factory=dict)
+    row: int = 0
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    batched: bool = True
+
+
+class WatchCapture:
+    """Captures a policy's acts through the places that an adapter names, until the environment's next step.
+
+    Args:
+        view: The policy, with ``watch``.
+        layers: Submodules of the agent whose outputs are captured too, as ``layer/<name>``.
+        guard: Told of what goes wrong; nothing is raised in the policy's forward pass.
+
+    Raises:
+        UnknownLayerError: The agent has no submodule of a name that is given here or in the view.
+    """
+
+    def __init__(self, view: PolicyView, *, layers: Sequence[str] = (), guard: Guard | None = None) -> None:
+        self._acting, self._agent, self._guard = cast(Acting, view.module), view.agent, guard or Guard()
+        self._refresh = view.refresh
+        self._watch, self._layers = dict(view.watch or {}), find_layers(view.agent, layers)
+        self._names = tuple(self._watch)
+        self._head = f"output/{self._names[0]}"
+        self._entry = view.agent.get_submodule(view.entry)
+        within = set(self._entry.modules())
+        self._all_within = all(view.agent.get_submodule(each.module) in within for each in self._watch.values())
+        self._acts: deque[Act] = deque(maxlen=MOST_ACTS)
+        self._open: Act | None = None
+        self._handles: list[Any] = []
+        self._layer_handles: list[Any] = []
+        self._copied: set[str] = set()  # names of what is changed in place
+        self._closely = False
+        self._unlike = 0
+
+    @property
+    def problem(self) -> str | None:
+        """Why nothing of the policy's acts can be shown, for people; None where nothing stands in the way."""
+        return self._guard.reason(CAPTURING)
+
+    @property
+    def attached(self) -> bool:
+        """Whether hooks are on the policy."""
+        return bool(self._handles)
+
+    @property
+    def closely(self) -> bool:
+        """Whether all there is to see of the next act is seen, named layers too."""
+        return self._closely
+
+    def attach(self) -> None:
+        """Put hooks on the policy, and look closely."""
+        if not self._handles:
+            self._handles.append(self._entry.register_forward_pre_hook(Hook(self._begin)))
+            for name, each in self._watch.items():
+                module, hook = self._agent.get_submodule(each.module), Hook(self._see, f"output/{name}", each.of)
+                self._handles.append(module.register_forward_hook(hook))
+            if self._all_within:  # then what these modules do elsewhere, in learning, is no act
+                self._handles.append(self._entry.register_forward_hook(Hook(self._close)))
+        self.look_closely(True)
+
+    def look_closely(self, closely: bool) -> None:
+        """See named layers too, or no longer."""
+        if closely is self._closely or not self._handles:
+            return
+        self._closely = closely
+        if closely:
+            for name, layer in self._layers.items():
+                # in front of the hook that ends the act, where the entry is the layer
+                hook = Hook(self._see, f"layer/{name}", "output")
+                self._layer_handles.append(layer.register_forward_hook(hook, prepend=True))
+        else:
+            for handle in self._layer_handles:
+                handle.remove()
+            self._layer_handles.clear()
+
+    def detach(self) -> None:
+        """Take all our hooks off, and forget what was captured."""
+        self.look_closely(False)
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self.take()
+
+    def expect(self, observation: Any) -> None:
+        """Nothing: acts are compared with each observation itself."""
+
+    def take(self) -> Sequence[Act] | None:
+        """Return what was seen of the policy's acts since the last time, for ``choose``."""
+        self._open = None
+        if not self._acts:
+            return None
+        acts = list(self._acts)
+        self._acts.clear()
+        return acts
+
+    def choose(self, seen: Sequence[Act] | None, observation: Mapping[str, Array]) -> Act | None:
+        """Return the newest act on this very observation, as the library prepares it; None where there is none.
+
+        Args:
+            seen: What was seen since the step before, from ``take``.
+            observation: The environment's observation, by array name.
+        """
+        acts = [act for act in seen or () if self._head in act.seen]
+        if not acts:
+            return None
+        if self._refresh is not None:
+            self._refresh()
+        given = as_batch(observation, self._agent)
+        expected = self._acting.prepare(given)
+        for act in reversed(acts):
+            row = _row(act.given, expected)
+            if row is not None:
+                act.row, act.args, self._unlike = row, (given,), -1
+                return act
+        self._tell_unlike()
+        return None
+
+    def arrays(self, act: Act) -> dict[str, Array]:
+        """Return what a chosen act computed: ``output/<name>`` and ``layer/<name>``, as a step message holds them."""
+        found: dict[str, Array] = {}
+        with torch.no_grad():
+            for name, (tensor, version) in act.seen.items():
+                if version is not None and tensor._version != version:
+                    self._copied.add(name)
+                    continue
+                row = tensor[act.row : act.row + 1]
+                watch = self._watch.get(name.removeprefix("output/")) if name.startswith("output/") else None
+                array = to_array((row if watch is None else made_of(watch, self._agent, row))[0])
+                if array is not None:
+                    found[name] = array.reshape(()) if name == "output/value" and array.size == 1 else array
+        return found
+
+    def _tell_unlike(self) -> None:
+        if self._unlike < 0:
+            return  # it has been called with the environment's own: these were others'
+        self._unlike += 1
+        if self._unlike == PATIENCE:
+            self._guard.warn_once(
+                "matching",
+                f"the policy has acted in {PATIENCE} steps, but never on what the environment returned, as the library "
+                "would prepare it: there is nothing to show of it. Wrap the environment outermost, so that nothing "
+                "changes observations between it and the policy",
+            )
+
+    # Hooks. What they return would replace the policy's result, so they return nothing.
+
+    def _begin(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        self._open = None
+        given = args[0] if args else None
+        first = next(iter(given.values()), None) if isinstance(given, dict) else given
+        if not isinstance(first, torch.Tensor) or not first.dim():
+            return
+        rows = first.shape[0]
+        if rows == 1 or (rows <= MOST_ROWS and not torch.is_grad_enabled()):  # others are minibatches of learning
+            self._open = Act(given, self._names)
+            self._acts.append(self._open)
+
+    def _see(self, name: str, of: str, module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
+        act = self._open
+        if act is None or name in act.seen:  # again without a new act: that is learning
+            return
+        tensor = first_tensor(args if of == "input" else result)
+        if tensor is not None:
+            act.seen[name] = self._hold(name, tensor)
+
+    def _close(self, module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
+        self._open = None
+
+    def _hold(self, name: str, tensor: torch.Tensor) -> Held:
+        if name in self._copied or tensor.is_inference():  # inference tensors do not count their changes
+            return tensor.detach().clone(), None
+        return tensor, tensor._version
+
+
+def as_batch(observation: Mapping[str, Array], agent: nn.Module) -> Observation:
+    """Return an observation of the environment, by array name, as an agent takes it: batch first, on its device."""
+    parameter = next(agent.parameters(), None)
+    device = None if parameter is None else parameter.device
+    tensors = {name: torch.as_tensor(array, device=device)[None] for name, array in observation.items()}
+    if "observation" in tensors:
+        return tensors["observation"]
+    start = "observation/"
+    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
+
+
+def _row(given: Any, expected: Any) -> int | None:
+    """Return which row of a batch is the expected observation; None where none is."""
+    if isinstance(expected, dict):
+        if not isinstance(given, dict) or given.keys() != expected.keys():
+            return None
+        pairs = [(given[key], expected[key]) for key in expected]
+    else:
+        pairs = [(given, expected)]
+    rows: torch.Tensor | None = None
+    for one, other in pairs:
+        if one.shape[1:] != other.shape[1:]:
+            return None
+        same = _same_rows(one, other)
+        rows = same if rows is None else rows & same
+    found = None if rows is None else rows.nonzero()
+    return int(found[0]) if found is not None and len(found) else None
+
+
+def _same_rows(given: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
+    """Which rows of a batch are like a single one, but for rounding."""
+    expected = expected.to(given)
+    close = torch.isclose(given, expected, rtol=1e-5, atol=1e-6, equal_nan=True)
+    return close.reshape(given.shape[0], -1).all(dim=1)

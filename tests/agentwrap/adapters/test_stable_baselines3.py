@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium.wrappers import FrameStackObservation
+from listener import eventually
+from sb3_contrib import QRDQN, MaskablePPO, RecurrentPPO
+from sb3_models import Mixed, Pictures, make
+from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from agentwrap import InterpretWrapper, PolicyTypeError
+from agentwrap.policy import view_policy
+from agentwrap.testing import check_policy
+from agentwrap_protocol.messages import PolicyGraph, Step, Weights
+from agentwrap_viewer.replica import Replica
+
+SMALL = {"buffer_size": 100}
+
+MODELS: dict[str, Callable[[], tuple[Any, gym.Env[Any, Any]]]] = {
+    "DQN": lambda: with_env(DQN, gym.make("CartPole-v1"), **SMALL),
+    "DQN, pictures": lambda: with_env(DQN, Pictures(), "CnnPolicy", **SMALL),
+    "QRDQN": lambda: with_env(QRDQN, gym.make("CartPole-v1"), policy_kwargs={"n_quantiles": 5}, **SMALL),
+    "PPO": lambda: with_env(PPO, gym.make("CartPole-v1")),
+    "PPO, continuous": lambda: with_env(PPO, gym.make("Pendulum-v1")),
+    "PPO, numbered states": lambda: with_env(PPO, gym.make("FrozenLake-v1")),
+    "PPO, two extractors": lambda: with_env(
+        PPO, gym.make("CartPole-v1"), policy_kwargs={"share_features_extractor": False}
+    ),
+    "A2C, pictures": lambda: with_env(A2C, Pictures(), "CnnPolicy"),
+    "A2C, dict": lambda: with_env(A2C, Mixed(), "MultiInputPolicy"),
+    "MaskablePPO": lambda: with_env(MaskablePPO, gym.make("CartPole-v1")),
+    "SAC": lambda: with_env(SAC, gym.make("Pendulum-v1"), **SMALL),
+    "TD3": lambda: with_env(TD3, gym.make("Pendulum-v1"), **SMALL),
+    "DDPG": lambda: with_env(DDPG, gym.make("Pendulum-v1"), **SMALL),
+}
+
+
+def with_env(algorithm: Any, env: gym.Env[Any, Any], policy: str = "MlpPolicy", **options: Any) -> Any:
+    return make(algorithm, env, policy, **options), env
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_is_seen_what_is_exported_and_what_the_library_does_agree(name: str) -> None:
+    model, env = MODELS[name]()
+    report = check_policy(model, env)
+    assert report.passed, str(report)
+    assert len(report.lines) <= 3, str(report)
+
+
+def test_a_policy_alone_is_watched_too() -> None:
+    model, env = MODELS["PPO"]()
+    assert check_policy(model.policy, env).passed
+
+
+@pytest.mark.parametrize("name", ["DQN, pictures", "PPO, continuous", "SAC"])
+def test_a_users_loop_streams_what_predict_computes(name: str, wrap: Any, listen: Any) -> None:
+    model, env = MODELS[name]()
+    distribution = view_policy(model, env).distribution
+    wrapped = wrap(model, env, fps=1e6)
+    listener = listen(wrapped, "step", "policy_graph", "weights")
+    observation, _ = wrapped.reset(seed=0)
+    actions = []
+    for _ in range(5):
+        action, _ = model.predict(observation, deterministic=True)
+        actions.append(action)
+        observation, *_ = wrapped.step(action)
+    steps = eventually(lambda: listener.of(Step) if len(listener.of(Step)) == 5 else None)
+    replica = Replica.from_messages(listener.wait(PolicyGraph), listener.wait(Weights))
+    for step, action in zip(steps, actions, strict=True):
+        outputs = outputs_of(step)
+        assert np.allclose(distribution.mode(outputs), action, atol=1e-4)
+        assert_same(replica, step, outputs)
+
+
+def test_learning_streams_only_what_was_acted_on(wrap: Any, listen: Any) -> None:
+    """The wrapper within the model's own environments, whose normalisation changes: learning calls the same modules."""
+    stack = VecNormalize(DummyVecEnv([lambda: gym.make("CartPole-v1")]))
+    model = make(PPO, stack, n_steps=8, batch_size=2, n_epochs=1)
+    wrapped = wrap(model, gym.make("CartPole-v1"), fps=1e6, weights_every=1e-6)
+    stack.venv.envs[0] = wrapped
+    listener = listen(wrapped, "step", "policy_graph", "weights")
+    model.learn(20)
+    steps = eventually(lambda: listener.of(Step) if len(listener.of(Step)) == 24 else None)
+    graph, weights = listener.wait(PolicyGraph), {each.policy_version: each for each in listener.of(Weights)}
+    assert len(weights) > 10  # the statistics change with nearly every step
+    for step in steps:
+        outputs = outputs_of(step)
+        assert outputs["logits"].shape == (2,) and outputs["value"].shape == ()
+        if not step.policy_stale and step.policy_version in weights:  # newer ones may have taken their place
+            assert_same(Replica.from_messages(graph, weights[step.policy_version]), step, outputs)
+
+
+def outputs_of(step: Step) -> dict[str, Any]:
+    return {name.removeprefix("output/"): a for name, a in step.arrays.items() if name.startswith("output/")}
+
+
+def assert_same(replica: Replica, step: Step, outputs: dict[str, Any]) -> None:
+    computed = replica(replica.inputs_from_step(step.arrays))
+    for name, array in outputs.items():
+        assert np.allclose(computed[name][0].numpy().reshape(array.shape), array, atol=1e-4), name
+
+
+def test_running_statistics_are_part_of_what_is_exported() -> None:
+    stack = VecNormalize(DummyVecEnv([lambda: gym.make("CartPole-v1")]))
+    model = make(PPO, stack)
+    stack.obs_rms.mean, stack.obs_rms.var = np.array([1.0, -1, 0, 2]), np.array([2.0, 3, 4, 5])
+    assert check_policy(model, gym.make("CartPole-v1")).passed
+    view = view_policy(model, gym.make("CartPole-v1"))
+    before = view.module(torch.zeros(1, 4))["logits"]
+    stack.obs_rms.mean = np.array([2.0, 2, 2, 2])
+    assert view.refresh is not None
+    view.refresh()
+    assert not torch.allclose(view.module(torch.zeros(1, 4))["logits"], before)
+
+
+def test_the_model_is_left_alone() -> None:
+    model, env = MODELS["PPO"]()
+    before = {name: tensor.clone() for name, tensor in model.policy.state_dict().items()}
+    mode, random = model.policy.training, torch.get_rng_state()
+    with InterpretWrapper(env, model, quiet=True, strict=True) as wrapped:
+        wrapped.reset()
+    assert model.policy.training is mode and torch.equal(torch.get_rng_state(), random)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.policy.state_dict().items())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.policy.modules())
+
+
+def test_an_environment_of_other_observations_is_refused() -> None:
+    model, env = MODELS["DQN, pictures"]()
+    with pytest.raises(PolicyTypeError, match="stacks frames"):
+        view_policy(model, FrameStackObservation(env, 4))
+    with pytest.raises(PolicyTypeError, match="observations are"):
+        view_policy(model, Mixed())
+
+
+def test_a_recurrent_model_is_refused() -> None:
+    model, env = with_env(RecurrentPPO, gym.make("CartPole-v1"), "MlpLstmPolicy")
+    with pytest.raises(PolicyTypeError, match="recurrent"):
+        view_policy(model, env)
+
+
+def test_outputs_are_named_by_the_adapter() -> None:
+    model, env = MODELS["PPO"]()
+    with pytest.raises(ValueError, match="logits, value, latent"):
+        InterpretWrapper(env, model, outputs="pi", quiet=True)

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium as gym
+import pytest
+import torch
+from torch import nn
+
+from agentwrap import InterpretWrapper, PolicyTypeError, UnknownLayerError
+from agentwrap.distributions import Categorical
+from agentwrap.policy import PolicyView, Watch, register_adapter, unregister_adapter, view_policy
+from agentwrap.testing import check_policy
+
+
+class Brain:
+    """A library's policy: no module, and what it computes is hidden in a method."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        self.net = nn.ModuleDict({"body": nn.Linear(4, 8), "head": nn.Linear(8, 2)})
+
+    def decide(self, observation: Any) -> int:
+        with torch.no_grad():
+            return int(think(self.net, torch.as_tensor(observation)[None]).argmax())
+
+
+def think(net: Any, observation: torch.Tensor) -> torch.Tensor:
+    return net["head"](net["body"](observation * 2).relu())
+
+
+class BrainAdapter:
+    name = "brains"
+    watch = {"logits": Watch("head"), "latent": Watch("head", "input")}
+    act = staticmethod(think)
+
+    def matches(self, policy: Any) -> bool:
+        return isinstance(policy, Brain)
+
+    def view(self, policy: Any, env: gym.Env[Any, Any]) -> PolicyView:
+        return PolicyView(
+            agent=policy.net,
+            entry="body",
+            watch=self.watch,
+            act=self.act,
+            distribution=Categorical(),
+            predict=policy.decide,
+        )
+
+
+@pytest.fixture
+def adapter() -> Iterator[type[BrainAdapter]]:
+    class Own(BrainAdapter):
+        pass
+
+    register_adapter(Own)
+    yield Own
+    unregister_adapter(Own)
+
+
+@pytest.fixture
+def env() -> gym.Env[Any, Any]:
+    return gym.make("CartPole-v1")
+
+
+def test_a_policy_without_an_adapter_is_refused_in_words(env: Any) -> None:
+    with pytest.raises(PolicyTypeError, match=r"type Brain .*\(tried: cleanrl, stable_baselines3.*agentwrap\.policy"):
+        view_policy(Brain(), env)
+
+
+def test_an_adapter_of_ones_own_is_found_and_right(adapter: Any, env: Any) -> None:
+    report = check_policy(Brain(), env)
+    assert report.passed, str(report)
+    assert report.lines == ("seen when the library acts: logits, latent", "exported: logits, latent")
+
+
+def test_two_that_match_are_both_named(adapter: Any, env: Any) -> None:
+    other = register_adapter(type("Other", (BrainAdapter,), {"name": "minds"}))
+    try:
+        with pytest.raises(PolicyTypeError, match="brains and minds"):
+            view_policy(Brain(), env)
+    finally:
+        unregister_adapter(other)
+
+
+def test_an_adapter_that_lacks_something_is_refused() -> None:
+    with pytest.raises(TypeError, match="name, view"):
+        register_adapter(type("Half", (), {"matches": lambda self, policy: True}))  # type: ignore[type-var]
+
+
+def other_thoughts(net: Any, observation: torch.Tensor) -> torch.Tensor:
+    return net["head"](-net["body"](observation * 2).relu())
+
+
+def unscaled(net: Any, observation: torch.Tensor) -> torch.Tensor:
+    return net["head"](net["body"](observation).relu())
+
+
+@pytest.mark.parametrize(
+    "part, value, said",
+    [
+        ("act", staticmethod(other_thoughts), r"FAILED to reproduce logits: seen was \[.*\], the exported module has"),
+        ("act", staticmethod(unscaled), "FAILED to recognise the observation: body was called with another"),
+        ("watch", {"logits": Watch("body")}, "FAILED to reproduce the action: the library took"),
+        ("watch", {"logits": Watch("spare")}, "FAILED to see logits: it was not computed after body"),
+    ],
+)
+def test_an_adapter_that_is_wrong_is_told_how(adapter: Any, env: Any, part: str, value: Any, said: str) -> None:
+    import re
+
+    setattr(adapter, part, value)
+    brain = Brain()
+    brain.net["spare"] = nn.Linear(1, 1)
+    report = check_policy(brain, env)
+    assert not report.passed
+    assert re.search(said, str(report)), str(report)
+
+
+def test_a_submodule_that_is_not_there_is_named(adapter: Any, env: Any) -> None:
+    adapter.watch = {"logits": Watch("haed")}
+    with pytest.raises(UnknownLayerError, match="haed.*head"):
+        InterpretWrapper(env, Brain(), quiet=True)
+
+
+def test_the_example_in_the_documentation_runs() -> None:
+    import doctest
+
+    from agentwrap import testing
+
+    results = doctest.testmod(testing)
+    assert results.attempted > 0 and results.failed == 0
