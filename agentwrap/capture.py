@@ -91,6 +91,10 @@ class Call:
     unlike: list[CallInput] = field(default_factory=list)
 
 
+#: What was seen of the policy between two steps of the environment.
+Seen = Sequence[Call] | Glance | None
+
+
 class PolicyCapture:
     """Captures a policy's calls with a single observation, until the environment's next step.
 
@@ -201,7 +205,7 @@ class PolicyCapture:
             self._expected = expected
             self._verdicts.clear()
 
-    def take(self) -> Sequence[Call] | Glance | None:
+    def take(self) -> Seen:
         """Return what was seen of the policy's calls since the last time, for ``choose``."""
         glance, self._glance = self._glance, None
         if not self._calls:
@@ -210,7 +214,7 @@ class PolicyCapture:
         self._calls.clear()
         return calls
 
-    def choose(self, seen: Sequence[Call] | Glance | None, observation: Mapping[str, Array]) -> Call | None:
+    def choose(self, seen: Seen, observation: Mapping[str, Array]) -> Call | None:
         """Return the call that led to a step, None where none did or where that cannot be told.
 
         A policy may be called with more than its environment's observations: several environments may share it, and

@@ -22,7 +22,7 @@ from agentwrap_protocol.messages import EpisodeEnd, Hello, PolicyGraph, Step
 
 from .announce import announce
 from .arrays import Array
-from .capture import Call, Glance
+from .capture import Seen
 from .ending import Ending
 from .episodes import EpisodeLog
 from .guard import Guard
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 #: Rewards kept for the next step message; older ones are dropped.
 MOST_REWARDS = 65_536
+
+#: Why an episode is over.
+Reason = Literal["terminated", "truncated", "reset", "closed"]
 
 _NOTHING = object()  # no observation was seen yet
 
@@ -160,7 +163,7 @@ class InterpretWrapper(gym.Wrapper[Any, Any, Any, Any]):
         self._observation: Any = _NOTHING
         self._steps = self._episode = self._length = 0
         self._return = self._reward = self._began = 0.0
-        self._following = False
+        self._following = self._passing = False
         self._record_every, self._unrecorded = record_every, deque[float](maxlen=MOST_REWARDS)
         self.recorder: Recorder | None = None
         self._recording = False
@@ -206,6 +209,8 @@ class InterpretWrapper(gym.Wrapper[Any, Any, Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """Step the environment inside and return what it returns."""
+        if self._passing:
+            return self._passing_step(action)
         if self._outlets.watched or self._following:
             return self._watched_step(action)
         if not self._length:
@@ -255,7 +260,7 @@ class InterpretWrapper(gym.Wrapper[Any, Any, Any, Any]):
 
     # Counting, whether somebody watches or not.
 
-    def _count(self, result: Any) -> Literal["terminated", "truncated"] | None:
+    def _count(self, result: Any) -> Reason | None:
         """Count a step. Broken environments return all kinds of things: whatever it is, it must not stop the agent."""
         self._steps += 1
         self._length += 1
@@ -269,7 +274,7 @@ class InterpretWrapper(gym.Wrapper[Any, Any, Any, Any]):
             self._guard.warn_once("results", f"step() of the environment returned something unusual: {error}")
             return None
 
-    def _end_episode(self, reason: Literal["terminated", "truncated", "reset", "closed"]) -> None:
+    def _end_episode(self, reason: Reason) -> None:
         self._episodes.add(self._episode, self._return, self._length)
         if self._outlets.wants(EpisodeEnd.kind):
             self._outlets.publish(
@@ -291,6 +296,7 @@ class InterpretWrapper(gym.Wrapper[Any, Any, Any, Any]):
 
     def _follow(self) -> None:
         """Bring the hooks in line with whether somebody watches."""
+        self._passing = False
         capture = self._feed.capture
         if not self._outlets.watched:
             self._following = False
@@ -308,31 +314,64 @@ class InterpretWrapper(gym.Wrapper[Any, Any, Any, Any]):
             self._guard.run("following the policy", self._follow)
         if self._guard.strict and self._publisher.error is not None:
             raise self._publisher.error
-        now, observation = time.perf_counter(), self._observation
+        capture, observation, began = self._feed.capture, self._observation, time.perf_counter()
         if not self._length:
-            self._began = now
-        capture = self._feed.capture
-        moment = _Moment(time.time(), self._steps, self._episode, self._length, capture.take())
-        seen = observation is not _NOTHING
-        moment.sent = self._publisher.watched and self._sampler.pick(now, ready=capture.closely and seen)
-        moment.recorded = seen and self._is_recorded(moment.step)
-        picked = moment.sent or moment.recorded
-        if picked:
-            self._guard.run("taking snapshots", self._look, moment, action)
+            self._began = began
+        seen = capture.take()
+        looked = capture.closely or not capture.attached  # or there is nothing to look at
+        moment = self._begin_moment(seen, action, began) if looked else None
         result = self.env.step(action)
         reason = self._count(result)
         self._collect_reward()
-        if reason and not picked and self._publisher.watched and seen and self._sampler.pick_last(now):
-            moment.sent = True
-            self._guard.run("taking snapshots", self._look_back, moment, observation, action)
-        if moment.arrays or moment.recorded:
+        if reason and moment is None:
+            moment = self._last_moment(seen, observation, action, began)
+        self._end_step(moment, reason)
+        soon = self._sampler.soon(began, time.perf_counter()) or self._is_recorded(self._steps)
+        if soon is not capture.closely:
+            self._guard.run("following the policy", capture.look_closely, soon)
+        self._passing = not soon and self._following and not self._recording
+        return result
+
+    def _passing_step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Step while somebody watches and nothing is due: most steps, so nothing more is touched than has to be."""
+        observation, began = self._observation, time.perf_counter()
+        if not self._length:
+            self._began = began
+        result = self.env.step(action)
+        reason = self._count(result)
+        self._rewards.append(self._reward)
+        if reason:
+            self._end_step(self._last_moment(self._feed.capture.take(), observation, action, began), reason)
+        if self._sampler.soon(began, time.perf_counter()):
+            self._passing = False
+            self._guard.run("following the policy", self._feed.capture.look_closely, True)
+        return result
+
+    def _end_step(self, moment: _Moment | None, reason: Reason | None) -> None:
+        if moment is not None:
             self._guard.run("sending steps", self._send, moment, reason)
         if reason:
             self._end_episode(reason)
-        soon = self._sampler.soon(time.perf_counter()) or self._is_recorded(self._steps)
-        if soon is not capture.closely:
-            self._guard.run("following the policy", capture.look_closely, soon)
-        return result
+
+    def _begin_moment(self, seen: Seen, action: Any, now: float) -> _Moment | None:
+        """See all there is to see before a step that is to be sent or recorded; None where it is not."""
+        if self._observation is _NOTHING:
+            return None
+        sent = self._publisher.watched and self._sampler.pick(now)
+        recorded = self._is_recorded(self._steps)
+        if not (sent or recorded):
+            return None
+        moment = _Moment(time.time(), self._steps, self._episode, self._length, seen, sent=sent, recorded=recorded)
+        self._guard.run("taking snapshots", self._look, moment, action)
+        return moment
+
+    def _last_moment(self, seen: Seen, observation: Any, action: Any, now: float) -> _Moment | None:
+        """See what is left to see of an episode's last step, which was known as such only when it was over."""
+        if observation is _NOTHING or not self._publisher.watched or not self._sampler.pick_last(now):
+            return None
+        moment = _Moment(time.time(), self._steps - 1, self._episode, self._length - 1, seen, sent=True)
+        self._guard.run("taking snapshots", self._look_back, moment, observation, action)
+        return moment
 
     def _collect_reward(self) -> None:
         if self._publisher.watched:
@@ -366,7 +405,7 @@ class InterpretWrapper(gym.Wrapper[Any, Any, Any, Any]):
             arrays.update(self._guard.run(reading, capture.arrays, call) or {})
         moment.arrays = arrays
 
-    def _send(self, moment: _Moment, reason: str | None) -> None:
+    def _send(self, moment: _Moment, reason: Reason | None) -> None:
         if moment.sent and moment.arrays:
             self._publisher.publish(self._step_message(moment, reason, self._rewards))
         if moment.recorded and self.recorder is not None:
@@ -447,7 +486,7 @@ class _Moment:
     step: int
     episode: int
     episode_step: int
-    seen: Sequence[Call] | Glance | None
+    seen: Seen
     arrays: dict[str, Array] = field(default_factory=dict)
     sent: bool = False
     recorded: bool = False
