@@ -7,10 +7,14 @@ import io
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
+import torch
 from fakes import hello, step
 from mcap.stream_reader import StreamReader
+from torch import nn
 
+from agentwrap import InterpretWrapper
 from agentwrap.recorder import Recorder
 from agentwrap_protocol import decode
 from agentwrap_protocol.messages import Message, Step
@@ -42,3 +46,49 @@ def begun(path: Path, **options: Any) -> Recorder:
 def large(number: int) -> Step:
     noise = np.random.default_rng(number).integers(0, 256, 2**20).astype(np.uint8)
     return step(number, arrays={"observation": noise})
+
+
+def known(number: int, **fields: Any) -> Step:
+    """A small step, 0.1 s after the one before; episodes have a hundred steps."""
+    logits = np.zeros(9, np.float32)
+    logits[0] = number / 50
+    arrays = {"observation": np.full(4, number, np.float32), "output/logits": logits}
+    return step(number, arrays={**arrays, "output/value": np.float32(number)}, time=1e9 + number / 10, **fields)
+
+
+class Policy(nn.Module):
+    """Logits and value of a vector."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk, self.actor, self.critic = nn.Linear(4, 8), nn.Linear(8, 2), nn.Linear(8, 1)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        latent = torch.tanh(self.trunk(x))
+        return self.actor(latent), self.critic(latent)
+
+
+def record_cartpole(path: Path) -> Path:
+    """Record two hundred steps of an agent that learns: its critic's bias grows by 1 every 50 steps."""
+    torch.manual_seed(0)
+    policy = Policy()
+    env = InterpretWrapper(
+        gym.make("CartPole-v1"),
+        policy,
+        record=path,
+        quiet=True,
+        strict=True,
+        weights_every=1e-9,
+        endpoint="tcp://127.0.0.1:*",
+    )
+    observation, _ = env.reset(seed=11)
+    for number in range(200):
+        with torch.no_grad():
+            if number and number % 50 == 0:
+                policy.critic.bias.add_(1.0)
+            logits, _ = policy(torch.as_tensor(observation)[None])
+        observation, _, terminated, truncated, _ = env.step(int(logits.argmax()))
+        if terminated or truncated:
+            observation, _ = env.reset()
+    env.close()
+    return path

@@ -22,6 +22,7 @@ ALLOWED = {
         *("agentwrap", "agentwrap_export", "agentwrap_protocol"),
         *("gymnasium", "msgspec", "numpy", "platformdirs", "torch", "zmq"),
     },
+    "agentwrap.callbacks": {"agentwrap", "gymnasium", "stable_baselines3"},
     "agentwrap.demo": {"agentwrap", "agentwrap_protocol", "gymnasium", "numpy", "torch", *ATARI},
     "agentwrap_viewer": {"agentwrap_viewer", "agentwrap_protocol"},
     "agentwrap_viewer.saliency": {"agentwrap_viewer.saliency", "agentwrap_export", "captum", "numpy", "scipy", "torch"},
@@ -46,6 +47,10 @@ ALLOWED = {
     "agentwrap_viewer.recording.films": {
         *("agentwrap_viewer.recording", "agentwrap_viewer.page.pictures", "agentwrap_protocol", "av", "numpy", "PIL"),
     },
+    "agentwrap_viewer.replay": {
+        *("agentwrap_viewer.replay", "agentwrap_viewer.page", "agentwrap_viewer.recording", "agentwrap_viewer.launch"),
+        *("agentwrap_protocol", "numpy"),
+    },
     "agentwrap_viewer.page": {
         *("agentwrap_viewer.page", "agentwrap_protocol", "msgspec", "numpy", "zmq"),
         *("bokeh", "panel", "panel_material_ui", "param", "tornado"),
@@ -69,6 +74,7 @@ NOT_LOADED = {
     "agentwrap_viewer.explainer": ("panel", "bokeh", "gymnasium", "agentwrap"),
     "agentwrap_viewer.page.server": ("torch", "sklearn", "gymnasium", "agentwrap"),
     "agentwrap_viewer.recording": ("torch", "panel", "zmq", "gymnasium", "agentwrap"),
+    "agentwrap_viewer.replay.show": ("torch", "sklearn", "gymnasium", "agentwrap"),
     "agentwrap_viewer.replica": ("panel", "zmq", "gymnasium", "agentwrap"),
     "agentwrap_viewer.saliency": ("panel", "zmq", "gymnasium", "agentwrap", "captum", "matplotlib"),
 }

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .page.receiver import Receiver
+    from .page.server import PageServer
     from .page.store import Store
 
 #: Seconds before a child that ended is started again: the first time, and at most.
@@ -187,17 +188,21 @@ def run_viewer(
     Raises:
         LaunchError: The port is taken, the source is not an endpoint, or a companion failed.
     """
+
+    def begin() -> tuple[Receiver, PageServer]:
+        from .page.receiver import Receiver
+        from .page.server import serve
+        from .page.store import Store
+
+        receiver = Receiver(Store(), source)
+        return receiver, serve(receiver, port=port)
+
+    arguments = (*settings(device, method, budget_ms), *explainer_args)
     return asyncio.run(
-        _run(
-            source,
-            port=port,
+        show(
+            begin,
             open_browser=open_browser,
-            explainer_args=(
-                *("--device", device),
-                *(() if method is None else ("--method", method)),
-                *(() if budget_ms is None else ("--budget-ms", str(budget_ms))),
-                *explainer_args,
-            ),
+            explainer_args=arguments,
             companions=companions,
             until=until,
             on_ready=on_ready,
@@ -205,30 +210,48 @@ def run_viewer(
     )
 
 
-async def _run(
-    source: str | None,
-    *,
-    port: int | None,
-    open_browser: bool,
-    explainer_args: Sequence[str],
-    companions: Sequence[Sequence[str]],
-    until: Callable[[Store], bool] | None,
-    on_ready: Callable[[str], None] | None,
-) -> Store:
-    from .page.receiver import Receiver
-    from .page.server import PortTakenError, serve
-    from .page.store import Store
+def settings(device: str, method: str | None, budget_ms: float | None) -> tuple[str, ...]:
+    """Return the explainer's arguments for these settings; None leaves one at its default."""
+    return (
+        *("--device", device),
+        *(() if method is None else ("--method", method)),
+        *(() if budget_ms is None else ("--budget-ms", str(budget_ms))),
+    )
 
-    store = Store()
-    receiver = Receiver(store, source)
+
+async def show(
+    begin: Callable[[], tuple[Receiver, PageServer]],
+    *,
+    open_browser: bool = True,
+    explainer_args: Sequence[str] | None = (),
+    companions: Sequence[Sequence[str]] = (),
+    until: Callable[[Store], bool] | None = None,
+    on_ready: Callable[[str], None] | None = None,
+) -> Store:
+    """Serve a page and run the explainer until Ctrl-C, SIGTERM, or ``until``; then end everything.
+
+    Args:
+        begin: Makes what the page shows, and serves it on the running loop.
+        open_browser: Open the page in the user's browser.
+        explainer_args: The explainer's arguments; None runs none.
+        companions: As for ``run_viewer``, like ``until`` and ``on_ready``.
+        until: Asked five times a second.
+        on_ready: Called once.
+
+    Raises:
+        LaunchError: As ``run_viewer``.
+    """
+    from .page.server import PortTakenError
+
     try:
-        server = serve(receiver, port=port)
+        receiver, server = begin()
     except PortTakenError as error:
         raise LaunchError(str(error)) from None
+    store = receiver.store
     stop = _stop_on_signals()  # after Panel's server, which installs handlers of its own that stop the event loop
     tasks = [
         asyncio.create_task(receiver.run(), name="receiver"),
-        asyncio.create_task(keep_explaining(receiver, explainer_args), name="explainer"),
+        *(() if explainer_args is None else (asyncio.create_task(keep_explaining(receiver, explainer_args)),)),
         asyncio.create_task(_until(store, until), name="until"),
         *(asyncio.create_task(_accompany(command), name=command[0]) for command in companions),
         asyncio.create_task(stop.wait(), name="signal"),

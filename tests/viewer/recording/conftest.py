@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import gymnasium as gym
 import pytest
-import torch
 from fakes import EPISODE, hello, step
-from torch import nn
+from recordings import record_cartpole
 
-from agentwrap import InterpretWrapper
 from agentwrap_protocol.mcap_encoder import McapEncoder, describe
 from agentwrap_protocol.messages import EpisodeEnd, Message
 
@@ -18,43 +15,10 @@ from agentwrap_protocol.messages import EpisodeEnd, Message
 STEPS = 1500
 
 
-class Policy(nn.Module):
-    """Logits and value of a vector."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.trunk, self.actor, self.critic = nn.Linear(4, 8), nn.Linear(8, 2), nn.Linear(8, 1)
-
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        latent = torch.tanh(self.trunk(x))
-        return self.actor(latent), self.critic(latent)
-
-
 @pytest.fixture(scope="session")
 def cartpole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two hundred steps of an agent that learns: its critic's bias grows by 1 every 50 steps."""
-    torch.manual_seed(0)
-    path, policy = tmp_path_factory.mktemp("recordings") / "cartpole.mcap", Policy()
-    env = InterpretWrapper(
-        gym.make("CartPole-v1"),
-        policy,
-        record=path,
-        quiet=True,
-        strict=True,
-        weights_every=1e-9,
-        endpoint="tcp://127.0.0.1:*",
-    )
-    observation, _ = env.reset(seed=11)
-    for number in range(200):
-        with torch.no_grad():
-            if number and number % 50 == 0:
-                policy.critic.bias.add_(1.0)
-            logits, _ = policy(torch.as_tensor(observation)[None])
-        observation, _, terminated, truncated, _ = env.step(int(logits.argmax()))
-        if terminated or truncated:
-            observation, _ = env.reset()
-    env.close()
-    return path
+    return record_cartpole(tmp_path_factory.mktemp("recordings") / "cartpole.mcap")
 
 
 def messages(steps: int = STEPS) -> list[Message]:

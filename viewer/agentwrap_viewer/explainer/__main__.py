@@ -1,4 +1,4 @@
-"""``python -m agentwrap_viewer.explainer``: follow an agent's stream and publish saliency maps."""
+"""``python -m agentwrap_viewer.explainer``: follow an agent's stream, or a recording, and publish saliency maps."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     import torch  # reads the environment when it is loaded
 
+    from agentwrap_viewer.recording import RecordingError, open_recording
     from agentwrap_viewer.saliency import SaliencyError
 
     from .service import Service
@@ -31,8 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(arguments.threads)
     try:
         settings = Settings().changed(None, method=arguments.method, budget_ms=arguments.budget_ms)
-        service = Service(arguments.source, device=_device(arguments.device), settings=settings)
-    except SaliencyError as error:
+        recording = open_recording(arguments.recording) if arguments.recording is not None else None
+        service = Service(arguments.source, device=_device(arguments.device), settings=settings, recording=recording)
+    except (SaliencyError, RecordingError) as error:
         logging.error("%s", error)
         return 2
     with contextlib.suppress(BrokenPipeError):
@@ -53,6 +55,7 @@ def default_threads(cores: int) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="agentwrap explainer", description=__doc__)
     parser.add_argument("--source", metavar="ENDPOINT", help="the agent's stream, e.g. tcp://127.0.0.1:5590")
+    parser.add_argument("--recording", metavar="FILE", help="explain the steps of a recording as they are asked for")
     parser.add_argument("--device", default="cpu", help="where to compute: cpu, cuda, mps, or auto (default: cpu)")
     parser.add_argument(
         "--threads",

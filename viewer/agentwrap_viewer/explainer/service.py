@@ -16,9 +16,11 @@ import zmq
 
 from agentwrap_protocol import Limits, ProtocolError, VersionError, decode, encode
 from agentwrap_protocol.messages import Bye, Configure, Explain, Explainer, Message, Ping, Reply, Resend
+from agentwrap_viewer.recording import Recording
 from agentwrap_viewer.saliency import SaliencyError
 
 from .engine import KINDS, Engine
+from .recorded import RecordedEngine
 from .settings import Settings
 
 log = logging.getLogger(__name__)
@@ -48,6 +50,7 @@ class Service:
         source: Endpoint of the agent's stream, or None until a request names one.
         device: Where to compute.
         settings: How to begin.
+        recording: Explain steps of this recording, each with the policy that made it, instead of an agent's.
 
     Attributes:
         publish: Endpoint of the explainer's own stream.
@@ -57,7 +60,14 @@ class Service:
         SaliencyError: The source is not an endpoint.
     """
 
-    def __init__(self, source: str | None = None, *, device: str = "cpu", settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        source: str | None = None,
+        *,
+        device: str = "cpu",
+        settings: Settings | None = None,
+        recording: Recording | None = None,
+    ) -> None:
         self._stream = uuid.uuid4().hex
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._xpub, self._router = self._context.socket(zmq.XPUB), self._context.socket(zmq.ROUTER)
@@ -72,7 +82,11 @@ class Service:
         self._agent: zmq.Socket[bytes] | None = None
         self._agent_control: zmq.Socket[bytes] | None = None
         self._source: str | None = None
-        self._engine = Engine(self._stream, time.monotonic, device=device, settings=settings)
+        self._engine = (
+            Engine(self._stream, time.monotonic, device=device, settings=settings)
+            if recording is None
+            else RecordedEngine(recording, self._stream, time.monotonic, device=device, settings=settings)
+        )
         self._garbage = 0
         self._sequences: defaultdict[str, itertools.count[int]] = defaultdict(itertools.count)
         self._logged: set[str] = set()

@@ -88,6 +88,11 @@ class Policy:
             if seen is not None and array is not None and array.size == length:
                 seen.append(np.array(array, np.float32).reshape(-1))  # a copy: not the whole message
 
+    def forget(self) -> None:
+        """Forget the vector observations of the steps before: others come before the next."""
+        for seen in self._history.values():
+            seen.clear()
+
     def inputs(self, arrays: Arrays) -> tuple[Any, dict[str, torch.Tensor]]:
         """Turn a step's arrays into an observation and the state, as ``saliency`` takes them for a graph policy.
 

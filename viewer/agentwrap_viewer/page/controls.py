@@ -35,11 +35,13 @@ class Controls:
     Args:
         receiver: Takes the requests.
         stage: The stage whose drawing they set.
+        live: Whether there are streams to choose from and steps to wait for; not so over a recording.
     """
 
-    def __init__(self, receiver: Receiver, stage: StageElement) -> None:
+    def __init__(self, receiver: Receiver, stage: StageElement, *, live: bool = True) -> None:
         self._receiver = receiver
         self._stage = stage
+        self._live = live
         self._updating = False
         self._drawn_for: tuple[Any, ...] | None = None
         self._settings: dict[str, Any] = {}
@@ -73,9 +75,10 @@ class Controls:
 
     def _layout(self) -> list[Viewable]:
         explanation = (self.method, self.method_doc, self.options, self.defaults, self.budget)
-        heat = (self.targets, self.opacity, self.scale, self.smooth, self.wait)
+        heat = (self.targets, self.opacity, self.scale, self.smooth, *((self.wait,) if self._live else ()))
         self._heat = _section("Heat", *heat)
-        return [_section("Source", self.stream), _section("Explanation", *explanation), self._heat]
+        source = (_section("Source", self.stream),) if self._live else ()
+        return [*source, _section("Explanation", *explanation), self._heat]
 
     def update(self) -> None:
         """Show the streams announced and what the explainer says of itself, without asking it for anything."""

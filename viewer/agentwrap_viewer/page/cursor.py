@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Literal
+from typing import ClassVar, Literal
 
 from agentwrap_protocol.messages import SaliencyMap, Step
 
@@ -35,7 +35,11 @@ class Cursor:
         mode: ``live``, ``paused`` or ``playing``.
         speed: Speed of playing, relative to the agent's.
         follow: In ``live`` mode, show the ``newest`` step, or the newest that is ``mapped``.
+        loop: First and last position of the range that is played over and over; None, which it always is here.
+        speeds: What ``speed`` may be, slowest first.
     """
+
+    speeds: ClassVar[tuple[float, ...]] = SPEEDS
 
     def __init__(self, store: Store, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store
@@ -49,6 +53,7 @@ class Cursor:
         self.mode: Mode = "live"
         self.speed = 1.0
         self.follow: Literal["newest", "mapped"] = "newest"
+        self.loop: tuple[int, int] | None = None
 
     def turn(self) -> None:
         """Go on to what the tab is shown next: call it before each message to the tab."""
@@ -94,6 +99,10 @@ class Cursor:
             return self._held_map
         if own is not None or self.mode == "paused":
             return own
+        return self._earlier_map(step)
+
+    def _earlier_map(self, step: Step) -> SaliencyMap | None:
+        """Return the newest map of an earlier step of the episode that still says something about this one."""
         position = self._store.steps.position_of(step.step)
         while position is not None and position > self._store.steps.first:
             position -= 1
@@ -123,9 +132,9 @@ class Cursor:
         """Go on from the step shown, at a speed.
 
         Raises:
-            ValueError: The speed is not one of ``SPEEDS``.
+            ValueError: The speed is not one of ``speeds``.
         """
-        speed = _checked(self.speed if speed is None else speed)
+        speed = self._checked(self.speed if speed is None else speed)
         self._position = self.position
         self._hold(None)
         self.mode, self.speed = "playing", speed
@@ -135,10 +144,10 @@ class Cursor:
         """Play at a speed from now on; where paused, from when it is played.
 
         Raises:
-            ValueError: The speed is not one of ``SPEEDS``.
+            ValueError: The speed is not one of ``speeds``.
         """
         if self.mode == "paused":
-            self.speed = _checked(speed)
+            self.speed = self._checked(speed)
         else:
             self.play(speed)
 
@@ -195,8 +204,7 @@ class Cursor:
         step = self._store.steps.at(self._position)
         self._anchor = (step.time if step else 0.0, self._clock())
 
-
-def _checked(speed: float) -> float:
-    if speed not in SPEEDS:
-        raise ValueError(f"speed {speed!r} is not one of {', '.join(map(str, SPEEDS))}")
-    return speed
+    def _checked(self, speed: float) -> float:
+        if speed not in self.speeds:
+            raise ValueError(f"speed {speed!r} is not one of {', '.join(map(str, self.speeds))}")
+        return speed

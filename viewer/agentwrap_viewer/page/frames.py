@@ -7,6 +7,8 @@ import contextlib
 import logging
 import time
 import uuid
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Annotated, Any, Literal
 from urllib.parse import urlparse
 
@@ -20,7 +22,7 @@ from .components import all_components
 from .cursor import Cursor
 from .packet import EncodedCache, Packet
 from .receiver import Receiver
-from .view import View
+from .view import Component, View
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +88,21 @@ class Follow(Command, frozen=True, tag="follow"):
     what: Literal["newest", "mapped"]
 
 
-COMMANDS = msgspec.json.Decoder(Painted | Live | Pause | Play | Speed | Move | Go | Follow)
+class Jump(Command, frozen=True, tag="jump"):
+    """Hold the step of this number, or the first one of this episode; of a recording."""
+
+    step: Annotated[int, Meta(ge=0, le=2**62)] | None = None
+    episode: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+
+
+class Repeat(Command, frozen=True, tag="repeat"):
+    """Play the steps from position ``first`` to ``last`` over and over, or no more (None); of a recording."""
+
+    first: Annotated[int, Meta(ge=0, le=2**62)] | None = None
+    last: Annotated[int, Meta(ge=0, le=2**62)] | None = None
+
+
+COMMANDS = msgspec.json.Decoder(Painted | Live | Pause | Play | Speed | Move | Go | Follow | Jump | Repeat)
 
 
 class Tab:
@@ -95,13 +111,27 @@ class Tab:
     Args:
         receiver: Whose store is shown; asked for a map of the step at which the tab is paused.
         cache: Encoded arrays, shared by all tabs.
+        cursor: Its place; by default the newest step of the store.
+        components: The page's parts; by default those of a running agent.
+
+    Attributes:
+        patience: Seconds between two messages to a tab that is paused and asks for nothing.
     """
 
-    def __init__(self, receiver: Receiver, cache: EncodedCache) -> None:
-        self.cursor = Cursor(receiver.store)
+    patience = PAUSED
+
+    def __init__(
+        self,
+        receiver: Receiver,
+        cache: EncodedCache,
+        *,
+        cursor: Cursor | None = None,
+        components: Sequence[Component] | None = None,
+    ) -> None:
+        self.cursor = Cursor(receiver.store) if cursor is None else cursor
         self._receiver = receiver
         self._cache = cache
-        self._components = all_components()
+        self._components = all_components() if components is None else components
         self._generation: int | None = None
         self._sent = 0
 
@@ -114,9 +144,8 @@ class Tab:
         view = View.of(store, self.cursor, packet, fresh=fresh)
         sections = {component.name: component.update(view) for component in self._components}
         self._sent += 1
-        if self.cursor.mode == "paused" and view.step is not None:
-            if view.saliency_map is None or view.saliency_map.refined < 1:
-                self._receiver.explain(view.step)
+        if view.step is not None and self.wants_map(view):
+            self._receiver.explain(view.step)
         return packet.finish(
             {
                 "number": self._sent,
@@ -125,6 +154,10 @@ class Tab:
                 "sections": {name: section for name, section in sections.items() if section is not None},
             }
         )
+
+    def wants_map(self, view: View) -> bool:
+        """Whether to ask for a map of the step shown: paused, where it has no complete one."""
+        return self.cursor.mode == "paused" and (view.saliency_map is None or view.saliency_map.refined < 1)
 
     def obey(self, command: Command) -> None:
         """Do what the tab asks for.
@@ -147,15 +180,17 @@ class Tab:
                 self.cursor.go(position)
             case Follow(what):
                 self.cursor.follow = what
+            case _:
+                raise ValueError(f"a running agent's view cannot do {command!r}")
 
 
 class FrameSocket(AuthRequestHandler, WebSocketHandler):  # type: ignore[misc]
     """One tab's connection. The page's own Origin only; a login, where the server asks for one, holds here as well."""
 
-    def initialize(self, receiver: Receiver, cache: EncodedCache) -> None:
+    def initialize(self, receiver: Receiver, tab: Callable[[], Tab]) -> None:
         """Take what the server's routing table holds."""
         self._receiver = receiver
-        self._tab = Tab(receiver, cache)
+        self._tab = tab()
         self._unpainted = 0
         self._painted = asyncio.Event()
         self._commanded = asyncio.Event()
@@ -225,7 +260,7 @@ class FrameSocket(AuthRequestHandler, WebSocketHandler):  # type: ignore[misc]
     async def _wait_for_news(self) -> None:
         """Wait for a command, a change in the store, the next step of a playback, or until we should be heard again."""
         if self._tab.cursor.mode == "paused":  # what changes then are figures, which nobody reads 60 times a second
-            await _wait(self._commanded, PAUSED)
+            await _wait(self._commanded, self._tab.patience)
         due = self._tab.cursor.wait()
         await _wait(self._news, IDLE if due is None else min(due, IDLE))
 
@@ -236,6 +271,8 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
             await event.wait()
 
 
-def routes(receiver: Receiver) -> list[tuple[str, Any, dict[str, Any]]]:
+def routes(
+    receiver: Receiver, tab: Callable[[Receiver, EncodedCache], Tab] = Tab
+) -> list[tuple[str, Any, dict[str, Any]]]:
     """Return the routing table's entry for this socket."""
-    return [("/frames", FrameSocket, {"receiver": receiver, "cache": EncodedCache()})]
+    return [("/frames", FrameSocket, {"receiver": receiver, "tab": partial(tab, receiver, EncodedCache())})]

@@ -11,6 +11,7 @@ from panel.util import edit_readonly
 
 from .components.charts import ChartElement
 from .components.deck import DeckElement
+from .components.element import Element
 from .components.episodes import EpisodesElement
 from .components.explanation import ExplanationElement
 from .components.features import FeaturesElement
@@ -94,10 +95,15 @@ _BEFORE = (
 )
 
 
-def build_page(receiver: Receiver) -> pmui.Page:
-    """Build the page of one tab and keep its controls up to date as long as the tab is open."""
+def build_page(receiver: Receiver, *, transport: type[Element] = TransportElement) -> pmui.Page:
+    """Build the page of one tab and keep its controls up to date as long as the tab is open.
+
+    Args:
+        receiver: What the page shows, and who takes its requests.
+        transport: The bar at the bottom: of a running agent, or of a recording.
+    """
     stage, theme = StageElement(), ThemeElement()
-    controls = Controls(receiver, stage)
+    controls = Controls(receiver, stage, live=transport is TransportElement)
     controls.update()
     deck = DeckElement(
         notices=NoticesElement(),
@@ -110,7 +116,7 @@ def build_page(receiver: Receiver) -> pmui.Page:
         returns=ChartElement(field="return", heading="Return", caption="of the episode so far"),
         episodes=EpisodesElement(),
         explanation=ExplanationElement(),
-        transport=TransportElement(),
+        transport=transport(),
         sizing_mode="stretch_both",
     )
     page = pmui.Page(

@@ -13,9 +13,10 @@ from tornado.ioloop import IOLoop
 from tornado.web import StaticFileHandler
 
 from .components.element import ASSETS
-from .frames import routes
+from .frames import Tab, routes
 from .hostguard import guard_hosts
 from .layout import build_page
+from .packet import EncodedCache
 from .receiver import Receiver
 
 ADDRESS = "127.0.0.1"
@@ -57,13 +58,20 @@ class PageServer:
         self._server.stop(wait=False)
 
 
-def serve(receiver: Receiver, *, port: int | None = None, page: Callable[[Receiver], Any] = build_page) -> PageServer:
+def serve(
+    receiver: Receiver,
+    *,
+    port: int | None = None,
+    page: Callable[[Receiver], Any] = build_page,
+    tab: Callable[[Receiver, EncodedCache], Tab] = Tab,
+) -> PageServer:
     """Serve the page on the running event loop.
 
     Args:
         receiver: Fills the store that the page shows.
         port: Port to listen on. None takes 5006 or the next that is free; 0 any.
         page: Builds one tab's page.
+        tab: Makes one tab's state.
 
     Raises:
         PortTakenError: The port asked for is in use.
@@ -77,7 +85,7 @@ def serve(receiver: Receiver, *, port: int | None = None, page: Callable[[Receiv
         title="agentwrap",
         websocket_origin=names,
         extra_patterns=[
-            *routes(receiver),
+            *routes(receiver, tab),
             (rf"/{re.escape(ASSETS)}/([a-z_]+\.(?:js|css))", AssetHandler, {"path": str(_ASSETS)}),
         ],
         loop=IOLoop.current(),

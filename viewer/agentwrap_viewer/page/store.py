@@ -38,6 +38,7 @@ class Store:
         announced: Whether the stream's agent is announced as a running process; None where it never was (it may run on
             another machine).
         problem: What keeps messages from being understood (another protocol version), or None.
+        without_maps: Why there never will be any, or None.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Store:
         self.explainer_alive: bool | None = None  #: None: there is none; False: it ended and is being restarted
         self.explainer_problem: str | None = None
         self.explainer_restarts = 0
+        self.without_maps: str | None = None
         self.clear()
 
     def _forget(self) -> None:
@@ -162,6 +164,16 @@ class Store:
     def newest(self) -> Step | None:
         """The newest step, or None."""
         return self.steps.at(self.steps.last)
+
+    @property
+    def title(self) -> str | None:
+        """What is shown, for people: the stream's name."""
+        return self.hello.name if self.hello is not None else None
+
+    @property
+    def notes(self) -> list[str]:
+        """What is not as it should be with what is shown, for people."""
+        return []
 
     @property
     def silent_for(self) -> float:

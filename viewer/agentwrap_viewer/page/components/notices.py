@@ -33,7 +33,7 @@ class Notices:
 
     def update(self, view: View) -> dict[str, Any] | None:
         """Return ``items``, most serious first, each with ``id``, ``level``, ``title``, ``text``; None if unchanged."""
-        items = [*_about_agent(view), *_about_explainer(view), *_about_outputs(view)]
+        items = [*_about_agent(view), *_about_file(view.store), *_about_explainer(view), *_about_outputs(view)]
         if items == self._shown and not view.fresh:
             return None
         self._shown = items
@@ -71,6 +71,14 @@ def _about_agent(view: View) -> list[dict[str, Any]]:
     return [_about_start(store)] if store.newest is None else []
 
 
+def _about_file(store: Store) -> list[dict[str, Any]]:
+    return [_notice("note", "warning", "Not all is there", _sentence(note)) for note in store.notes]
+
+
+def _sentence(note: str) -> str:
+    return note[:1].upper() + note[1:] + ("" if note.endswith(".") else ".")
+
+
 def _about_start(store: Store) -> dict[str, Any]:
     name = store.hello.name if store.hello else "agent"
     match awaited(store):
@@ -92,6 +100,8 @@ def _about_explainer(view: View) -> list[dict[str, Any]]:
         return [_notice("explainer-down", "warning", "The explainer stopped and is being started again", text)]
     if store.connection == "waiting":
         return []
+    if store.without_maps is not None:
+        return [_notice("no-policy", "info", "Replayed without maps", store.without_maps)]
     policy = store.hello.policy if store.hello else None
     if policy is not None and policy.graph == "failed":
         text = policy.problem or "The policy could not be exported."

@@ -5,7 +5,7 @@ import {dress, h, integer, number, put} from "./kit.js"
 
 const WORDS = {
   connected: "streaming", waiting: "waiting for an agent", silent: "agent silent", gone: "agent gone", ended: "agent has ended",
-  incompatible: "other version", held: "exporting the policy, agent held", lost: "viewer gone",
+  incompatible: "other version", recorded: "recording", held: "exporting the policy, agent held", lost: "viewer gone",
 }
 const FIGURES = ["step", "episode", "return", "V(s)", "steps / s", "dropped"]
 

@@ -33,7 +33,7 @@ class Status:
         return {
             "connection": store.connection,
             "silent": round(store.silent_for, 1),
-            "stream": store.hello.name if store.hello else None,
+            "stream": store.title,
             "env": store.hello.env_id if store.hello else None,
             "rate": heartbeat.steps_per_second if heartbeat and store.connection == "connected" else None,
             "dropped": store.dropped,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from agentwrap_viewer.page.cursor import SPEEDS
 from agentwrap_viewer.page.view import View
 
 from .element import Element
@@ -32,7 +31,7 @@ class Transport:
         return {
             "mode": cursor.mode,
             "speed": cursor.speed,
-            "speeds": list(SPEEDS),
+            "speeds": list(cursor.speeds),
             "follow": cursor.follow,
             "step": view.step.step if view.step is not None else None,
             "position": cursor.position,

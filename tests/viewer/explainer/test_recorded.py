@@ -1,0 +1,115 @@
+"""Explaining a recording's steps as they are asked for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fakes import hello
+from recordings import record_cartpole
+
+from agentwrap_protocol import decode
+from agentwrap_protocol.messages import Configure, Explain, SaliencyMap, Step
+from agentwrap_viewer import open_recording
+from agentwrap_viewer.explainer import offline
+from agentwrap_viewer.explainer.recorded import RecordedEngine
+from agentwrap_viewer.recording import Recording
+from agentwrap_viewer.recording.writer import RecordingWriter
+from agentwrap_viewer.saliency import SaliencyError
+
+STREAM = "e" * 32
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recording]:
+    with open_recording(record_cartpole(tmp_path_factory.mktemp("recorded") / "run.mcap")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def engine(recording: Recording) -> RecordedEngine:
+    return RecordedEngine(recording, STREAM, time.monotonic)
+
+
+def request(step: Step, **fields: Any) -> Explain:
+    return Explain(
+        stream="1" * 32,
+        source=fields.pop("source", step.stream),
+        step=step.step,
+        policy_version=fields.pop("policy_version", step.policy_version),
+        arrays={name: array for name, array in step.arrays.items() if name != "frame"},
+    )
+
+
+def final(engine: RecordedEngine) -> SaliencyMap:
+    found = None
+    while engine.busy:
+        found = engine.work() or found
+    assert found is not None, engine.status()["problem"]
+    return found
+
+
+def test_each_step_is_explained_with_the_weights_it_was_made_with(recording: Recording, engine: RecordedEngine) -> None:
+    offline._policy.cache_clear()
+    task = {"path": str(recording.path), "version": None, "method": None, "options": {}, "device": "cpu"}
+    for index in (10, 199, 60, 120, 10):
+        step = recording.steps[index]
+        engine.explain(request(step))
+        found = final(engine)
+        assert (found.step, found.policy_version, found.refined) == (step.step, step.policy_version, 1.0)
+        assert found.replica_max_abs_diff is not None and found.replica_max_abs_diff < 1e-5
+    expected = decode(offline.explain(task, [10])[0])
+    assert isinstance(expected, SaliencyMap) and expected.options == found.options
+    for name, array in expected.arrays.items():
+        np.testing.assert_allclose(found.arrays[name], array, rtol=1e-5, err_msg=name)
+
+
+def test_what_is_asked_for_last_comes_first(recording: Recording, engine: RecordedEngine) -> None:
+    for index in (10, 20, 30):
+        engine.explain(request(recording.steps[index]))
+    assert final(engine).step == recording.steps[30].step
+
+
+def test_other_settings_explain_the_last_step_anew(recording: Recording, engine: RecordedEngine) -> None:
+    engine.explain(request(recording.steps[10]))
+    assert final(engine).method == "feature_perturbation"
+    engine.configure(Configure(stream="1" * 32, method="gradient"))
+    again = final(engine)
+    assert (again.method, again.step) == ("gradient", recording.steps[10].step)
+
+
+def test_a_version_that_was_not_recorded_says_so_and_the_next_step_is_explained(
+    recording: Recording, engine: RecordedEngine
+) -> None:
+    engine.explain(request(recording.steps[10], policy_version=77))
+    while engine.busy:
+        assert engine.work() is None
+    status = engine.status()
+    assert status["state"] == "unable" and "no version 77" in status["problem"]
+    engine.explain(request(recording.steps[60]))
+    assert final(engine).policy_version == recording.steps[60].policy_version
+    assert engine.status()["state"] == "ready"
+
+
+def test_other_streams_and_agents_are_refused(recording: Recording, engine: RecordedEngine) -> None:
+    with pytest.raises(SaliencyError, match="not in this recording"):
+        engine.explain(request(recording.steps[10], source="a" * 32))
+    with pytest.raises(SaliencyError, match="cannot follow"):
+        engine.configure(Configure(stream="1" * 32, source="tcp://127.0.0.1:5590"), anew=True)
+
+
+def test_it_never_asks_the_agent_that_streamed_then(recording: Recording, engine: RecordedEngine) -> None:
+    assert engine.hello is not None and engine.hello.control is None and not engine.resend
+    engine.advance()
+    assert engine.status()["state"] == "ready"
+
+
+def test_a_recording_without_a_policy_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "none.mcap"
+    RecordingWriter(path, hello()).close()
+    with open_recording(path) as recording, pytest.raises(SaliencyError, match="no policy"):
+        RecordedEngine(recording, STREAM, time.monotonic)

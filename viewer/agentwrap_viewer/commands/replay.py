@@ -1,0 +1,58 @@
+"""``agentwrap replay run.mcap``: the page over a recording, with a timeline."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from agentwrap_viewer.cli import NEEDED, port, require
+from agentwrap_viewer.launch import LaunchError
+
+from .errors import INSTALL, need
+from .errors import NEEDED as NEEDED_TO_READ
+
+HELP = "look at a recording"
+
+DESCRIPTION = (
+    "Serve the page over a recording: play it, step through it, go anywhere on its timeline. Maps are computed as one "
+    "looks, each with the policy that made the step."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``agentwrap replay``."""
+    parser.add_argument("recording", metavar="FILE", help="the recording")
+    parser.add_argument("--maps", metavar="MAPS", help="maps that agentwrap explain made of it")
+    parser.add_argument("--port", type=port, metavar="P", help="port of the page (default: the first free from 5006)")
+    parser.add_argument("--no-browser", action="store_true", help="do not open the page in the browser")
+    parser.add_argument("--device", default="auto", help="where maps are computed: cpu, cuda, mps or auto (default)")
+    parser.add_argument("--method", help="saliency method to begin with (default: that of MAPS, or the one that suits)")
+    parser.add_argument("--budget-ms", type=float, metavar="MS", help="time to spend on one step while others follow")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run ``agentwrap replay`` until Ctrl-C or SIGTERM; returns the exit status.
+
+    Raises:
+        LaunchError: A package is missing, a file is not what it has to be, or the port is taken.
+    """
+    require(NEEDED)
+    need(NEEDED_TO_READ, INSTALL)
+    from agentwrap_viewer.recording import RecordingError
+    from agentwrap_viewer.replay.show import replay
+    from agentwrap_viewer.replay.store import CannotReplay
+
+    try:
+        replay(
+            Path(arguments.recording),
+            maps=Path(arguments.maps) if arguments.maps is not None else None,
+            port=arguments.port,
+            open_browser=not arguments.no_browser,
+            device=arguments.device,
+            method=arguments.method,
+            budget_ms=arguments.budget_ms,
+            on_ready=lambda address: print(f"agentwrap replay: {address}  (Ctrl-C ends it)", flush=True),
+        )
+    except (RecordingError, CannotReplay) as error:
+        raise LaunchError(str(error)) from error
+    return 0

@@ -1,0 +1,300 @@
+// A recording from end to end: value, entropy and reward of all steps, episodes, and the controls of playing it.
+
+import {send, subscribe} from "./feed.js"
+import {colour, crisp, dress, h, integer, number, onTheme, put} from "./kit.js"
+import {button, icon, listenForKeys} from "./playback.js"
+
+const LEFT = 56, RIGHT = 8, TOP = 15  // CSS pixels around the lanes: their names, and the episodes' numbers above them
+const ORDER = ["value", "entropy", "reward"]
+
+export async function render({model, el}) {
+  await dress(el)
+  let now = {mode: "paused", speed: 1, speeds: [1], step: null, episode: null, position: 0, last: 0, loop: null}
+  let all = {count: 0, lanes: [], borders: [], episodes: []}
+  let hover = null, marked = null  // where the pointer is; where a range was begun, with shift
+
+  const actions = {
+    toggle: () => send(now.mode === "paused" ? {do: "play"} : {do: "pause"}),
+    back: (count = 1) => send({do: "move", count: -count}),
+    on: (count = 1) => send({do: "move", count}),
+    first: () => send({do: "go", position: 0}),
+    live: () => send({do: "live"}),
+    episode: count => send({do: "go", position: neighbour(all.borders, now.position, count)}),
+  }
+  const toggle = button("pause", "Play (space)", actions.toggle)
+  const loop = button("loop", "", repeat)
+  const speed = h("select", {class: "speed", title: "Speed, relative to the recording's", "aria-label": "Speed"})
+  let clicked = false
+  speed.addEventListener("pointerdown", () => { clicked = true })
+  speed.addEventListener("keydown", () => { clicked = false })
+  speed.addEventListener("change", () => {
+    send({do: "speed", speed: Number(speed.value)})
+    if (clicked) speed.blur()  // the space bar is to play again; who came with the keyboard goes on with it
+  })
+  const step = entry("Step", value => send({do: "jump", step: value}))
+  const episode = entry("Episode", value => send({do: "jump", episode: value}))
+  const time = h("span", {class: "time"})
+  const canvas = h("canvas", {class: "timeline", role: "slider", tabIndex: 0, "aria-label": "Position in the recording"})
+  const root = h("div", {class: "transport replay card", role: "toolbar", "aria-label": "Playback"},
+    canvas,
+    h("div", {class: "controls"},
+      h("div", {class: "buttons"}, button("first", "First step (Home)", actions.first),
+        button("back", "One step back (←, with shift ten)", () => actions.back()), toggle,
+        button("on", "One step on (→, with shift ten)", () => actions.on()), button("last", "Last step (End)", actions.live)),
+      step.root, episode.root, time, loop, speed))
+
+  const {redraw, stop: stopFit} = crisp(canvas, (context, width, height) => {
+    drawTimeline(context, scaleOf(width, height, all), all, now, hover, marked)
+  })
+
+  function repeat() {
+    if (now.loop !== null) return send({do: "repeat"})
+    const {from, to} = around(all, now.position)
+    send({do: "repeat", first: from, last: to})
+  }
+
+  function draw(source) {
+    now = source
+    root.dataset.mode = now.mode
+    const paused = now.mode === "paused"
+    if (toggle.dataset.paused !== String(paused)) {
+      toggle.dataset.paused = paused
+      toggle.title = paused ? "Play (space)" : "Pause (space)"
+      toggle.setAttribute("aria-label", toggle.title)
+      toggle.replaceChildren(icon(paused ? "play" : "pause"))
+    }
+    const looped = now.loop !== null
+    if (loop.getAttribute("aria-pressed") !== String(looped)) {
+      loop.setAttribute("aria-pressed", looped)
+      loop.title = looped ? "Play on beyond the range" : "Repeat this episode; drag with shift on the timeline for another range"
+      loop.setAttribute("aria-label", loop.title)
+    }
+    if (speed.options.length !== now.speeds.length) {
+      speed.replaceChildren(...now.speeds.map(value => h("option", {value}, `${value}×`)))
+    }
+    if (Number(speed.value) !== now.speed && speed.getRootNode().activeElement !== speed) speed.value = String(now.speed)
+    step.show(now.step, now.last_step)
+    episode.show(now.episode, now.last_episode)
+    put(time, `${clock(now.seconds)} / ${clock(now.duration)}`)
+    canvas.setAttribute("aria-valuemin", 0)
+    canvas.setAttribute("aria-valuemax", now.last)
+    canvas.setAttribute("aria-valuenow", now.position)
+    redraw()
+  }
+
+  const under = event => {
+    const {x0, x1} = scaleOf(canvas.clientWidth, canvas.clientHeight, all)
+    const share = (event.clientX - canvas.getBoundingClientRect().left - x0) / (x1 - x0)
+    return Math.round(Math.max(0, Math.min(1, share)) * Math.max(0, all.count - 1))
+  }
+  let held = false
+  canvas.addEventListener("pointerdown", event => {
+    canvas.setPointerCapture(event.pointerId)
+    if (event.shiftKey) marked = under(event)
+    else { held = true; send({do: "go", position: under(event)}) }
+  })
+  canvas.addEventListener("pointermove", event => {
+    hover = under(event)
+    if (held) send({do: "go", position: hover})
+    redraw()
+  })
+  canvas.addEventListener("pointerup", event => {
+    if (marked !== null && marked !== under(event)) {
+      const [first, last] = [marked, under(event)].sort((a, b) => a - b)
+      send({do: "repeat", first, last})
+    }
+    held = false; marked = null
+    canvas.blur()  // who came with the pointer needs no ring around it
+    redraw()
+  })
+  canvas.addEventListener("pointercancel", () => { held = false; marked = null; redraw() })
+  canvas.addEventListener("pointerleave", () => { hover = null; redraw() })
+
+  const stops = [
+    subscribe("timeline", source => { all = {...source, lanes: sorted(source.lanes)}; redraw() }),
+    subscribe("transport", (_, source) => draw(source), {calm: true}),
+    onTheme(redraw), stopFit, listenForKeys(actions),
+  ]
+  model.on("remove", () => stops.forEach(stop => stop()))
+  return root
+}
+
+/** A number that says where one is, and takes one where to go. */
+function entry(name, go) {
+  const input = h("input", {type: "text", inputMode: "numeric", "aria-label": `Go to ${name.toLowerCase()}`,
+    title: `Type a number and press Enter to go there`, autocomplete: "off", spellcheck: false})
+  const of = h("span", {class: "of"})
+  const root = h("label", {class: `entry ${name.toLowerCase()}`}, h("span", {}, name), input, of)
+  const editing = () => input.getRootNode().activeElement === input
+  let shown = ""
+  input.addEventListener("focus", () => input.select())
+  input.addEventListener("blur", () => { input.value = shown })
+  input.addEventListener("keydown", event => {
+    const typed = input.value.replace(/[,\s]/g, "")
+    if (event.key === "Enter" && /^\d{1,15}$/.test(typed)) go(Number(typed))
+    if (event.key === "Enter" || event.key === "Escape") input.blur()
+  })
+  return {root, show: (value, last) => {
+    shown = integer(value)
+    put(of, `of ${integer(last)}`)
+    if (!editing() && input.value !== shown) input.value = shown
+  }}
+}
+
+const sorted = lanes => [...lanes].sort((a, b) => ORDER.indexOf(a.name) - ORDER.indexOf(b.name))
+
+/** Where the episode begins that is `count` episodes from this position; back, first where this one begins. */
+function neighbour(borders, position, count) {
+  const here = Math.max(0, borders.findLastIndex(border => border <= position))
+  const wanted = count < 0 && borders[here] < position ? here : here + count
+  return borders[Math.max(0, Math.min(borders.length - 1, wanted))] || 0
+}
+
+/** First and last position of the episode at a position. */
+function around({borders, count}, position) {
+  const here = Math.max(0, borders.findLastIndex(border => border <= position))
+  return {from: borders[here] || 0, to: here + 1 < borders.length ? borders[here + 1] - 1 : count - 1}
+}
+
+function clock(seconds) {
+  const whole = Math.floor(seconds), minutes = Math.floor(whole / 60) % 60, hours = Math.floor(whole / 3600)
+  const two = value => String(value).padStart(2, "0")
+  return hours ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`
+}
+
+function scaleOf(width, height, {count, lanes}) {
+  const x0 = LEFT, x1 = width - RIGHT, span = Math.max(1, count - 1)
+  const lane = (height - TOP) / Math.max(1, lanes.length)
+  return {x0, x1, height, lane, x: position => x0 + position / span * (x1 - x0)}
+}
+
+function drawTimeline(context, scale, all, now, hover, marked) {
+  const {x0, x1, height, x} = scale
+  drawRange(context, scale, marked !== null && hover !== null ? [Math.min(marked, hover), Math.max(marked, hover)] : now.loop)
+  drawEpisodes(context, scale, all)
+  all.lanes.forEach((lane, index) => drawLane(context, scale, lane, index))
+  if (!all.lanes.length) {
+    context.fillStyle = colour("grid")
+    context.fillRect(x0, TOP + (height - TOP) / 2 - 2, x1 - x0, 4)
+  }
+  if (hover !== null) drawHover(context, scale, all, hover)
+  const here = Math.round(x(now.position)) + 0.5
+  context.strokeStyle = context.fillStyle = colour("strong")
+  context.lineWidth = 1.5
+  context.beginPath(); context.moveTo(here, TOP - 3); context.lineTo(here, height); context.stroke()
+  context.beginPath(); context.arc(here, TOP - 4, 4.5, 0, 2 * Math.PI); context.fill()
+  context.lineWidth = 1
+}
+
+function drawRange(context, {x, height}, range) {
+  if (range === null) return
+  const left = x(range[0]), right = Math.max(left + 2, x(range[1]))
+  context.fillStyle = context.strokeStyle = colour("primary")
+  context.globalAlpha = 0.16
+  context.fillRect(left, TOP, right - left, height - TOP)
+  context.globalAlpha = 1
+  context.fillRect(left, TOP - 2, right - left, 2)
+}
+
+/** A line where each episode begins, and its number where there is room. */
+function drawEpisodes(context, {x, height}, {borders, episodes}) {
+  context.font = colour("font-small")
+  context.textAlign = "left"
+  context.textBaseline = "alphabetic"
+  let free = -Infinity, drawn = -Infinity
+  borders.forEach((border, index) => {
+    const at = Math.round(x(border)) + 0.5
+    if (at - drawn < 3) return
+    drawn = at
+    context.strokeStyle = colour("axis")
+    context.beginPath(); context.moveTo(at, TOP - 2); context.lineTo(at, height); context.stroke()
+    const text = free === -Infinity ? `episode ${integer(episodes[index])}` : integer(episodes[index])
+    if (at < free) return
+    context.fillStyle = colour("muted")
+    context.fillText(text, at + 3, TOP - 5)
+    free = at + 3 + context.measureText(text).width + 10
+  })
+}
+
+function drawLane(context, scale, {name, values: {data, shape: [count]}}, index) {
+  const {x0, x1, lane} = scale, top = TOP + index * lane + 3, bottom = TOP + (index + 1) * lane - 3
+  context.font = colour("font-small")
+  context.textAlign = "right"
+  context.textBaseline = "middle"
+  context.fillStyle = colour("muted")
+  context.fillText(name, x0 - 8, (top + bottom) / 2)
+  const {low, high} = rangeOf(data, name), y = value => bottom - (value - low) / (high - low) * (bottom - top)
+  const x = k => x0 + k / Math.max(1, count - 1) * (x1 - x0)
+  if (name === "reward") return drawRewards(context, data, count, x, y)
+  context.fillStyle = context.strokeStyle = colour(name === "value" ? "value" : "return")
+  drawBand(context, data, count, x, y, bottom)
+}
+
+function rangeOf(data, name) {
+  let low = Infinity, high = -Infinity
+  for (const value of data) if (Number.isFinite(value)) { low = Math.min(low, value); high = Math.max(high, value) }
+  if (name !== "value") { low = Math.min(low, 0); high = Math.max(high, 0) }
+  return high > low ? {low, high} : {low: low - 0.5, high: low + 0.5}
+}
+
+/** A line through the middles, a band between least and largest value, and a faint ground; with gaps where none is known. */
+function drawBand(context, data, count, x, y, bottom) {
+  for (let from = 0; from < count; from++) {
+    if (!Number.isFinite(data[2 * from])) continue
+    let to = from
+    while (to + 1 < count && Number.isFinite(data[2 * to + 2])) to++
+    const band = new Path2D(), line = new Path2D(), area = new Path2D()
+    area.moveTo(x(from), bottom)
+    for (let k = from; k <= to; k++) {
+      band.lineTo(x(k), y(data[2 * k + 1]))
+      line.lineTo(x(k), y((data[2 * k] + data[2 * k + 1]) / 2))
+      area.lineTo(x(k), y(data[2 * k + 1]))
+    }
+    for (let k = to; k >= from; k--) band.lineTo(x(k), y(data[2 * k]))
+    area.lineTo(x(to), bottom)
+    context.globalAlpha = 0.12; context.fill(area)
+    context.globalAlpha = 0.45; context.fill(band)
+    context.globalAlpha = 1; context.stroke(line)
+    from = to
+  }
+}
+
+/** A stem for the largest reward above zero and one for the least below it. */
+function drawRewards(context, data, count, x, y) {
+  const zero = Math.round(y(0)) + 0.5
+  context.strokeStyle = colour("grid")
+  context.beginPath(); context.moveTo(x(0), zero); context.lineTo(x(count - 1), zero); context.stroke()
+  for (const [which, sign, name] of [[1, 1, "good"], [0, -1, "bad"]]) {
+    context.strokeStyle = colour(name)
+    context.beginPath()
+    for (let k = 0; k < count; k++) {
+      const value = data[2 * k + which]
+      if (value * sign > 0) { context.moveTo(x(k), zero); context.lineTo(x(k), y(value)) }
+    }
+    context.stroke()
+  }
+}
+
+/** What there is under the pointer. */
+function drawHover(context, scale, {borders, episodes, lanes, count}, hover) {
+  const {x, x0, x1, height} = scale, at = Math.round(x(hover)) + 0.5
+  context.strokeStyle = colour("muted")
+  context.beginPath(); context.moveTo(at, TOP); context.lineTo(at, height); context.stroke()
+  const episode = episodes[borders.findLastIndex(border => border <= hover)]
+  const said = lanes.map(({name, values: {data, shape: [wide]}}) => {
+    const k = Math.min(wide - 1, Math.floor(hover * wide / Math.max(1, count)))
+    const [low, high] = [data[2 * k], data[2 * k + 1]]
+    return `${name} ${low === high || !Number.isFinite(low) ? number(low) : `${number(low)} … ${number(high)}`}`
+  })
+  const text = [`episode ${integer(episode)}`, ...said].join("  ·  ")
+  context.font = colour("font-small")
+  const wide = context.measureText(text).width + 14
+  const left = Math.max(x0, Math.min(x1 - wide, at + 8 + wide > x1 ? at - 8 - wide : at + 8))
+  context.fillStyle = colour("raised")
+  context.strokeStyle = colour("line")
+  context.beginPath(); context.roundRect(left, TOP + 4, wide, 20, 5); context.fill(); context.stroke()
+  context.fillStyle = colour("strong")
+  context.textAlign = "left"
+  context.textBaseline = "middle"
+  context.fillText(text, left + 7, TOP + 14.5)
+}

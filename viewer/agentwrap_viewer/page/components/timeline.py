@@ -1,0 +1,96 @@
+"""The bar at the bottom over a recording: what happened in it from end to end, and the controls of playing it."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agentwrap_viewer.page.view import View
+
+from .element import Element
+
+
+class TimelineElement(Element):
+    """Draws the timeline and the bar, and listens for the keys: space, arrows, Home, End, Page up and down."""
+
+    _module = "timeline"
+
+
+class Overview(Protocol):
+    """Scalars of all steps of a recording, reduced to columns.
+
+    Attributes:
+        columns: By name, float32 (k, 2): least and largest value in each of k equal parts.
+        borders: int64 (m,): positions at which episodes begin.
+        episodes: int64 (m,): their numbers.
+    """
+
+    @property
+    def columns(self) -> dict[str, NDArray[np.float32]]: ...  # noqa: D102
+    @property
+    def borders(self) -> NDArray[np.int64]: ...  # noqa: D102
+    @property
+    def episodes(self) -> NDArray[np.int64]: ...  # noqa: D102
+
+
+class Timeline:
+    """Source of the timeline for one tab: sent once.
+
+    Args:
+        overview: What it shows.
+        count: Steps of the recording.
+    """
+
+    name = "timeline"
+
+    def __init__(self, overview: Overview, count: int) -> None:
+        self._overview, self._count = overview, count
+
+    def update(self, view: View) -> dict[str, Any] | None:
+        """Return ``lanes`` of ``name`` and ``values`` float32 (k, 2), episodes' ``borders`` and ``episodes``."""
+        if not view.fresh:
+            return None
+        overview = self._overview
+        return {
+            "count": self._count,
+            "lanes": [{"name": name, "values": view.packet.array(values)} for name, values in overview.columns.items()],
+            "borders": overview.borders.tolist(),
+            "episodes": overview.episodes.tolist(),
+        }
+
+
+class Playback:
+    """Source of the bar for one tab.
+
+    Args:
+        clock: float64 (n,): seconds from the first step until each is shown when played at speed 1.
+        last_step: Number of the last step.
+        last_episode: Number of its episode.
+    """
+
+    name = "transport"
+
+    def __init__(self, clock: NDArray[np.float64], *, last_step: int, last_episode: int) -> None:
+        self._clock, self._last = clock, {"last_step": last_step, "last_episode": last_episode}
+
+    def update(self, view: View) -> dict[str, Any]:
+        """Return mode, speed, the step shown and where it is, in steps and in seconds, and the range repeated."""
+        cursor, step = view.cursor, view.step
+        position = cursor.position
+        return {
+            "mode": cursor.mode,
+            "speed": cursor.speed,
+            "speeds": list(cursor.speeds),
+            "follow": cursor.follow,
+            "step": step.step if step is not None else None,
+            "episode": step.episode if step is not None else None,
+            "position": position,
+            "first": 0,
+            "last": len(self._clock) - 1,
+            "seconds": float(self._clock[position]),
+            "duration": float(self._clock[-1]),
+            "loop": cursor.loop,
+            **self._last,
+        }

@@ -1,0 +1,232 @@
+"""A recording as the page's store: steps read where one looks, maps kept as they are computed."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+
+from agentwrap_protocol.messages import SaliencyMap, Step
+from agentwrap_viewer.page.ring import MapShelf, StepRing, size_of
+from agentwrap_viewer.page.store import Store
+from agentwrap_viewer.recording import Recording, RecordingError
+
+from .columns import Columns
+
+#: Bytes of steps, and of maps, that are kept: going back and forth reads and computes each once.
+STEP_BYTES, MAP_BYTES = 32 * 2**20, 128 * 2**20
+
+
+class CannotReplay(RuntimeError):
+    """A recording cannot be shown, or not with these maps; the text says why."""
+
+
+class RecordedSteps(StepRing):
+    """The steps of a recording at their positions in it, all of which can be had; some are kept in memory."""
+
+    def __init__(self, recording: Recording, columns: Columns, *, max_bytes: int = STEP_BYTES) -> None:
+        super().__init__(max_bytes, len(columns.step))
+        self.unreadable: dict[int, str] = {}  #: Positions of damaged steps that were looked at: why
+        self._recording, self._columns = recording, columns
+        self._kept: OrderedDict[int, Step] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._columns.step)
+
+    def __iter__(self) -> Iterator[Step]:
+        return (step for position in range(len(self)) if (step := self.at(position)) is not None)
+
+    @property
+    def first(self) -> int:
+        """Position of the first step: 0."""
+        return 0
+
+    @property
+    def last(self) -> int:
+        """Position of the last step."""
+        return len(self) - 1
+
+    def append(self, step: Step) -> None:
+        """Refuse: nothing can be added to what was recorded.
+
+        Raises:
+            TypeError: Always.
+        """
+        raise TypeError("steps of a recording are read from its file")
+
+    def at(self, position: int) -> Step | None:
+        """Return the step at a position; of one that is damaged what the index says; None where there is none."""
+        if not 0 <= position < len(self):
+            return None
+        if position in self._kept:
+            self._kept.move_to_end(position)
+            return self._kept[position]
+        step = self._kept[position] = self._read(position)
+        self.bytes += size_of(step)
+        while len(self._kept) > 1 and self.bytes > self.max_bytes:
+            self.bytes -= size_of(self._kept.popitem(last=False)[1])
+        return step
+
+    def _read(self, position: int) -> Step:
+        try:
+            return self._recording.steps[position]
+        except RecordingError as error:
+            self.unreadable[position] = str(error)
+            hello, episode = self._recording.hello, int(self._columns.episode[position])
+            return Step(
+                stream=hello.stream if hello is not None else "0" * 32,
+                step=int(self._columns.step[position]),
+                episode=episode,
+                episode_step=position - self._columns.start_of(episode),
+                reward=float("nan"),
+                episode_return=float("nan"),
+                terminated=False,
+                truncated=False,
+            )
+
+    def position_of(self, step: int) -> int | None:
+        """Return the position of the step of this number, or None where it was not recorded."""
+        position = self._columns.position_of(step)
+        return position if self._columns.step[position] == step else None
+
+
+class RecordedMaps(MapShelf):
+    """Maps of one method and its options, from a file where it has them: others are of no use to who looks around.
+
+    Args:
+        max_bytes: Bytes to keep of those that were computed.
+        file: A recording of maps, or None.
+    """
+
+    def __init__(self, max_bytes: int = MAP_BYTES, *, file: Recording | None = None) -> None:
+        super().__init__(max_bytes)
+        self._file = file
+        self._in_file = file.explained if file is not None else {}
+        self._kind: object = None
+
+    def choose(self, kind: object) -> None:
+        """Have ``get`` return only maps of this (method, options) from now on."""
+        self._kind = kind
+
+    def get(self, step: int) -> SaliencyMap | None:
+        """Return the best map of a step, or None."""
+        kept = super().get(step)
+        if self._suits(kept) and kept is not None and kept.refined >= 1:
+            return kept
+        found = self._read(step)
+        if found is not None and self._suits(found):
+            self.put(found)
+            return found
+        return kept if self._suits(kept) else None
+
+    def _suits(self, message: SaliencyMap | None) -> bool:
+        return message is not None and self._kind in (None, (message.method, message.options))
+
+    def _read(self, step: int) -> SaliencyMap | None:
+        if self._file is None or step not in self._in_file:
+            return None
+        try:
+            return self._file.saliency_map(self._in_file[step])
+        except RecordingError:  # damaged: it is computed
+            del self._in_file[step]
+            return None
+
+
+class RecordedStore(Store):
+    """A recording, and what the explainer makes of it.
+
+    Args:
+        recording: The recording; stays open while it is shown.
+        maps: Maps of it that were computed before, or None.
+
+    Attributes:
+        recording: The recording.
+        columns: What is known of all its steps.
+
+    Raises:
+        CannotReplay: There is nothing to show, or the maps are of another recording or another policy.
+    """
+
+    def __init__(self, recording: Recording, maps: Recording | None = None) -> None:
+        super().__init__()
+        hello = recording.hello
+        if not len(recording.steps) or hello is None:
+            raise CannotReplay(f"{recording.path} holds no steps: there is nothing to replay")
+        if maps is not None:
+            check_maps(recording, maps)
+        self.recording, self.columns = recording, Columns.of(recording)
+        self.hello = hello
+        self.steps: RecordedSteps = RecordedSteps(recording, self.columns)
+        self.maps: RecordedMaps = RecordedMaps(file=maps)
+        for episode in recording.episodes:
+            if episode.episode_return is not None and episode.length is not None:
+                self.episodes.add(episode.number, episode.episode_return, episode.length)
+        self._newest = self.steps.at(self.steps.last)
+        if not recording.versions:
+            problem = hello.policy.problem or "The policy was not called while it was recorded."
+            self.without_maps = f"The recording holds no policy. {problem}"
+
+    @property
+    def connection(self) -> str:
+        """``recorded``."""
+        return "recorded"
+
+    @property
+    def stream(self) -> str | None:
+        """Identity of the stream that was recorded."""
+        return self.hello.stream if self.hello is not None else None
+
+    @property
+    def title(self) -> str | None:
+        """Name of the file."""
+        return self.recording.path.name
+
+    @property
+    def newest(self) -> Step | None:
+        """The last step."""
+        return self._newest
+
+    @property
+    def notes(self) -> list[str]:
+        """What is not as it should be with the file."""
+        notes, unreadable = list(self.recording.notes), self.steps.unreadable
+        if unreadable:
+            why = next(iter(unreadable.values()))
+            notes.append(f"{len(unreadable):,} of the steps looked at cannot be read: {why}")
+        return notes
+
+    def _add_map(self, message: SaliencyMap) -> None:
+        """Keep a map, if it is of the policy that made the step."""
+        position = self.steps.position_of(message.step)
+        step = self.steps.at(position) if position is not None else None
+        if step is not None and step.policy_version == message.policy_version:
+            super()._add_map(message)
+
+    def notify(self) -> None:
+        """Tell everyone who listens; the explainer may have changed its method."""
+        if self.explainer is not None:
+            self.maps.choose((self.explainer.method, self.explainer.options))
+        super().notify()
+
+
+def check_maps(recording: Recording, maps: Recording) -> None:
+    """Check that maps are of this recording, each computed with the policy of its step.
+
+    Raises:
+        CannotReplay: They are not.
+    """
+    hello, of = recording.hello, maps.hello
+    if hello is None or of is None or hello.stream != of.stream:
+        raise CannotReplay(f"{maps.path} holds no maps of {recording.path}: they are of another run")
+    if not maps.explained:
+        raise CannotReplay(f"{maps.path} holds no maps: make some with agentwrap explain")
+    if version := maps.metadata.get("policy_version"):
+        raise CannotReplay(
+            f"{maps.path} shows what version {version} of the policy looks at, not what made each step look: make maps "
+            "with agentwrap explain, without --policy-version"
+        )
+
+
+def method_of(maps: Recording) -> tuple[str, dict[str, object]]:
+    """Return method and options of a file's maps."""
+    first = maps.saliency_map(next(iter(maps.explained.values())))
+    return first.method, dict(first.options)

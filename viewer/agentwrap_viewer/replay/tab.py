@@ -1,0 +1,98 @@
+"""One tab over a recording."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agentwrap_viewer.page.components import all_components
+from agentwrap_viewer.page.components.timeline import Playback, Timeline
+from agentwrap_viewer.page.frames import Command, Jump, Repeat, Tab
+from agentwrap_viewer.page.packet import EncodedCache
+from agentwrap_viewer.page.receiver import Receiver
+from agentwrap_viewer.page.ring import Series
+from agentwrap_viewer.page.view import Component, View
+
+from .columns import series
+from .cursor import ReplayCursor
+from .store import RecordedStore
+
+#: Steps whose scalars a tab has at a time: three such parts, the step shown in the middle one.
+PART = 2048
+
+
+class RecordedSeries:
+    """Source of all charts of one tab: the scalars around the step shown."""
+
+    name = "series"
+
+    def __init__(self, store: RecordedStore) -> None:
+        self._store = store
+        self._sent: int | None = None
+
+    def update(self, view: View) -> dict[str, Any] | None:
+        """Return ``rows`` float64 (k, 5) that belong at position ``start``, and make all others void."""
+        part = view.cursor.position // PART
+        if part == self._sent and not view.fresh:
+            return None
+        self._sent = part
+        begin, end = max(part - 1, 0) * PART, min((part + 2) * PART, len(self._store.steps))
+        return {
+            "reset": True,
+            "start": begin,
+            "rows": view.packet.array(series(self._store.recording, begin, end)),
+            "fields": list(Series.FIELDS),
+            "length": 3 * PART,
+        }
+
+
+class ReplayTab(Tab):
+    """One tab's state: its own place in the recording, and what it has been sent.
+
+    Args:
+        receiver: Its store is a recording; asked for maps of the steps shown.
+        cache: Encoded arrays, shared by all tabs.
+    """
+
+    patience = 0.0
+
+    def __init__(self, receiver: Receiver, cache: EncodedCache) -> None:
+        store = receiver.store
+        assert isinstance(store, RecordedStore)
+        self._recorded, self._place = store, ReplayCursor(store)
+        super().__init__(receiver, cache, cursor=self._place, components=self._parts())
+
+    def _parts(self) -> list[Component]:
+        columns = self._recorded.columns
+        own: list[Component] = [
+            RecordedSeries(self._recorded),
+            Playback(columns.clock, last_step=int(columns.step[-1]), last_episode=int(columns.episode[-1])),
+            Timeline(columns.overview, len(columns.step)),
+        ]
+        replaced = {part.name for part in own}
+        return [part for part in all_components() if part.name not in replaced] + own
+
+    def wants_map(self, view: View) -> bool:
+        """Whether the step shown has no complete map of the method chosen, be it paused or playing."""
+        if view.step is None or self._recorded.without_maps is not None:
+            return False
+        known = self._recorded.maps.get(view.step.step)
+        return known is None or known.refined < 1
+
+    def obey(self, command: Command) -> None:
+        """Do what the tab asks for.
+
+        Raises:
+            ValueError: It cannot be done; the text says why.
+        """
+        columns = self._recorded.columns
+        match command:
+            case Jump(step=int(step)):
+                self._place.go(columns.position_of(step))
+            case Jump(episode=int(episode)):
+                self._place.go(columns.start_of(episode))
+            case Repeat(first=int(first), last=int(last)):
+                self._place.repeat(first, last)
+            case Repeat():
+                self._place.repeat_not()
+            case _:
+                super().obey(command)
