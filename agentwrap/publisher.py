@@ -45,6 +45,10 @@ STALLED = 10.0
 #: How long closing waits for messages on their way, in seconds.
 LINGER = 0.25
 
+#: Seconds between the last message and the end of the sockets where somebody listens. ZeroMQ aborts the process when a
+#: subscriber leaves at the very moment in which its socket is closed in the middle of a message (libzmq #3442).
+SETTLE = 0.05
+
 #: Seconds between heartbeats.
 HEARTBEAT = 1.0
 
@@ -222,8 +226,11 @@ class Publisher:
                     self._guarded("send what is due", self._send_due)
                     self._send_waiting()
                     self._guarded("send a heartbeat", self._beat)
+                    self._guarded("look for subscriptions", self._notice_subscriptions)
             with self._using_xpub:
                 self._send_waiting()
+            if self._subscriptions.kinds:
+                time.sleep(SETTLE)
         finally:
             self._closed = True
             with self._using_xpub:

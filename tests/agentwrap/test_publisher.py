@@ -256,6 +256,18 @@ def test_who_comes_while_steps_are_sent_is_noticed(owner: Owner, listener: Liste
     assert steps == sorted(steps)
 
 
+def test_subscriptions_that_come_while_an_older_one_is_served_are_noticed(owner: Owner) -> None:
+    """Nothing else wakes the thread here: neither steps nor heartbeats nor requests."""
+    for round_ in range(40):
+        one = Listener(owner.publisher.endpoint, "hello")
+        for pause in range(round_ % 4):
+            time.sleep(0.0002 * pause)
+        one._socket.subscribe("weights")
+        eventually(lambda: owner.publisher.wants("weights"))
+        one.close()
+        eventually(lambda: not owner.publisher.wants("weights"))
+
+
 def test_steps_come_after_what_was_published_before_them(owner: Owner, listener: Listener) -> None:
     listener.wait(m.Hello)
     for version in range(1, 50):
