@@ -36,6 +36,8 @@ class Capture(Protocol):
     @property
     def problem(self) -> str | None: ...  # noqa: D102
     @property
+    def attached(self) -> bool: ...  # noqa: D102
+    @property
     def closely(self) -> bool: ...  # noqa: D102
     def attach(self) -> None: ...  # noqa: D102
     def look_closely(self, closely: bool) -> None: ...  # noqa: D102

@@ -31,6 +31,17 @@ def test_cartpole_trains_and_streams(tmp_path: Path) -> None:
     assert "agentwrap view" in result.stderr
 
 
+def test_a_model_of_stable_baselines3_learns_and_acts(tmp_path: Path) -> None:
+    result = run("sb3_learn.py", "--steps", "64", cwd=tmp_path)
+    assert "steps of learning" in result.stdout
+    assert result.stderr.count("agentwrap: streaming") == 2
+
+
+def test_an_agent_like_cleanrls_learns(tmp_path: Path) -> None:
+    result = run("cleanrl_ppo.py", "--steps", "1024", cwd=tmp_path)
+    assert "update    1:" in result.stdout and "agentwrap view" in result.stderr
+
+
 def test_train_atari_trains_and_saves_what_the_demo_can_load(tmp_path: Path) -> None:
     result = run("train_atari.py", "--games", "2", "--rollout", "8", "--steps", "32", cwd=tmp_path)
     assert "32 of 32 steps" in result.stdout

@@ -99,6 +99,7 @@ EXTRAS = {
     "agentwrap_protocol.mcap_encoder": ("record",),
     "agentwrap_export": ("torch",),
     "agentwrap": ("torch",),
+    "agentwrap.callbacks": ("sb3",),
     "agentwrap.demo": ("torch", "atari"),
     "agentwrap_viewer": ("viewer", "export"),
 }
@@ -115,7 +116,7 @@ def test_what_a_module_imports_is_declared(name: str) -> None:
         top = target.partition(".")[0]
         if top in sys.stdlib_module_names or top.startswith("agentwrap"):
             continue
-        names = {each.lower() for each in PROVIDERS.get(top, [top])}
+        names = {each.lower().replace("_", "-") for each in PROVIDERS.get(top, [top])}
         assert names & distributions, f"{name} imports {top}, which no dependency of its room declares"
 
 

@@ -158,10 +158,12 @@ def _predict(model: Any, normalize: Any, observation: Any) -> Any:
 
 
 def _vec_normalize(model: Any) -> Any:
-    """The model's ``VecNormalize``, if it has one that normalises observations."""
-    find: Callable[[], Any] | None = getattr(model, "get_vec_normalize_env", None)
-    found = None if find is None else find()
-    return found if found is not None and found.norm_obs else None
+    """The ``VecNormalize`` of the model's environments, if it has one outermost that normalises observations."""
+    find: Callable[[], Any] | None = getattr(model, "get_env", None)
+    found: Any = None if find is None else find()
+    while type(found).__name__ == "VecTransposeImage":
+        found = found.venv
+    return found if type(found).__name__ == "VecNormalize" and found.norm_obs else None
 
 
 def _before(
