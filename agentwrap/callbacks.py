@@ -98,7 +98,13 @@ class _Shown(gym.Env[Any, Any]):
         return self._several.env_method("render", indices=0)[0]
 
     def get_action_meanings(self) -> Any:
-        """What the first environment calls its actions."""
+        """What the first environment calls its actions.
+
+        Raises:
+            AttributeError: It has no names for them.
+        """
+        if not self._several.has_attr("get_action_meanings"):  # to ask all the same would end its process
+            raise AttributeError("the environment has no names for its actions")
         return self._several.env_method("get_action_meanings", indices=0)[0]
 
 

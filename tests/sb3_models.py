@@ -12,16 +12,24 @@ import torch
 class Pictures(gym.Env[Any, Any]):
     """Random pictures, channels last as cameras give them, of an Atari game's kind."""
 
-    def __init__(self, channels: int = 4, actions: int = 3) -> None:
+    metadata = {"render_modes": ["rgb_array"]}
+
+    def __init__(self, channels: int = 4, actions: int = 3, render_mode: str | None = None) -> None:
+        self.render_mode = render_mode
         self.observation_space = gym.spaces.Box(0, 255, (36, 36, channels), np.uint8)
         self.action_space = gym.spaces.Discrete(actions)
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
-        return self._picture(), {}
+        self._shown = self._picture()
+        return self._shown, {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        return self._picture(), 1.0, False, False, {}
+        self._shown = self._picture()
+        return self._shown, 1.0, False, False, {}
+
+    def render(self) -> Any:
+        return np.repeat(self._shown[..., :1], 3, axis=2)
 
     def _picture(self) -> Any:
         return self.np_random.integers(0, 256, self.observation_space.shape, np.uint8)

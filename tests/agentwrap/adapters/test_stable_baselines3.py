@@ -9,7 +9,7 @@ import pytest
 import torch
 from gymnasium.wrappers import FrameStackObservation
 from listener import eventually
-from sb3_contrib import QRDQN, MaskablePPO, RecurrentPPO
+from sb3_contrib import QRDQN, TRPO, MaskablePPO, RecurrentPPO
 from sb3_models import Mixed, Pictures, make
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
@@ -35,6 +35,7 @@ MODELS: dict[str, Callable[[], tuple[Any, gym.Env[Any, Any]]]] = {
     "A2C, pictures": lambda: with_env(A2C, Pictures(), "CnnPolicy"),
     "A2C, dict": lambda: with_env(A2C, Mixed(), "MultiInputPolicy"),
     "MaskablePPO": lambda: with_env(MaskablePPO, gym.make("CartPole-v1")),
+    "TRPO": lambda: with_env(TRPO, gym.make("CartPole-v1")),
     "SAC": lambda: with_env(SAC, gym.make("Pendulum-v1"), **SMALL),
     "TD3": lambda: with_env(TD3, gym.make("Pendulum-v1"), **SMALL),
     "DDPG": lambda: with_env(DDPG, gym.make("Pendulum-v1"), **SMALL),
