@@ -1,0 +1,183 @@
+"""A recording of the demo's agent in Chromium: what is shown after each move is what was recorded there."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from e2e.harness import Tab
+
+from agentwrap import InterpretWrapper, demo
+from agentwrap_viewer import open_recording
+from agentwrap_viewer.recording import Recording
+
+#: Steps recorded; the policy changes in the middle, and a new episode begins at a third.
+STEPS = 120
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short run of the demo's agent on Enduro, whose critic changes on the way."""
+    torch.set_num_threads(1)
+    path = tmp_path_factory.mktemp("replay") / "run.mcap"
+    policy = demo.load_policy(demo.models_directory() / "enduro-expert.safetensors")
+    env = InterpretWrapper(
+        demo.make_enduro(), policy, record=path, weights_every=1e-9, quiet=True, endpoint="tcp://127.0.0.1:*"
+    )
+    demo.play(env, policy, steps=STEPS // 3, speed=0, seed=4)
+    demo.play(env, policy, steps=STEPS // 6, speed=0, seed=5)
+    with torch.no_grad():
+        policy.critic.bias.add_(5.0)
+    demo.play(env, policy, steps=STEPS // 2, speed=0, seed=6)
+    env.close()
+    return path
+
+
+@pytest.fixture
+def recording(run: Path) -> Iterator[Recording]:
+    with open_recording(run) as opened:
+        assert len(opened.steps) == STEPS and len(opened.versions) == 2
+        yield opened
+
+
+class Replay:
+    """``agentwrap replay`` in a process of its own."""
+
+    def __init__(self, path: Path) -> None:
+        command = [sys.executable, "-m", "agentwrap_viewer", "replay", "--no-browser", "--port", "0", str(path)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        line = self.process.stdout.readline()
+        found = re.search(r"http://127\.0\.0\.1:\d+/", line)
+        assert found, line + self.process.stderr.read()
+        self.address = found[0]
+
+    def close(self) -> None:
+        """End it as Ctrl-C does."""
+        self.process.send_signal(signal.SIGINT)
+        _, errors = self.process.communicate(timeout=60)
+        assert (self.process.returncode, errors) == (0, "")
+
+
+@pytest.fixture(scope="module")
+def address(run: Path) -> Iterator[str]:
+    """The page over that run."""
+    replay = Replay(run)
+    yield replay.address
+    replay.close()
+
+
+def shows(tab: Tab, recording: Recording, index: int) -> bool:
+    """Whether the page shows this step with the frame that was recorded with it."""
+    step = recording.steps[index]
+    canvas = tab.canvas("frame")
+    pixels = np.array(canvas["data"], np.uint8).reshape(canvas["height"], canvas["width"], 4)
+    return tab.step() == step.step and np.array_equal(pixels[..., :3], step.arrays["frame"])
+
+
+def explained(tab: Tab, step: int) -> bool:
+    """Whether heat of this very step is drawn, by a replica that computes what the agent computed then."""
+    heat = tab.find(".stage canvas.heat")
+    own = heat.get_attribute("data-step") == str(step) and tab.find(".stage .lag").inner_text() == "this step"
+    return own and tab.alpha() > 0 and "agrees" in tab.find(".card.explanation").inner_text()
+
+
+def test_every_move_shows_the_step_asked_for_with_heat_of_the_policy_that_made_it(
+    address: str, recording: Recording, open_tab: Callable[..., Tab]
+) -> None:
+    tab = open_tab(address)
+    tab.until(lambda: shows(tab, recording, 0), "the first step")
+    tab.until(lambda: explained(tab, 0), "its heat")
+    third, half = STEPS // 3, STEPS // 2
+    moves = {
+        "End": STEPS - 1,
+        "ArrowLeft": STEPS - 2,
+        "Shift+ArrowLeft": STEPS - 12,
+        "ArrowRight": STEPS - 11,
+        "Home": 0,
+    }
+    episodes = [("Shift+ArrowRight", 10), ("PageDown", third), ("PageDown", half), ("PageUp", third)]
+    for key, index in [*moves.items(), *episodes]:
+        tab.press(key)
+        tab.until(lambda index=index: shows(tab, recording, index), f"step {index} after {key}")
+    tab.until(lambda: explained(tab, third), "its heat")
+
+    box = tab.find("canvas.timeline").bounding_box()
+    assert box is not None
+    tab.page.mouse.click(box["x"] + box["width"] * 0.85, box["y"] + 50)
+    tab.until(lambda: tab.step() > STEPS * 0.75, "the step at which the timeline was clicked")
+    chosen = tab.step()
+    assert chosen == pytest.approx(STEPS * 0.84, abs=STEPS * 0.05)
+    tab.until(lambda: shows(tab, recording, chosen), "its frame")
+    tab.until(lambda: explained(tab, chosen), "its heat, with the later policy")
+    assert "v2" in tab.find(".card.explanation").inner_text()
+
+    tab.page.get_by_label("Go to step").fill("7")
+    tab.page.get_by_label("Go to step").press("Enter")
+    tab.until(lambda: shows(tab, recording, 7), "step 7")
+    assert tab.errors == []
+
+
+def test_plays_pauses_and_repeats_a_range(address: str, recording: Recording, open_tab: Callable[..., Tab]) -> None:
+    tab = open_tab(address)
+    tab.until(lambda: shows(tab, recording, 0), "the first step")
+    tab.find("select.speed").select_option("0.25")
+    tab.press("Space")
+    before = tab.canvas("frame")["data"]
+    tab.until(lambda: tab.step() > 5 and tab.canvas("frame")["data"] != before, "other frames")
+    tab.until(lambda: tab.alpha() > 0, "heat while it plays")
+    tab.press("Space")
+    tab.until(lambda: tab.find(".transport[data-mode=paused]").count(), "the pause")
+    held = tab.step()
+    tab.page.wait_for_timeout(300)
+    assert shows(tab, recording, held)
+
+    box = tab.find("canvas.timeline").bounding_box()
+    assert box is not None
+    tab.page.keyboard.down("Shift")
+    tab.page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + 50)
+    tab.page.mouse.down()
+    tab.page.mouse.move(box["x"] + box["width"] * 0.55, box["y"] + 50, steps=3)
+    tab.page.mouse.up()
+    tab.page.keyboard.up("Shift")
+    tab.until(lambda: tab.find("button.loop[aria-pressed=true]").count(), "the range")
+    first = tab.until(lambda: tab.step() if tab.step() > STEPS * 0.4 else None, "its first step")
+    tab.find("select.speed").select_option("4")
+    tab.find("select.speed").blur()
+    tab.press("Space")
+    seen: list[int] = []
+    tab.until(lambda: seen.append(tab.step()) or any(b < a for a, b in zip(seen, seen[1:], strict=False)), "a return")
+    assert first <= min(seen) and max(seen) <= first + STEPS * 0.1
+    assert tab.errors == []
+
+
+def test_a_torn_file_without_a_policy_plays_and_says_so(tmp_path: Path, open_tab: Callable[..., Tab]) -> None:
+    path, torn = tmp_path / "run.mcap", tmp_path / "torn.mcap"
+    env = InterpretWrapper(
+        gym.make("CartPole-v1"), torch.nn.Linear(4, 2), record=path, quiet=True, endpoint="tcp://127.0.0.1:*"
+    )
+    env.reset(seed=1)
+    for _ in range(400):
+        _, _, terminated, truncated, _ = env.step(env.action_space.sample())
+        if terminated or truncated:
+            env.reset()
+    env.close()
+    torn.write_bytes(path.read_bytes()[:-3000])
+    replay = Replay(torn)
+    try:
+        tab = open_tab(replay.address)
+        tab.until(lambda: tab.find(".notice.note").count(), "the note of what was cut")
+        assert "was not ended" in tab.find(".notice.note").inner_text()
+        assert "no policy" in tab.find(".notice.no-policy").inner_text()
+        tab.press("Space")
+        tab.until(lambda: tab.step() > 10, "steps")
+        assert tab.errors == []
+    finally:
+        replay.close()
