@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 
 import msgspec
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 from e2e.harness import Tab, Viewer, World
 from fakes import FakeAgent, frame_of, hello, saliency_map, step
+from PIL import Image
 
-from agentwrap_protocol.messages import Configure, Explain, PolicyInfo, Step
+from agentwrap_protocol.messages import Configure, Explain, PolicyInfo, SaliencyMap, Step
 
 Open = Callable[..., Tab]
 
@@ -302,6 +304,43 @@ def test_theme_follows_the_system_and_the_toggle(world: World, open_tab: Open) -
     assert tab.page.evaluate("document.documentElement.dataset.awTheme") == "dark", "the choice was forgotten"
 
 
+def test_a_page_that_loads_has_the_ground_of_its_theme(world: World, open_tab: Open) -> None:
+    tab = open_tab(world.address, color_scheme="light")
+    ready = tab.find("button.theme")
+    while not ready.count() or not ready.is_visible():
+        with Image.open(io.BytesIO(tab.page.screenshot(clip={"x": 20, "y": 500, "width": 600, "height": 100}))) as shot:
+            ground = np.median(np.asarray(shot.convert("L")))
+        assert ground >= 0xEE, "dark or grey before the light page"
+
+
+def test_features_without_a_picture_leave_their_room_to_the_return(world: World, open_tab: Open) -> None:
+    def observed(number: int) -> Step:
+        arrays = {"observation": np.array([number, 1.0, 2.0], np.float32), "action": np.array(1)}
+        return step(number, arrays=arrays)
+
+    def explained(of: Step) -> SaliencyMap:
+        return saliency_map(of, targets=("actor",), arrays={"features/actor": np.array([1.0, 0.0, 2.0], np.float32)})
+
+    world.agent.make_step, world.agent.on_step = observed, None
+    tab = open_tab(world.address)
+    world.agent.play(10)
+    features, returns = tab.find(".card.features"), tab.find(".chart.return")
+    tab.until(lambda: features.is_visible() and features.locator(".row").count() == 3, "the features")
+    assert features.locator(".track:visible").count() == 3, "one empty track for each feature"
+    tab.until(lambda: returns.bounding_box()["x"] == features.bounding_box()["x"], "the return below them")
+    assert features.bounding_box()["height"] < 200 < returns.bounding_box()["height"]
+    world.explainer.make_map, world.agent.on_step = explained, world.explainer.explain
+    widest = features.locator(".fill.actor").last
+    tab.until(lambda: widest.evaluate("fill => fill.style.width") == "100%", "the bars")
+    assert features.locator(".track:visible").count() == 3
+
+    world.agent.make_step = lambda number: step(number)
+    tab.until(lambda: tab.find(".stage canvas.frame").is_visible(), "the picture")
+    tab.until(
+        lambda: returns.bounding_box()["x"] > tab.find(".card.policy").bounding_box()["x"], "the return on the right"
+    )
+
+
 @pytest.mark.parametrize("size", [(390, 844), (1280, 800)])
 def test_nothing_is_wider_than_the_screen(world: World, open_tab: Open, size: tuple[int, int]) -> None:
     tab = open_tab(world.address, viewport={"width": size[0], "height": size[1]})
@@ -367,8 +406,9 @@ def test_charts_say_where_steps_are_skipped(world: World, open_tab: Open) -> Non
     tab.until(lambda: captions["reward"].inner_text() == "last 500 steps", "the caption where none is skipped")
     assert captions["value"].inner_text() == "V(s), last 500 steps"
     world.agent.make_step = lambda number: step(1000 + 5 * number)
-    skipped = "summed between shown steps, last 500 shown steps"
-    tab.until(lambda: captions["reward"].inner_text() == skipped, "the caption where some are")
+    tab.until(lambda: captions["reward"].inner_text() == "summed, last 500 shown steps", "the caption where some are")
+    for caption in captions.values():
+        assert caption.evaluate("c => c.scrollWidth <= c.clientWidth"), "the caption is cut off"
     tab.until(lambda: captions["value"].inner_text() == "V(s), last 500 shown steps", "the value's")
 
 

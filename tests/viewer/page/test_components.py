@@ -123,6 +123,10 @@ def test_nan_outputs_are_told_and_drawn_as_nothing(bad: float) -> None:
     shown = view(step(0, arrays={"action": np.array(1), "output/logits": logits}))
     assert Policy().update(shown)["invalid"]
     assert "logits" in notices(shown)["nan"]["text"]
+    unable = Explainer(stream="e" * 32, state="unable", problem="at step 0: logits is NaN")
+    shown.store.explainer_alive = True
+    shown.store.add(unable)
+    assert list(notices(shown)) == ["nan", "unable"], "the most serious first"
     shown.packet.finish({"policy": Policy().update(shown)})
 
 

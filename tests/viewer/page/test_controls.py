@@ -9,6 +9,7 @@ import panel_material_ui as pmui
 import pytest
 from fakes import METHODS, hello, step
 
+from agentwrap_protocol.announcement import Announcement
 from agentwrap_protocol.messages import Explainer, MethodInfo, OptionInfo
 from agentwrap_viewer.explainer.catalogue import describe
 from agentwrap_viewer.page.components.stage import StageElement
@@ -21,7 +22,8 @@ class FakeReceiver:
     """Notes what it is asked for."""
 
     def __init__(self) -> None:
-        self.store, self.streams, self.endpoint = Store(), [], "tcp://127.0.0.1:1"
+        self.store, self.endpoint = Store(), "tcp://127.0.0.1:1"
+        self.streams: list[Announcement] = []
         self.asked: list[dict[str, Any]] = []
 
     def configure(self, **settings: Any) -> None:
@@ -153,3 +155,15 @@ def test_heat_controls_set_the_stage(receiver: FakeReceiver) -> None:
     controls.targets.value, controls.opacity.value = "critic", 0.2
     controls.scale.value, controls.smooth.value = "recent", False
     assert (stage.targets, stage.opacity, stage.scale, stage.smooth) == ("critic", 0.2, "recent", False)
+
+
+def test_streams_are_told_apart_by_name_and_environment(receiver: FakeReceiver) -> None:
+    known = {"stream": "0" * 32, "env_id": "CartPole-v1", "pid": 1, "started": 0.0, "version": (1, 0)}
+    for port, name in ((1, "CartPole-v1"), (2, "mine")):
+        receiver.streams.append(Announcement(name=name, endpoint=f"tcp://127.0.0.1:{port}", **known))
+    controls = Controls(receiver, StageElement())
+    controls.update()
+    assert controls.stream.options == {
+        "CartPole-v1": "tcp://127.0.0.1:1",
+        "mine · CartPole-v1": "tcp://127.0.0.1:2",
+    }

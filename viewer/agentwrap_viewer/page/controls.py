@@ -9,6 +9,7 @@ from typing import Any
 import panel_material_ui as pmui
 from panel.viewable import Viewable
 
+from agentwrap_protocol.announcement import Announcement
 from agentwrap_protocol.messages import MethodInfo, OptionInfo, Scalar
 
 from .components.features import vector_of
@@ -91,7 +92,7 @@ class Controls:
             self._updating = False
 
     def _update_streams(self) -> None:
-        options = {f"{stream.name} · {stream.env_id}": stream.endpoint for stream in self._receiver.streams}
+        options = {_label(stream): stream.endpoint for stream in self._receiver.streams}
         endpoint = self._receiver.endpoint
         if endpoint is not None and endpoint not in options.values():
             options[endpoint] = endpoint
@@ -213,6 +214,10 @@ def _make_room(control: Viewable, value: Scalar) -> None:
     end = getattr(control, "end", None)
     if isinstance(value, int | float) and end is not None and value > end:
         control.end = value
+
+
+def _label(stream: Announcement) -> str:
+    return stream.env_id if stream.name == stream.env_id else f"{stream.name} · {stream.env_id}"
 
 
 def _section(title: str, *parts: Viewable) -> Viewable:

@@ -22,7 +22,7 @@ export async function render({model, el}) {
       return put(aside, "")
     }
     put(caption, describe(shown))
-    caption.title = caption.textContent  // a narrow card cuts it off
+    caption.title = caption.textContent.replace("summed", "summed between shown steps")  // a narrow card cuts it off
     const range = rangeOf(shown, field)
     empty.hidden = range !== null || field !== "value"
     if (range === null) return put(aside, "")
@@ -39,7 +39,7 @@ export async function render({model, el}) {
   /** What the samples are: where the agent sends only some of its steps, each stands for those before it as well. */
   function describe({from, last}) {
     const skipped = at(last, "step") - at(from, "step") > last - from
-    const summed = skipped && field === "reward" ? "summed between shown steps" : ""
+    const summed = skipped && field === "reward" ? "summed" : ""
     if (field === "return") return about
     return [about, summed, `last ${integer(count)} ${skipped ? "shown steps" : "steps"}`].filter(Boolean).join(", ")
   }

@@ -16,6 +16,13 @@ export async function render({model, el}) {
   const columns = Object.entries(COLUMNS).map(([name, parts]) => h("div", {class: `column ${name}`}, ...parts.map(slot)))
   const root = h("div", {class: "deck idle"}, slot("notices"), h("div", {class: "columns"}, ...columns), slot("transport"))
 
+  // charts take what room is left: the return goes to the column that would else have too much of it
+  let blind = false, vector = false, valueless = false
+  function placeReturns() {
+    const before = blind && vector ? slots.features : valueless ? slots.reward : slots.inputs
+    if (before.nextElementSibling !== slots.returns) before.after(slots.returns)
+  }
+
   let connected = true, notices = 0
   const quieten = () => root.classList.toggle("quiet", connected && notices === 0)
   const stops = [
@@ -23,14 +30,19 @@ export async function render({model, el}) {
     subscribe("notices", source => { notices = source.items.length; quieten() }),
     subscribe("status", (_, status) => {
       root.classList.toggle("idle", status.step === null)
-      root.classList.toggle("valueless", status.gives_value === false)
+      root.classList.toggle("valueless", valueless = status.gives_value === false)
+      placeReturns()
     }),
     subscribe("inputs", source => root.classList.toggle("pictures", source.planes !== null)),
-    subscribe("features", source => root.classList.toggle("vector", source.rows.length > 0)),
+    subscribe("features", source => {
+      root.classList.toggle("vector", vector = source.rows.length > 0)
+      placeReturns()
+    }),
     subscribe("stage", source => {
       if (!("frame" in source)) return
-      root.classList.toggle("blind", source.frame === null)
+      root.classList.toggle("blind", blind = source.frame === null)
       root.classList.toggle("wide", source.frame !== null && source.frame.shape[1] > 1.2 * source.frame.shape[0])
+      placeReturns()
     }),
     subscribe("episodes", source => root.classList.toggle("first", !source.count)),
   ]

@@ -53,8 +53,9 @@ function drawRow(row, {name, value, scores}, {targets, signed}) {
   const other = targets.find(target => target !== "critic")
   drawFill(row.actor, scores[other], signed)
   drawFill(row.critic, scores.critic, signed)
-  row.actor.parentElement.hidden = targets.length > 0 && other === undefined
-  row.critic.parentElement.hidden = targets.length > 0 && !targets.includes("critic")
+  const critic = targets.includes("critic")
+  row.actor.parentElement.hidden = critic && other === undefined  // without a map one empty track is left
+  row.critic.parentElement.hidden = !critic
 }
 
 /** Draw a share of -1…1: from the left, or, where its sign counts, from the middle. */

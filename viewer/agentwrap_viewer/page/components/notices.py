@@ -16,6 +16,9 @@ from .explanation import explainer_state, replica_check
 #: The line that a user adds to a training or evaluation loop.
 THE_LINE = "env = InterpretWrapper(env, policy)"
 
+#: How serious a notice is, the most serious first.
+LEVELS = ("error", "warning", "info")
+
 
 class NoticesElement(Element):
     """Draws the notices above the page's parts."""
@@ -34,6 +37,7 @@ class Notices:
     def update(self, view: View) -> dict[str, Any] | None:
         """Return ``items``, most serious first, each with ``id``, ``level``, ``title``, ``text``; None if unchanged."""
         items = [*_about_agent(view), *_about_file(view.store), *_about_explainer(view), *_about_outputs(view)]
+        items.sort(key=lambda item: LEVELS.index(item["level"]))
         if items == self._shown and not view.fresh:
             return None
         self._shown = items
