@@ -34,6 +34,9 @@ _CHANNELS, _SIDE, _COUNT = 64, 12, 16
 #: Number and side of the outputs in a group that is too small to be computed well.
 _FEW, _SMALL = 15, 4
 
+#: How often a call is measured: at least, at most, and after how many seconds no more than at least.
+_FEWEST_TURNS, _MOST_TURNS, _MOST_SECONDS = 8, 48, 0.1
+
 
 @cache
 def costs(device: torch.device, threads: int) -> Costs:
@@ -63,10 +66,16 @@ def costs(device: torch.device, threads: int) -> Costs:
 
 
 def _seconds(act: Callable[[], object], device: torch.device) -> float:
-    """Return the least time of some calls; the first ones, which set things up, are not counted."""
-    best = float("inf")
-    for turn in range(8):
+    """Return the least time of some calls; the first ones, which set things up, are not counted.
+
+    On a busy machine most calls wait for a thread that is not let run, a hundred times as long as they compute: they go
+    on for a while, so that one that did not wait is among them.
+    """
+    best, until = float("inf"), time.perf_counter() + _MOST_SECONDS
+    for turn in range(_MOST_TURNS):
         start = time.perf_counter()
+        if turn >= _FEWEST_TURNS and start > until:
+            break
         act()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
