@@ -173,9 +173,9 @@ def test_a_torn_file_without_a_policy_plays_and_says_so(tmp_path: Path, open_tab
     replay = Replay(torn)
     try:
         tab = open_tab(replay.address)
-        tab.until(lambda: tab.find(".notice.note").count(), "the note of what was cut")
-        assert "was not ended" in tab.find(".notice.note").inner_text()
-        assert "no policy" in tab.find(".notice.no-policy").inner_text()
+        told = tab.find(".notices[aria-live]")
+        tab.until(lambda: "was not ended" in told.inner_text(), "the note of what was cut")
+        tab.until(lambda: "no policy" in told.inner_text(), "why there are no maps")
         tab.press("Space")
         tab.until(lambda: tab.step() > 10, "steps")
         assert tab.errors == []

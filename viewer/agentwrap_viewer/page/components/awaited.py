@@ -32,6 +32,6 @@ def awaited(store: Store) -> str | None:
 
 
 def gives_value(store: Store) -> bool | None:
-    """Whether the policy gives a value of the state, V(s) or Q-values; None while none of its calls was seen."""
+    """Whether the policy gives a value of the state, V(s) or Q-values; None while a call of it may still be seen."""
     outputs = store.hello.policy.outputs if store.hello else ()
-    return bool({"value", "q_values"} & set(outputs)) if outputs else None
+    return bool({"value", "q_values"} & set(outputs)) if outputs or store.connection == "recorded" else None

@@ -225,8 +225,8 @@ function drawLane(context, scale, {name, values: {data, shape: [count]}}, index)
   context.fillText(name, x0 - 8, (top + bottom) / 2)
   const {low, high} = rangeOf(data, name), y = value => bottom - (value - low) / (high - low) * (bottom - top)
   const x = k => x0 + k / Math.max(1, count - 1) * (x1 - x0)
-  if (name === "reward") return drawRewards(context, data, count, x, y)
-  context.fillStyle = context.strokeStyle = colour(name === "value" ? "value" : "return")
+  if (name === "reward" && isSparse(data)) return drawRewards(context, data, count, x, y)
+  context.fillStyle = context.strokeStyle = colour({value: "value", entropy: "return"}[name] || name)
   drawBand(context, data, count, x, y, bottom)
 }
 
@@ -257,6 +257,13 @@ function drawBand(context, data, count, x, y, bottom) {
     context.globalAlpha = 1; context.stroke(line)
     from = to
   }
+}
+
+/** Whether most columns have no reward. Where they have, stems would be a fence. */
+function isSparse(data) {
+  let rewarded = 0
+  for (let k = 0; k < data.length; k += 2) if (data[k] || data[k + 1]) rewarded++
+  return rewarded <= data.length / 4
 }
 
 /** A stem for the largest reward above zero and one for the least below it. */
