@@ -57,7 +57,7 @@ CASES = {
     "no targets": (logits, IMAGE, {"target": ()}, "wanted is 'actor', 'critic', 'chosen', an action's index"),
     "target that is no target": (logits, IMAGE, {"target": [1.5]}, r"target \[1.5\]: wanted is 'actor'"),
     "image method on a vector": (lambda b: b, np.ones(4), {"method": "sarfa"}, "vector observation; feature_perturb"),
-    "vector method on an image": (logits, IMAGE, {"method": "feature_perturbation"}, "image observation; .*sarfa"),
+    "vector method on an image": (logits, IMAGE, {"method": "feature_perturbation"}, "an image observation; .*sarfa"),
     "NaN in the observation": (logits, IMAGE * np.nan, {}, "observation has values that are NaN"),
     "objects": (logits, np.array([object()]), {}, "observation: can't convert"),
     "shape that the policy refuses": (

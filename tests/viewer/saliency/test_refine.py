@@ -126,3 +126,8 @@ def test_targets_share_the_forwards():
     maps = explain(policy, torch.eye(20), target=("actor", "critic", "chosen", 2))
     assert [m.target for m in maps] == ["actor", "critic", "chosen", 2]
     assert sum(rows) == 1 + 16 and all(m.forwards == 16 for m in maps)
+
+
+def test_a_map_prints_what_it_is_and_not_its_numbers(policy):
+    first = next(iter(refine(policy, OBSERVATION, target="actor", budget_ms=0)))
+    assert repr(first) == "<SaliencyMap perturbation of actor, 84×84, 9% after 25 forwards>"

@@ -187,4 +187,5 @@ def _does_not_fit(method: str | None, layouts: Mapping[str, Layout]) -> str:
         return "the observation has no entry that is an image or a vector of numbers"
     kinds = sorted({layout.kind for layout in layouts.values()})
     others = sorted(name for name, kind in methods().items() if set(kinds) & set(kind.observations))
-    return f"{method} does not explain a {' or '.join(kinds)} observation; {', '.join(others)} do"
+    article = "an" if kinds[0] == "image" else "a"
+    return f"{method} does not explain {article} {' or '.join(kinds)} observation; {', '.join(others)} do"

@@ -42,3 +42,8 @@ class SaliencyMap:
     refined: float = 1.0
     entry: str = ""
     evaluation: str = "dense"
+
+    def __repr__(self) -> str:
+        of = f" of {self.entry!r}" if self.entry else ""
+        shape, share = "×".join(map(str, self.heatmap.shape)), f"{self.refined:.0%}"
+        return f"<SaliencyMap {self.method} of {self.target}{of}, {shape}, {share} after {self.forwards} forwards>"
