@@ -49,7 +49,7 @@ def test_map_says_how_it_was_made(followed, eye):
     assert found.step_time == step.time and found.seconds > 0 and found.forwards == 64
     assert found.replica_max_abs_diff < 1e-5
     assert found.method == "perturbation" and found.targets == ("actor", "critic")
-    assert found.options == {"stride": 5, "mask_sigma": 5.0, "blur_sigma": 3.0, "frames": "all"}
+    assert found.options == {"stride": 5, "mask_sigma": 5.0, "blur_sigma": 3.0, "mask_cut": 0.0, "frames": "all"}
 
 
 def test_newest_step_comes_before_those_that_waited(followed, eye):
@@ -257,7 +257,7 @@ def test_it_ends_when_its_parent_is_killed():
 
 def test_it_is_nice_and_listens_on_loopback_alone(explainer):
     process = psutil.Process(explainer.process.pid)
-    assert process.nice() >= 10
+    assert process.nice() >= min(19, psutil.Process().nice() + 10)
     listening = [c.laddr.ip for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN]
     assert listening == ["127.0.0.1"] * 2
 
