@@ -12,8 +12,16 @@ from torch import nn
 
 from agentwrap_export.export import export_policy
 from agentwrap_viewer.replica import Replica
+from agentwrap_viewer.saliency.incremental import evaluator
+from agentwrap_viewer.saliency.incremental.costs import Costs
 
 DATA = Path(__file__).parents[2] / "data" / "conformance"
+
+
+@pytest.fixture(autouse=True)
+def usual_costs(monkeypatch):
+    """Plans do not depend on how busy the machine is: costs as two quiet cores have them."""
+    monkeypatch.setattr(evaluator, "costs", lambda device, threads: Costs(group=1.2e7, moved=13.5))
 
 
 @dataclass

@@ -87,9 +87,16 @@ def _background(recording: Recording, policy: Policy, index: int) -> Iterator[St
         yield from recording.steps[max(index + 1 - HISTORY, 0) : index + 1]
 
 
-@lru_cache(maxsize=1)
+#: The recording that is open, by its path.
+_open: dict[str, Recording] = {}
+
+
 def _opened(path: str) -> Recording:
-    return open_recording(path)
+    if path not in _open:
+        while _open:
+            _open.popitem()[1].close()
+        _open[path] = open_recording(path)
+    return _open[path]
 
 
 @lru_cache(maxsize=2)
