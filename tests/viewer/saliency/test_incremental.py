@@ -162,7 +162,7 @@ def test_refinement_ends_with_the_same_map(nature):
     replica, observation = nature
     *_, last = refine(replica, observation)
     assert last[0].refined == 1
-    assert_same(last, explain(replica, observation), tolerance=1e-5)
+    assert_same(last, explain(replica, observation))
 
 
 def test_levels_are_cut_into_blocks_so_that_others_get_a_turn(nature):
