@@ -42,10 +42,10 @@ def world() -> Iterator[World]:
 def open_tab(browser: Browser) -> Iterator[Callable[..., Tab]]:
     contexts = []
 
-    def make(address: str, **options: Any) -> Tab:
+    def make(address: str, *, shown: bool = True, **options: Any) -> Tab:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
         contexts.append(context)
-        return Tab(context.new_page()).open(address)
+        return Tab(context.new_page()).open(address, shown=shown)
 
     yield make
     for context in contexts:

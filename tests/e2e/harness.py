@@ -92,8 +92,11 @@ class Tab:
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("console", lambda line: self.errors.append(line.text) if line.type == "error" else None)
 
-    def open(self, address: str) -> Tab:
+    def open(self, address: str, *, shown: bool = True) -> Tab:
+        """Go to a page; by default until it is shown: what is hidden has no text and takes no focus."""
         self.page.goto(address, wait_until="commit", timeout=60_000)
+        if shown:
+            self.find("html[data-aw-shown]").wait_for(state="attached")
         return self
 
     def find(self, selector: str) -> Locator:

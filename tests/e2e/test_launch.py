@@ -201,12 +201,13 @@ def sections(tab: ClientConnection) -> dict[str, Any]:
 
 def test_view_opens_a_page_of_this_agent_and_ends_with_it(browser_note: Path) -> None:
     policy = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2))
+    others = set(psutil.Process().children())  # multiprocessing keeps a process of its own
     env = InterpretWrapper(
         gym.make("CartPole-v1", render_mode="rgb_array"), policy, endpoint="tcp://127.0.0.1:*", view=True
     )
     try:
         address = until(lambda: browser_note.exists() and browser_note.read_text().strip())
-        viewer = psutil.Process().children()
+        viewer = list(set(psutil.Process().children()) - others)
         assert env.wait_for_viewer(STARTED)
         with connect(address.replace("http", "ws") + "frames", origin=address.rstrip("/")) as tab:
             observation, _ = env.reset(seed=0)

@@ -212,8 +212,8 @@ def test_an_agent_that_exports_its_policy_is_said_to_be_held(world: World, open_
     called = PolicyInfo(type="P", outputs=("logits", "value"))
     world.agent.hello = hello(policy=called)
     tab = open_tab(world.address)
-    tab.until(lambda: tab.find(".notice.exporting").count(), "what is going on, before the first step")
-    assert "held" in tab.find(".notice.exporting").inner_text()
+    going_on = tab.find(".notice.exporting")
+    tab.until(lambda: going_on.count() and "held" in going_on.inner_text(), "what is going on, before the first step")
     assert not tab.find(".card.policy").is_visible(), "empty cards"
     tab.until(lambda: "held" in tab.find("header .pill").inner_text(), "the state")
     world.agent.make_step = lambda number: without(step(number), "output/logits", "output/value")
@@ -305,7 +305,7 @@ def test_theme_follows_the_system_and_the_toggle(world: World, open_tab: Open) -
 
 
 def test_a_page_that_loads_has_the_ground_of_its_theme(world: World, open_tab: Open) -> None:
-    tab = open_tab(world.address, color_scheme="light")
+    tab = open_tab(world.address, color_scheme="light", shown=False)
     ready = tab.find("button.theme")
     while not ready.count() or not ready.is_visible():
         with Image.open(io.BytesIO(tab.page.screenshot(clip={"x": 20, "y": 500, "width": 600, "height": 100}))) as shot:
