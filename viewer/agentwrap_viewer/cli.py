@@ -6,15 +6,10 @@ Nothing is imported before Ctrl-C can be handled.
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import os
 import sys
 from collections.abc import Sequence
 
-#: What the viewer imports beside the bare installation, by the name it is imported under.
-NEEDED = ("panel", "panel_material_ui", "bokeh", "torch", "scipy")
-
-INSTALL = 'pip install "agentwrap-rl[viewer]"'
+from .commands.arguments import VIEWER_NEEDS, add_device, add_endpoint, add_page, need
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,26 +64,11 @@ VIEW = (
 
 def add_arguments(view: argparse.ArgumentParser) -> None:
     """Add the options of ``agentwrap view``."""
-    view.add_argument(
-        "endpoint",
-        nargs="?",
-        metavar="ENDPOINT",
-        default=os.environ.get("AGENTWRAP_ENDPOINT") or None,
-        help="where the agent streams, e.g. tcp://127.0.0.1:5590 (default: AGENTWRAP_ENDPOINT, else the newest stream)",
-    )
-    view.add_argument("--port", type=port, metavar="P", help="port of the page (default: the first free from 5006)")
-    view.add_argument("--no-browser", action="store_true", help="do not open the page in the browser")
-    view.add_argument("--device", default="auto", help="where maps are computed: cpu, cuda, mps or auto (default)")
+    add_endpoint(view)
+    add_page(view)
+    add_device(view)
     view.add_argument("--method", help="saliency method to begin with")
     view.add_argument("--budget-ms", type=float, metavar="MS", help="time to spend on one step, in milliseconds")
-
-
-def port(text: str) -> int:
-    """Read a port number, for argparse."""
-    number = int(text)
-    if not 0 <= number <= 65_535:
-        raise argparse.ArgumentTypeError(f"{number} is not a port; ports are 0 to 65535")
-    return number
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -99,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from .launch import run_viewer
 
-    require(NEEDED)
+    need(VIEWER_NEEDS, who="the viewer")
     run_viewer(
         arguments.endpoint,
         port=arguments.port,
@@ -110,19 +90,6 @@ def run(arguments: argparse.Namespace) -> int:
         on_ready=lambda address: print(f"agentwrap view: {address}  (Ctrl-C ends it)", flush=True),
     )
     return 0
-
-
-def require(packages: Sequence[str], *, command: str = INSTALL) -> None:
-    """Check that packages are installed; ``command`` installs them.
-
-    Raises:
-        LaunchError: One is missing; the text contains the command that installs it.
-    """
-    from .launch import LaunchError
-
-    missing = [package for package in packages if importlib.util.find_spec(package) is None]
-    if missing:
-        raise LaunchError(f"the viewer needs {', '.join(missing)}: run `{command}`")
 
 
 class _Version(argparse.Action):

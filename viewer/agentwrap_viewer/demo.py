@@ -8,7 +8,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING
 
-from .cli import NEEDED, port, require
+from .commands.arguments import VIEWER_NEEDS, add_page, need
 from .launch import LaunchError, run_viewer
 
 if TYPE_CHECKING:
@@ -31,8 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--policy", choices=POLICIES, default="expert", help="the well trained or the barely trained agent"
     )
     parser.add_argument("--steps", type=positive, metavar="N", help="end by itself after so many steps of the agent")
-    parser.add_argument("--no-browser", action="store_true", help="do not open the page in the browser")
-    parser.add_argument("--port", type=port, metavar="P", help="port of the page (default: the first free from 5006)")
+    add_page(parser)
     parser.add_argument("--json", action="store_true", help="print the run's figures as JSON in the last line")
 
 
@@ -50,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         LaunchError: A package is missing, the port is taken, the agent failed, or ``--steps`` went by without a map.
     """
-    require((*NEEDED, *AGENT_NEEDS), command=INSTALL)
+    need((*VIEWER_NEEDS, *AGENT_NEEDS), INSTALL, who="the viewer")
     endpoint = free_endpoint()
     store = run_viewer(
         endpoint,

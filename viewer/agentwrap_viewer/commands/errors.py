@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 from agentwrap_viewer.launch import LaunchError
 
+from .arguments import need
+
 if TYPE_CHECKING:
     from agentwrap_viewer.recording import Recording
 
-#: What recordings need beside the bare installation, and what installs it.
-NEEDED, INSTALL = ("mcap", "zstandard"), 'pip install "agentwrap-rl[viewer]"'
+#: What recordings need beside the bare installation.
+NEEDED = ("mcap", "zstandard")
 
 
 @contextmanager
@@ -22,7 +24,7 @@ def reading(path: str) -> Iterator[Recording]:
     Raises:
         LaunchError: Something is missing to open it, or it cannot be read.
     """
-    need(NEEDED, INSTALL)
+    need(NEEDED)
     from agentwrap_viewer.recording import RecordingError, open_recording
 
     try:
@@ -30,16 +32,3 @@ def reading(path: str) -> Iterator[Recording]:
             yield recording
     except RecordingError as error:
         raise LaunchError(str(error)) from error
-
-
-def need(packages: tuple[str, ...], install: str) -> None:
-    """Check that packages are installed.
-
-    Raises:
-        LaunchError: One is missing; the text contains the command that installs it.
-    """
-    import importlib.util
-
-    missing = [package for package in packages if importlib.util.find_spec(package) is None]
-    if missing:
-        raise LaunchError(f"this needs {', '.join(missing)}: run `{install}`")

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from agentwrap_viewer.launch import LaunchError
 
-from .errors import INSTALL, NEEDED, need, reading
+from .arguments import need
+from .errors import NEEDED, reading
 
 if TYPE_CHECKING:
     from agentwrap_protocol.messages import SaliencyMap
@@ -77,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         LaunchError: The recording, the method or the file of maps is not as it has to be.
     """
-    need((*NEEDED, "torch", "joblib"), INSTALL)
+    need((*NEEDED, "torch", "joblib"))
     from agentwrap_viewer.recording import RecordingError
 
     with reading(arguments.recording) as recording:

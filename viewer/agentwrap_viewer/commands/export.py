@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from agentwrap_viewer.launch import LaunchError
 
-from .errors import need, reading
+from .arguments import need
+from .errors import reading
 from .explain import chosen, steps
 
 if TYPE_CHECKING:

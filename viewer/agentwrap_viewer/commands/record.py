@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from agentwrap_viewer.launch import LaunchError
 
-from .errors import INSTALL, NEEDED, need
+from .arguments import add_endpoint, need
+from .errors import NEEDED
 
 if TYPE_CHECKING:
     from agentwrap_protocol import events as ev
@@ -32,13 +33,7 @@ TICK = 100
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``agentwrap record``."""
-    parser.add_argument(
-        "endpoint",
-        nargs="?",
-        metavar="ENDPOINT",
-        default=os.environ.get("AGENTWRAP_ENDPOINT") or None,
-        help="where the agent streams (default: AGENTWRAP_ENDPOINT, else the newest stream on this machine)",
-    )
+    add_endpoint(parser)
     parser.add_argument("recording", metavar="FILE", help="the file to write")
     parser.add_argument("--overwrite", action="store_true", help="replace the file if there is one")
     parser.add_argument("--steps", type=int, metavar="N", help="end after so many steps")
@@ -50,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         LaunchError: There is no stream, or the file cannot be written.
     """
-    need((*NEEDED, "zmq"), INSTALL)
+    need((*NEEDED, "zmq"))
     from agentwrap_viewer.recording import RecordingError
 
     endpoint = arguments.endpoint or _newest()

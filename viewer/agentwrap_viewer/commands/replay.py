@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from agentwrap_viewer.cli import NEEDED, port, require
 from agentwrap_viewer.launch import LaunchError
 
-from .errors import INSTALL, need
-from .errors import NEEDED as NEEDED_TO_READ
+from .arguments import VIEWER_NEEDS, add_device, add_page, need
+from .errors import NEEDED
 
 HELP = "look at a recording"
 
@@ -23,9 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``agentwrap replay``."""
     parser.add_argument("recording", metavar="FILE", help="the recording")
     parser.add_argument("--maps", metavar="MAPS", help="maps that agentwrap explain made of it")
-    parser.add_argument("--port", type=port, metavar="P", help="port of the page (default: the first free from 5006)")
-    parser.add_argument("--no-browser", action="store_true", help="do not open the page in the browser")
-    parser.add_argument("--device", default="auto", help="where maps are computed: cpu, cuda, mps or auto (default)")
+    add_page(parser)
+    add_device(parser)
     parser.add_argument("--method", help="saliency method to begin with (default: that of MAPS, or the one that suits)")
     parser.add_argument("--budget-ms", type=float, metavar="MS", help="time to spend on one step while others follow")
 
@@ -36,8 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         LaunchError: A package is missing, a file is not what it has to be, or the port is taken.
     """
-    require(NEEDED)
-    need(NEEDED_TO_READ, INSTALL)
+    need(VIEWER_NEEDS, who="the viewer")
+    need(NEEDED)
     from agentwrap_viewer.recording import RecordingError
     from agentwrap_viewer.replay.show import replay
     from agentwrap_viewer.replay.store import CannotReplay

@@ -1,5 +1,6 @@
-// What the bars of a running agent and of a recording share: buttons, and the keys that do the same.
+// What the bars of a running agent and of a recording share: what they ask for, buttons, speed, and the keys for it.
 
+import {send} from "./feed.js"
 import {h} from "./kit.js"
 
 const ICONS = {
@@ -8,7 +9,7 @@ const ICONS = {
   loop: "M7 7h10v3l4-4-4-4v3H5v6h2V7zm10 10H7v-3l-4 4 4 4v-3h12v-6h-2v4z",
 }
 
-export function icon(name) {
+function icon(name) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg")
   svg.setAttribute("viewBox", "0 0 24 24")
   svg.setAttribute("aria-hidden", "true")
@@ -22,6 +23,48 @@ export function icon(name) {
 export function button(name, label, press) {
   const element = h("button", {type: "button", class: name, title: label, "aria-label": label, onclick: press}, icon(name))
   return element
+}
+
+/** What both bars ask for; `now()` is what was shown last, `more` what one of them asks for beside it. */
+export function playActions(now, more) {
+  return {
+    toggle: () => send(now().mode === "paused" ? {do: "play"} : {do: "pause"}),
+    back: (count = 1) => send({do: "move", count: -count}),
+    on: (count = 1) => send({do: "move", count}),
+    live: () => send({do: "live"}),
+    ...more,
+  }
+}
+
+/** The button that plays and pauses; `show(mode)` says which of the two it does. */
+export function playButton(label, press) {
+  const element = button("pause", label, press)
+  return {element, show: mode => {
+    const paused = mode === "paused"
+    if (element.dataset.paused === String(paused)) return
+    element.dataset.paused = paused
+    element.title = paused ? "Play (space)" : "Pause (space)"
+    element.setAttribute("aria-label", element.title)
+    element.replaceChildren(icon(paused ? "play" : "pause"))
+  }}
+}
+
+/** The choice of a speed; `show(speed, speeds)` sets it, unless somebody is choosing. */
+export function speedSelect(title) {
+  const element = h("select", {class: "speed", title, "aria-label": "Speed"})
+  let clicked = false
+  element.addEventListener("pointerdown", () => { clicked = true })
+  element.addEventListener("keydown", () => { clicked = false })
+  element.addEventListener("change", () => {
+    send({do: "speed", speed: Number(element.value)})
+    if (clicked) element.blur()  // the space bar is to pause or play again; who came with the keyboard goes on with it
+  })
+  return {element, show: (speed, speeds) => {
+    if (element.options.length !== speeds.length) {
+      element.replaceChildren(...speeds.map(value => h("option", {value}, `${value}×`)))
+    }
+    if (Number(element.value) !== speed && element.getRootNode().activeElement !== element) element.value = String(speed)
+  }}
 }
 
 /**

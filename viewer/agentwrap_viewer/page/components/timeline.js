@@ -2,7 +2,7 @@
 
 import {send, subscribe} from "./feed.js"
 import {colour, crisp, dress, h, integer, number, onTheme, put} from "./kit.js"
-import {button, icon, listenForKeys} from "./playback.js"
+import {button, listenForKeys, playActions, playButton, speedSelect} from "./playback.js"
 
 const LEFT = 56, RIGHT = 8, TOP = 15  // CSS pixels around the lanes: their names, and the episodes' numbers above them
 const ORDER = ["value", "entropy", "reward"]
@@ -13,24 +13,13 @@ export async function render({model, el}) {
   let all = {count: 0, lanes: [], borders: [], episodes: []}
   let hover = null, marked = null  // where the pointer is; where a range was begun, with shift
 
-  const actions = {
-    toggle: () => send(now.mode === "paused" ? {do: "play"} : {do: "pause"}),
-    back: (count = 1) => send({do: "move", count: -count}),
-    on: (count = 1) => send({do: "move", count}),
+  const actions = playActions(() => now, {
     first: () => send({do: "go", position: 0}),
-    live: () => send({do: "live"}),
     episode: count => send({do: "go", position: neighbour(all.borders, now.position, count)}),
-  }
-  const toggle = button("pause", "Play (space)", actions.toggle)
-  const loop = button("loop", "", repeat)
-  const speed = h("select", {class: "speed", title: "Speed, relative to the recording's", "aria-label": "Speed"})
-  let clicked = false
-  speed.addEventListener("pointerdown", () => { clicked = true })
-  speed.addEventListener("keydown", () => { clicked = false })
-  speed.addEventListener("change", () => {
-    send({do: "speed", speed: Number(speed.value)})
-    if (clicked) speed.blur()  // the space bar is to play again; who came with the keyboard goes on with it
   })
+  const toggle = playButton("Play (space)", actions.toggle)
+  const loop = button("loop", "", repeat)
+  const speed = speedSelect("Speed, relative to the recording's")
   const step = entry("Step", value => send({do: "jump", step: value}))
   const episode = entry("Episode", value => send({do: "jump", episode: value}))
   const time = h("span", {class: "time"})
@@ -39,9 +28,9 @@ export async function render({model, el}) {
     canvas,
     h("div", {class: "controls"},
       h("div", {class: "buttons"}, button("first", "First step (Home)", actions.first),
-        button("back", "One step back (←, with shift ten)", () => actions.back()), toggle,
+        button("back", "One step back (←, with shift ten)", () => actions.back()), toggle.element,
         button("on", "One step on (→, with shift ten)", () => actions.on()), button("last", "Last step (End)", actions.live)),
-      step.root, episode.root, time, loop, speed))
+      step.root, episode.root, time, loop, speed.element))
 
   const {redraw, stop: stopFit} = crisp(canvas, (context, width, height) => {
     drawTimeline(context, scaleOf(width, height, all), all, now, hover, marked)
@@ -56,23 +45,14 @@ export async function render({model, el}) {
   function draw(source) {
     now = source
     root.dataset.mode = now.mode
-    const paused = now.mode === "paused"
-    if (toggle.dataset.paused !== String(paused)) {
-      toggle.dataset.paused = paused
-      toggle.title = paused ? "Play (space)" : "Pause (space)"
-      toggle.setAttribute("aria-label", toggle.title)
-      toggle.replaceChildren(icon(paused ? "play" : "pause"))
-    }
+    toggle.show(now.mode)
     const looped = now.loop !== null
     if (loop.getAttribute("aria-pressed") !== String(looped)) {
       loop.setAttribute("aria-pressed", looped)
       loop.title = looped ? "Play on beyond the range" : "Repeat this episode; drag with shift on the timeline for another range"
       loop.setAttribute("aria-label", loop.title)
     }
-    if (speed.options.length !== now.speeds.length) {
-      speed.replaceChildren(...now.speeds.map(value => h("option", {value}, `${value}×`)))
-    }
-    if (Number(speed.value) !== now.speed && speed.getRootNode().activeElement !== speed) speed.value = String(now.speed)
+    speed.show(now.speed, now.speeds)
     step.show(now.step, now.last_step)
     episode.show(now.episode, now.last_episode)
     put(time, `${clock(now.seconds)} / ${clock(now.duration)}`)

@@ -3,36 +3,23 @@
 import {send, subscribe} from "./feed.js"
 import {at, reach} from "./history.js"
 import {colour, crisp, dress, h, integer, onTheme, put} from "./kit.js"
-import {button, icon, listenForKeys} from "./playback.js"
+import {button, listenForKeys, playActions, playButton, speedSelect} from "./playback.js"
 
 export async function render({model, el}) {
   await dress(el)
   let now = {mode: "live", speed: 1, speeds: [1], step: null, position: -1, kept: true, first: 0, last: -1, behind: 0}
-  const actions = {
-    toggle: () => send(now.mode === "paused" ? {do: "play"} : {do: "pause"}),
-    back: (count = 1) => send({do: "move", count: -count}),
-    on: (count = 1) => send({do: "move", count}),
-    first: () => send({do: "go", position: now.first}),
-    live: () => send({do: "live"}),
-  }
-  const toggle = button("pause", "Pause (space)", actions.toggle)
+  const actions = playActions(() => now, {first: () => send({do: "go", position: now.first})})
+  const toggle = playButton("Pause (space)", actions.toggle)
   const live = h("button", {type: "button", class: "live", title: "Show the newest step (End)", onclick: actions.live},
     h("i", {class: "dot"}), "LIVE")
-  const speed = h("select", {class: "speed", title: "Speed of the view; the agent is never held up", "aria-label": "Speed"})
-  let clicked = false
-  speed.addEventListener("pointerdown", () => { clicked = true })
-  speed.addEventListener("keydown", () => { clicked = false })
-  speed.addEventListener("change", () => {
-    send({do: "speed", speed: Number(speed.value)})
-    if (clicked) speed.blur()  // the space bar is to pause again; who came with the keyboard goes on with it
-  })
+  const speed = speedSelect("Speed of the view; the agent is never held up")
   const canvas = h("canvas", {class: "track", role: "slider", tabIndex: 0, "aria-label": "Position among the steps kept"})
   const place = h("span", {class: "place"}), behind = h("span", {class: "behind"})
   const root = h("div", {class: "transport card", role: "toolbar", "aria-label": "Playback"},
     h("div", {class: "buttons"}, button("first", "Oldest step kept (Home)", actions.first),
-      button("back", "One step back (←)", () => actions.back()), toggle,
+      button("back", "One step back (←)", () => actions.back()), toggle.element,
       button("on", "One step on (→)", () => actions.on()), button("last", "Newest step (End)", actions.live)),
-    canvas, h("div", {class: "where"}, place, behind), speed, live)
+    canvas, h("div", {class: "where"}, place, behind), speed.element, live)
 
   const {redraw, stop: stopFit} = crisp(canvas, (context, width, height) => drawTrack(context, width, height, now))
 
@@ -40,17 +27,8 @@ export async function render({model, el}) {
     now = transport
     root.dataset.mode = now.mode
     root.dataset.follow = now.follow
-    const paused = now.mode === "paused"
-    if (toggle.dataset.paused !== String(paused)) {
-      toggle.dataset.paused = paused
-      toggle.title = paused ? "Play (space)" : "Pause (space)"
-      toggle.setAttribute("aria-label", toggle.title)
-      toggle.replaceChildren(icon(paused ? "play" : "pause"))
-    }
-    if (speed.options.length !== now.speeds.length) {
-      speed.replaceChildren(...now.speeds.map(value => h("option", {value}, `${value}×`)))
-    }
-    if (Number(speed.value) !== now.speed && speed.getRootNode().activeElement !== speed) speed.value = String(now.speed)
+    toggle.show(now.mode)
+    speed.show(now.speed, now.speeds)
     live.setAttribute("aria-pressed", now.mode === "live")
     put(place, `step ${integer(now.step)}`)
     put(behind, describeLag(now))

@@ -1,0 +1,57 @@
+"""What several commands ask for in the same words, and the packages that they need."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+
+#: What the page and its explainer import beside the bare installation, by the name it is imported under.
+VIEWER_NEEDS = ("panel", "panel_material_ui", "bokeh", "torch", "scipy")
+
+INSTALL = 'pip install "agentwrap-rl[viewer]"'
+
+
+def add_endpoint(parser: argparse.ArgumentParser) -> None:
+    """Add the agent's endpoint, which may be left out."""
+    parser.add_argument(
+        "endpoint",
+        nargs="?",
+        metavar="ENDPOINT",
+        default=os.environ.get("AGENTWRAP_ENDPOINT") or None,
+        help="where the agent streams, e.g. tcp://127.0.0.1:5590 (default: AGENTWRAP_ENDPOINT, else the newest stream)",
+    )
+
+
+def add_page(parser: argparse.ArgumentParser) -> None:
+    """Add where the page is served."""
+    parser.add_argument("--port", type=port, metavar="P", help="port of the page (default: the first free from 5006)")
+    parser.add_argument("--no-browser", action="store_true", help="do not open the page in the browser")
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add where maps are computed."""
+    parser.add_argument("--device", default="auto", help="where maps are computed: cpu, cuda, mps or auto (default)")
+
+
+def port(text: str) -> int:
+    """Read a port number, for argparse."""
+    number = int(text)
+    if not 0 <= number <= 65_535:
+        raise argparse.ArgumentTypeError(f"{number} is not a port; ports are 0 to 65535")
+    return number
+
+
+def need(packages: Sequence[str], install: str = INSTALL, *, who: str = "this") -> None:
+    """Check that packages are installed; ``install`` installs them, ``who`` needs them.
+
+    Raises:
+        LaunchError: One is missing; the text contains the command that installs it.
+    """
+    import importlib.util
+
+    from agentwrap_viewer.launch import LaunchError
+
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    if missing:
+        raise LaunchError(f"{who} needs {', '.join(missing)}: run `{install}`")
