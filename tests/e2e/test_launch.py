@@ -176,7 +176,7 @@ def test_an_endpoint_that_is_none_is_an_error_that_names_it(view: Callable[..., 
 def test_a_missing_package_is_named_with_the_command_that_installs_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli, "NEEDED", ("no_such_package",))
+    monkeypatch.setattr(cli, "VIEWER_NEEDS", ("no_such_package",))
     assert main(["view", "--no-browser"]) == 1
     assert 'no_such_package: run `pip install "agentwrap-rl[viewer]"`' in capsys.readouterr().err
 
