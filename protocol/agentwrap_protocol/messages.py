@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from .graph import Graph
+from .graph import Graph, Input
 from .spaces import Name, Space
 
 #: Version spoken here. A major version is a promise: other major versions are refused, newer minor ones understood.
@@ -20,6 +20,10 @@ VERSION: tuple[int, int] = (1, 0)
 
 #: Most arrays of a message.
 MAX_ARRAYS = 4096
+
+#: Most rows that an agent may offer to take in a probe, and most bytes of its arrays (SPEC section 11).
+MAX_PROBE_ROWS = 4096
+MAX_PROBE_BYTES = 2**26
 
 Text = Annotated[str, Meta(max_length=65_536)]
 StreamId = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
@@ -50,6 +54,22 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     arrays: Annotated[dict[Name, np.ndarray[Any, Any]], Meta(max_length=MAX_ARRAYS)] = {}
 
 
+class ProbeInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """How a policy without a graph can be asked for its outputs, by ``Probe`` requests to its agent.
+
+    Attributes:
+        inputs: What a request holds, as if the policy were a batched graph.
+        outputs: What a reply holds.
+        rows: Most observations in one request.
+        ms_per_s: Milliseconds of each second that the agent spends on calling its policy for others.
+    """
+
+    inputs: Annotated[tuple[Input, ...], Meta(min_length=1, max_length=256)]
+    outputs: Names
+    rows: Annotated[int, Meta(ge=1, le=MAX_PROBE_ROWS)]
+    ms_per_s: Annotated[float, Meta(ge=0)]
+
+
 class PolicyInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What is known about the policy.
 
@@ -59,6 +79,7 @@ class PolicyInfo(msgspec.Struct, frozen=True, kw_only=True):
         outputs: Names of the outputs captured, e.g. ``("logits", "value")``; empty until a first call was seen.
         graph: ``pending`` until the first call, ``exported``, or ``failed``.
         problem: Where ``failed``: which operation stood in the way.
+        probe: Where ``failed``: how the policy can be asked instead, None where it cannot.
     """
 
     type: Text
@@ -66,6 +87,7 @@ class PolicyInfo(msgspec.Struct, frozen=True, kw_only=True):
     outputs: Names = ()
     graph: Literal["pending", "exported", "failed"] = "pending"
     problem: Text | None = None
+    probe: ProbeInfo | None = None
 
 
 class Hello(Message, frozen=True, kw_only=True, eq=False):
@@ -350,6 +372,21 @@ class Resend(Message, frozen=True, kw_only=True, eq=False):
     kinds: Annotated[tuple[Literal["hello", "policy_graph", "weights"], ...], Meta(max_length=3)]
 
 
+class Probe(Message, frozen=True, kw_only=True, eq=False):
+    """Request to an agent: have the policy compute its outputs for these observations.
+
+    Arrays: one for each of ``ProbeInfo.inputs`` under its name, all with the same number of rows. The reply holds
+    ``output/<name>``, rows first.
+
+    Attributes:
+        source: The agent's stream.
+    """
+
+    kind: ClassVar[str] = "probe"
+
+    source: StreamId
+
+
 class Configure(Message, frozen=True, kw_only=True, eq=False):
     """Request to the explainer: what to follow and how to explain. None leaves a setting as it is.
 
@@ -385,7 +422,7 @@ class Explain(Message, frozen=True, kw_only=True, eq=False):
 
 
 class Reply(Message, frozen=True, kw_only=True, eq=False):
-    """Answer to a request: ``request`` is the ``seq`` of the request."""
+    """Answer to a request: ``request`` is the ``seq`` of the request. That to a ``probe`` holds the outputs."""
 
     kind: ClassVar[str] = "reply"
 
@@ -409,6 +446,6 @@ KINDS: dict[str, type[Message]] = {
     cls.kind: cls
     for cls in (
         Hello, Step, EpisodeEnd, PolicyGraph, Weights, SaliencyMap, Explainer, Heartbeat, Bye,
-        Ping, Resend, Configure, Explain, Reply, Index,
+        Ping, Resend, Probe, Configure, Explain, Reply, Index,
     )
 }  # fmt: skip

@@ -88,6 +88,29 @@ def messages() -> dict[str, tuple[str, m.Message]]:
                 ),
             ),
         ),
+        "hello_probe": (
+            "An agent whose policy is no graph and can be asked all the same.",
+            m.Hello(
+                **common,
+                seq=2,
+                name="CartPole",
+                env_id="CartPole-v1",
+                observation_space=unbounded,
+                action_space=spaces.Discrete(n=2),
+                policy=m.PolicyInfo(
+                    type="function",
+                    outputs=("logits",),
+                    graph="failed",
+                    problem="a plain function has no computation that could be sent",
+                    probe=m.ProbeInfo(
+                        inputs=(g.Input(name="observation", array="observation", dtype="float32", shape=(-1, 4)),),
+                        outputs=("logits",),
+                        rows=512,
+                        ms_per_s=50.0,
+                    ),
+                ),
+            ),
+        ),
         "step": (
             "A step with an array of every element type, a scalar and an empty one.",
             m.Step(
@@ -197,6 +220,16 @@ def messages() -> dict[str, tuple[str, m.Message]]:
             "A request for lost weights.",
             m.Resend(stream=OTHER, seq=2, time=TIME, kinds=("policy_graph", "weights")),
         ),
+        "probe": (
+            "A request for what the policy computes for two observations.",
+            m.Probe(
+                stream=OTHER,
+                seq=5,
+                time=TIME,
+                source=STREAM,
+                arrays={"observation": np.array([[0.0, 0.5, 1.0, -1.0], [0.25, 0.5, 1.0, -1.0]], "<f4")},
+            ),
+        ),
         "configure": (
             "A request that changes the method and one option and leaves the rest.",
             m.Configure(
@@ -217,6 +250,16 @@ def messages() -> dict[str, tuple[str, m.Message]]:
         "reply": (
             "An answer that says what was wrong.",
             m.Reply(stream=OTHER, time=TIME, request=3, ok=False, problem="no method 'rise'; there is 'perturbation'"),
+        ),
+        "reply_probe": (
+            "The answer to that: the outputs for each.",
+            m.Reply(
+                stream=STREAM,
+                seq=1,
+                time=TIME,
+                request=5,
+                arrays={"output/logits": np.array([[0.5, -0.5], [0.25, -0.25]], "<f4")},
+            ),
         ),
         "index": (
             "Where two steps of a recording lie, and their values.",

@@ -40,6 +40,7 @@ TYPES = {
     **{f"`{cls.__struct_config__.tag}`": cls for cls in SPACES},
     "Fields of every message": Message,
     "Policy information": messages.PolicyInfo,
+    "Probe information": messages.ProbeInfo,
     "Method information": messages.MethodInfo,
     "Option information": messages.OptionInfo,
     "Graph": g.Graph,
@@ -104,7 +105,7 @@ def literals(type_):
 
 
 def test_every_kind_says_whether_it_is_reliable_and_who_sends_it():
-    others = {"ping", "resend", "configure", "explain", "reply", "index"}  # requests, and what is never sent
+    others = {"ping", "resend", "probe", "configure", "explain", "reply", "index"}  # requests, and what is never sent
     for kind in KINDS.keys() - others:
         text = sections()[f"`{kind}`"]
         assert ("Not reliable." in text) is not KINDS[kind].reliable, kind
@@ -141,6 +142,7 @@ def test_every_bound_is_specified():
         "parameters of a graph, constants of a graph, each": graph_check.MAX_TENSORS,
         "depth of lists in arguments": graph_check.MAX_DEPTH,
         "announcement file": announcement.MAX_BYTES,
+        "bytes of all arrays of a `probe`": messages.MAX_PROBE_BYTES,
     }
 
 
