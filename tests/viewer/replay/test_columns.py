@@ -12,7 +12,8 @@ from scipy.stats import entropy
 
 from agentwrap_protocol.spaces import Discrete, MultiDiscrete
 from agentwrap_viewer import open_recording
-from agentwrap_viewer.replay.columns import LONGEST, Columns, entropy_of_logits, playing_times, reduced, rewards, series
+from agentwrap_viewer.recording.scalars import entropy_of_logits, rewards
+from agentwrap_viewer.replay.columns import LONGEST, Columns, playing_times, reduced, series
 from agentwrap_viewer.replay.store import RecordedStore
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from agentwrap_viewer.replica import Replica
+
+    from .moments import Moment
 
 #: Seconds between two looks at a file that is being written.
 LOOK = 0.2
@@ -264,6 +267,21 @@ class Recording:
                 )
         return found
 
+    def moments(self, kinds: Collection[str] | None = None, **criteria: Any) -> list[Moment]:
+        """Return moments worth looking at, in the order of steps: where the value dropped, the policy hesitated.
+
+        Args:
+            kinds: Which of ``moments.KINDS``: ``value_drop``, ``entropy_peak``, ``td_error``, ``terminated``,
+                ``policy_version``; None for all. ``flips.find`` looks for actions that flip, which needs torch.
+            **criteria: Fields of ``moments.Criteria``: ``threshold``, ``gamma``, ``over``, ``apart``, ``most``.
+
+        Raises:
+            ValueError: There is no such kind, or a criterion is out of range.
+        """
+        from . import moments
+
+        return moments.find(self, kinds, moments.Criteria(**criteria))
+
     # The policy.
 
     @property
@@ -271,6 +289,14 @@ class Recording:
         """Versions of the policy's weights that were recorded, in order."""
         table = self._index.table(Weights.kind)
         return table["policy_version"].tolist() if table else []
+
+    @property
+    def replaced(self) -> list[int]:
+        """Versions with which another policy came: the first weights of each computation but the first one."""
+        weights = [_order(place) for place in self._index.places(Weights.kind)]
+        graphs = [_order(place) for place in self._index.places(PolicyGraph.kind)]
+        first = {bisect.bisect_left(weights, graph) for graph in graphs[1:]}
+        return [version for index, version in enumerate(self.versions) if index in first]
 
     def weights(self, version: int | None = None) -> Weights:
         """Return a version of the policy's weights; the last one unless told which.

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 
 from agentwrap_protocol.messages import SaliencyMap, Step
+from agentwrap_viewer.page.marks import Marks
 from agentwrap_viewer.page.ring import MapShelf, StepRing, size_of
 from agentwrap_viewer.page.store import Store
 from agentwrap_viewer.recording import Recording, RecordingError
@@ -141,6 +142,7 @@ class RecordedStore(Store):
     Attributes:
         recording: The recording.
         columns: What is known of all its steps.
+        marks: What is marked on its timeline.
 
     Raises:
         CannotReplay: There is nothing to show, or the maps are of another recording or another policy.
@@ -153,7 +155,7 @@ class RecordedStore(Store):
             raise CannotReplay(f"{recording.path} holds no steps: there is nothing to replay")
         if maps is not None:
             check_maps(recording, maps)
-        self.recording, self.columns = recording, Columns.of(recording)
+        self.recording, self.columns, self.marks = recording, Columns.of(recording), Marks()
         self.hello = hello
         self.steps: RecordedSteps = RecordedSteps(recording, self.columns)
         self.maps: RecordedMaps = RecordedMaps(file=maps)

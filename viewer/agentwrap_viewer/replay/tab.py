@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agentwrap_viewer.page.components import all_components
-from agentwrap_viewer.page.components.timeline import Playback, Timeline
+from agentwrap_viewer.page.components.timeline import Marked, Playback, Timeline
 from agentwrap_viewer.page.frames import Command, Jump, Repeat, Tab
 from agentwrap_viewer.page.packet import EncodedCache
 from agentwrap_viewer.page.receiver import Receiver
@@ -67,6 +67,7 @@ class ReplayTab(Tab):
             RecordedSeries(self._recorded),
             Playback(columns.clock, last_step=int(columns.step[-1]), last_episode=int(columns.episode[-1])),
             Timeline(columns.overview, len(columns.step)),
+            Marked(self._recorded.marks, columns.position_of),
         ]
         replaced = {part.name for part in own}
         return [part for part in all_components() if part.name not in replaced] + own

@@ -69,13 +69,14 @@ export function speedSelect(title) {
 
 /**
  * Call `actions.toggle()`, `back(count)`, `on(count)`, `first()`, `live()` and `episode(count)` for their keys, unless a
- * control wants them; an action that is not there has no key. Returns what ends that.
+ * control wants them; an action that is not there has no key. `more` has further functions by key. Returns what ends that.
  */
-export function listenForKeys(actions) {
+export function listenForKeys(actions, more = {}) {
   const keys = {
     " ": () => actions.toggle(), ArrowLeft: event => actions.back(event.shiftKey ? 10 : 1),
     ArrowRight: event => actions.on(event.shiftKey ? 10 : 1), Home: actions.first, End: actions.live,
     ...(actions.episode ? {PageUp: () => actions.episode(-1), PageDown: () => actions.episode(1)} : {}),
+    ...more,
   }
   const listen = event => {
     if (!(event.key in keys) || event.ctrlKey || event.altKey || event.metaKey || isInput(event)) return

@@ -2,10 +2,13 @@
 
 import {send, subscribe} from "./feed.js"
 import {colour, crisp, dress, h, integer, number, onTheme, put} from "./kit.js"
+import {drawMarks, marksNear, neighbouring, said, STRIP} from "./marks.js"
+import {momentsPanel} from "./moments.js"
 import {button, listenForKeys, playActions, playButton, speedSelect} from "./playback.js"
 
 const LEFT = 56, RIGHT = 8, TOP = 15  // CSS pixels around the lanes: their names, and the episodes' numbers above them
 const ORDER = ["value", "entropy", "reward"]
+const NEAR = 3  // marks described beside the pointer
 
 export async function render({model, el}) {
   await dress(el)
@@ -23,17 +26,18 @@ export async function render({model, el}) {
   const step = entry("Step", value => send({do: "jump", step: value}))
   const episode = entry("Episode", value => send({do: "jump", episode: value}))
   const time = h("span", {class: "time"})
+  const moments = momentsPanel({go: position => send({do: "go", position}), changed: () => redraw()})
   const canvas = h("canvas", {class: "timeline", role: "slider", tabIndex: 0, "aria-label": "Position in the recording"})
   const root = h("div", {class: "transport replay card", role: "toolbar", "aria-label": "Playback"},
-    canvas,
+    moments.panel, canvas,
     h("div", {class: "controls"},
       h("div", {class: "buttons"}, button("first", "First step (Home)", actions.first),
         button("back", "One step back (←, with shift ten)", () => actions.back()), toggle.element,
         button("on", "One step on (→, with shift ten)", () => actions.on()), button("last", "Last step (End)", actions.live)),
-      step.root, episode.root, time, loop, speed.element))
+      step.root, episode.root, time, moments.button, loop, speed.element))
 
   const {redraw, stop: stopFit} = crisp(canvas, (context, width, height) => {
-    drawTimeline(context, scaleOf(width, height, all), all, now, hover, marked)
+    drawTimeline(context, scaleOf(width, height, all, moments.marks), {...all, marks: moments.marks}, now, hover, marked)
   })
 
   function repeat() {
@@ -56,6 +60,7 @@ export async function render({model, el}) {
     step.show(now.step, now.last_step)
     episode.show(now.episode, now.last_episode)
     put(time, `${clock(now.seconds)} / ${clock(now.duration)}`)
+    moments.at(now.position)
     canvas.setAttribute("aria-valuemin", 0)
     canvas.setAttribute("aria-valuemax", now.last)
     canvas.setAttribute("aria-valuenow", now.position)
@@ -63,8 +68,11 @@ export async function render({model, el}) {
   }
 
   const under = event => {
-    const {x0, x1} = scaleOf(canvas.clientWidth, canvas.clientHeight, all)
-    const share = (event.clientX - canvas.getBoundingClientRect().left - x0) / (x1 - x0)
+    const {x0, x1, x, bottom} = scaleOf(canvas.clientWidth, canvas.clientHeight, all, moments.marks)
+    const box = canvas.getBoundingClientRect(), at = event.clientX - box.left
+    const [near] = event.clientY - box.top > bottom ? marksNear(moments.marks, x, at) : []
+    if (near) return near.position
+    const share = (at - x0) / (x1 - x0)
     return Math.round(Math.max(0, Math.min(1, share)) * Math.max(0, all.count - 1))
   }
   let held = false
@@ -90,10 +98,16 @@ export async function render({model, el}) {
   canvas.addEventListener("pointercancel", () => { held = false; marked = null; redraw() })
   canvas.addEventListener("pointerleave", () => { hover = null; redraw() })
 
+  const toMark = direction => () => {
+    const next = neighbouring(moments.marks, now.position, direction)
+    if (next !== null) send({do: "go", position: next.position})
+  }
+  const keys = {n: toMark(1), p: toMark(-1), m: moments.toggle}
   const stops = [
+    subscribe("marks", source => moments.show(source.items)),
     subscribe("timeline", source => { all = {...source, lanes: sorted(source.lanes)}; redraw() }),
     subscribe("transport", (_, source) => draw(source), {calm: true}),
-    onTheme(redraw), stopFit, listenForKeys(actions),
+    onTheme(redraw), stopFit, listenForKeys(actions, keys),
   ]
   model.on("remove", () => stops.forEach(stop => stop()))
   return root
@@ -136,27 +150,31 @@ function around({borders, count}, position) {
   return {from: borders[here] || 0, to: here + 1 < borders.length ? borders[here + 1] - 1 : count - 1}
 }
 
+const shortened = text => text.length > 90 ? `${text.slice(0, 89)}…` : text
+
 function clock(seconds) {
   const whole = Math.floor(seconds), minutes = Math.floor(whole / 60) % 60, hours = Math.floor(whole / 3600)
   const two = value => String(value).padStart(2, "0")
   return hours ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`
 }
 
-function scaleOf(width, height, {count, lanes}) {
-  const x0 = LEFT, x1 = width - RIGHT, span = Math.max(1, count - 1)
-  const lane = (height - TOP) / Math.max(1, lanes.length)
-  return {x0, x1, height, lane, x: position => x0 + position / span * (x1 - x0)}
+/** Where things are: the lanes from TOP to `bottom`, below them the marks, if there are some. */
+function scaleOf(width, height, {count, lanes}, marks) {
+  const x0 = LEFT, x1 = width - RIGHT, span = Math.max(1, count - 1), bottom = height - (marks.length ? STRIP : 0)
+  const lane = (bottom - TOP) / Math.max(1, lanes.length)
+  return {x0, x1, height, bottom, lane, x: position => x0 + position / span * (x1 - x0)}
 }
 
 function drawTimeline(context, scale, all, now, hover, marked) {
-  const {x0, x1, height, x} = scale
+  const {x0, x1, height, bottom, x} = scale
   drawRange(context, scale, marked !== null && hover !== null ? [Math.min(marked, hover), Math.max(marked, hover)] : now.loop)
   drawEpisodes(context, scale, all)
   all.lanes.forEach((lane, index) => drawLane(context, scale, lane, index))
   if (!all.lanes.length) {
     context.fillStyle = colour("grid")
-    context.fillRect(x0, TOP + (height - TOP) / 2 - 2, x1 - x0, 4)
+    context.fillRect(x0, TOP + (bottom - TOP) / 2 - 2, x1 - x0, 4)
   }
+  drawMarks(context, all.marks, x, bottom + STRIP / 2)
   if (hover !== null) drawHover(context, scale, all, hover)
   const here = Math.round(x(now.position)) + 0.5
   context.strokeStyle = context.fillStyle = colour("strong")
@@ -263,25 +281,27 @@ function drawRewards(context, data, count, x, y) {
 }
 
 /** What there is under the pointer. */
-function drawHover(context, scale, {borders, episodes, lanes, count}, hover) {
+function drawHover(context, scale, {borders, episodes, lanes, count, marks}, hover) {
   const {x, x0, x1, height} = scale, at = Math.round(x(hover)) + 0.5
   context.strokeStyle = colour("muted")
   context.beginPath(); context.moveTo(at, TOP); context.lineTo(at, height); context.stroke()
   const episode = episodes[borders.findLastIndex(border => border <= hover)]
-  const said = lanes.map(({name, values: {data, shape: [wide]}}) => {
+  const values = lanes.map(({name, values: {data, shape: [wide]}}) => {
     const k = Math.min(wide - 1, Math.floor(hover * wide / Math.max(1, count)))
     const [low, high] = [data[2 * k], data[2 * k + 1]]
     return `${name} ${low === high || !Number.isFinite(low) ? number(low) : `${number(low)} … ${number(high)}`}`
   })
-  const text = [`episode ${integer(episode)}`, ...said].join("  ·  ")
+  const near = marksNear(marks, x, x(hover))
+  const lines = [[`episode ${integer(episode)}`, ...values].join("  ·  "), ...near.slice(0, NEAR).map(mark => shortened(said(mark)))]
+  if (near.length > NEAR) lines.push(`and ${integer(near.length - NEAR)} more`)
   context.font = colour("font-small")
-  const wide = context.measureText(text).width + 14
+  const wide = Math.max(...lines.map(text => context.measureText(text).width)) + 14
   const left = Math.max(x0, Math.min(x1 - wide, at + 8 + wide > x1 ? at - 8 - wide : at + 8))
   context.fillStyle = colour("raised")
   context.strokeStyle = colour("line")
-  context.beginPath(); context.roundRect(left, TOP + 4, wide, 20, 5); context.fill(); context.stroke()
+  context.beginPath(); context.roundRect(left, TOP + 4, wide, 5 + 15 * lines.length, 5); context.fill(); context.stroke()
   context.fillStyle = colour("strong")
   context.textAlign = "left"
   context.textBaseline = "middle"
-  context.fillText(text, left + 7, TOP + 14.5)
+  lines.forEach((text, index) => context.fillText(text, left + 7, TOP + 14.5 + 15 * index))
 }

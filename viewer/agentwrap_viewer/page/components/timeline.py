@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agentwrap_viewer.page.marks import LONGEST_TEXT, Marks
 from agentwrap_viewer.page.view import View
 
 from .element import Element
@@ -58,6 +60,38 @@ class Timeline:
             "lanes": [{"name": name, "values": view.packet.array(values)} for name, values in overview.columns.items()],
             "borders": overview.borders.tolist(),
             "episodes": overview.episodes.tolist(),
+        }
+
+
+class Marked:
+    """Source of the timeline's marks for one tab: sent anew when they have changed.
+
+    Args:
+        marks: What is marked.
+        position_of: Returns the position of a step by its number.
+    """
+
+    name = "marks"
+
+    def __init__(self, marks: Marks, position_of: Callable[[int], int]) -> None:
+        self._marks, self._position_of = marks, position_of
+        self._version = -1
+
+    def update(self, view: View) -> dict[str, Any] | None:
+        """Return ``items`` of ``position``, ``step``, ``kind`` and ``text``, in the order of steps."""
+        if self._marks.version == self._version and not view.fresh:
+            return None
+        self._version = self._marks.version
+        return {
+            "items": [
+                {
+                    "position": self._position_of(mark.step),
+                    "step": mark.step,
+                    "kind": mark.kind,
+                    "text": mark.text[:LONGEST_TEXT],
+                }
+                for mark in self._marks.all
+            ]
         }
 
 

@@ -1,0 +1,77 @@
+// The list of what is marked on the timeline: opened from the bar, filtered by kind, each line goes to its place.
+
+import {h, integer, put} from "./kit.js"
+import {glyph, labelOf, line} from "./marks.js"
+
+/** Lines shown at most: a list of thousands is not read, and kinds can be left out. */
+const SHOWN = 300
+
+/**
+ * The button and the panel that it opens. `go(position)` is called where a mark is chosen, `changed()` when the marks to
+ * be drawn are others. `marks` are those of the kinds that are not left out; `show(items, position)` renews the list.
+ */
+export function momentsPanel({go, changed}) {
+  const hidden = new Set()
+  let items = [], here = -1
+  const list = h("div", {class: "list"}), kinds = h("div", {class: "kinds", role: "group", "aria-label": "Kinds of moments"})
+  const more = h("p", {class: "more"}), none = h("p", {class: "none"}, "Nothing is marked.")
+  const tools = h("div", {class: "tools"})
+  const panel = h("section", {class: "moments", "aria-label": "Moments", hidden: true}, h("header", {}, kinds, tools), list, more, none)
+  const count = h("span", {class: "count"})
+  const button = h("button", {type: "button", class: "open", title: "Moments of this recording (M)", "aria-expanded": "false",
+    onclick: () => open(panel.hidden)}, glyph("td_error"), h("span", {class: "name"}, "Moments"), count)
+
+  function open(wanted) {
+    panel.hidden = !wanted
+    button.setAttribute("aria-expanded", wanted)
+    if (wanted) { drawList(); reveal() }
+  }
+
+  const visible = () => items.filter(mark => !hidden.has(mark.kind))
+
+  function drawKinds() {
+    const numbers = new Map()
+    for (const {kind} of items) numbers.set(kind, (numbers.get(kind) || 0) + 1)
+    kinds.replaceChildren(...[...numbers].sort().map(([kind, number]) => h("button", {
+      type: "button", class: "kind", "data-kind": kind, "aria-pressed": String(!hidden.has(kind)),
+      title: hidden.has(kind) ? "Show these" : "Leave these out",
+      onclick: () => {
+        if (!hidden.delete(kind)) hidden.add(kind)
+        drawKinds(); drawList(); changed()
+      },
+    }, glyph(kind), `${labelOf(kind)} ${integer(number)}`)))
+    put(count, integer(visible().length))
+  }
+
+  function drawList() {
+    if (panel.hidden) return
+    const marks = visible()
+    list.replaceChildren(...marks.slice(0, SHOWN).map(mark => line(mark, integer(mark.step), () => go(mark.position))))
+    put(more, marks.length > SHOWN ? `and ${integer(marks.length - SHOWN)} more, which are on the timeline` : "")
+    none.hidden = marks.length > 0
+    point()
+  }
+
+  /** Mark the line of the step shown. */
+  function point() {
+    visible().slice(0, SHOWN).forEach((mark, index) => list.children[index]?.classList.toggle("here", mark.position === here))
+  }
+
+  function reveal() {
+    const before = visible().slice(0, SHOWN).findLastIndex(mark => mark.position <= here)
+    list.children[Math.max(0, before)]?.scrollIntoView({block: "nearest"})
+  }
+
+  return {
+    button, panel, tools,
+    get marks() { return visible() },
+    toggle: () => open(panel.hidden),
+    close: () => open(false),
+    show(marks) { items = marks; drawKinds(); drawList(); changed() },
+    at(position) {
+      if (position === here) return
+      here = position
+      if (!panel.hidden) point()
+    },
+  }
+}
