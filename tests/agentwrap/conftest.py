@@ -73,7 +73,7 @@ def listen(stack: ExitStack) -> Callable[..., Listener]:
     def listen(env: InterpretWrapper, *kinds: str) -> Listener:
         listener = Listener(env.endpoint, *kinds)
         stack.callback(listener.close)
-        eventually(lambda: all(env._publisher.wants(kind) for kind in kinds or ("step",)))
+        eventually(lambda: all(env._stream.publisher.wants(kind) for kind in kinds or ("step",)))
         return listener
 
     return listen

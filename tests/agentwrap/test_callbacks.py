@@ -42,7 +42,8 @@ class Watched(InterpretCallback):
         super()._on_training_start()
         assert self.env is not None
         self.listener = Listener(self.env.endpoint)
-        eventually(lambda: self.env._publisher.wants("step") and self.env._publisher.wants("policy_graph"))
+        publisher = self.env._stream.publisher
+        eventually(lambda: publisher.wants("step") and publisher.wants("policy_graph"))
 
 
 @pytest.fixture

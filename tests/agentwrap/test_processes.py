@@ -92,11 +92,11 @@ def test_a_forked_child_is_silent(
                 loop.step()
             hooked = any(module._forward_hooks for module in policy.modules())
             env.close()
-            status = 3 if hooked or env._publisher.watched else 0
+            status = 3 if hooked or env._stream.publisher.watched else 0
         finally:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    number = env._steps
+    number = env._stream.steps
     listener.wait(Step, lambda step: step.step >= number, between=loop.step)
     assert not listener.of(Bye)
     assert len(list(announcement.directory().iterdir())) == 1

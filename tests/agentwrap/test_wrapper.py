@@ -153,7 +153,7 @@ def test_hooks_are_there_only_while_somebody_watches(wrap: Wrap, listen: Listen,
     loop.step()
     assert hooks() > 0
     watcher.close()
-    eventually(lambda: not env._publisher.watched)
+    eventually(lambda: not env._stream.publisher.watched)
     eventually(lambda: (loop.step(), hooks() == 0)[1])  # noticed when the next step would have been sent
     assert listener.of(Hello)
 
