@@ -15,7 +15,7 @@ import types
 import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from torch.utils import _pytree as pytree
 
 from .errors import ExportError
 from .inputs import CallInput, arrays_to_tensors, call_inputs
+from .recurrent import carried
 from .results import output_tensors
 
 #: Outputs that a map can explain. Where a policy has one of these, its other outputs may be left out of the graph.
@@ -55,11 +56,15 @@ class Call:
 
     def __call__(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Call the policy with these tensors in place of the captured ones; return what ``names`` names."""
+        return output_tensors(self.result(tensors))
+
+    def result(self, tensors: Sequence[torch.Tensor]) -> Any:
+        """Call the policy with these tensors in place of the captured ones; return what it returns."""
         leaves = list(self.leaves)
         for place, tensor in zip(self.places, tensors, strict=True):
             leaves[place] = tensor
         args, kwargs = pytree.tree_unflatten(leaves, self.spec)
-        return output_tensors(self.policy(*args, **kwargs))
+        return self.policy(*args, **kwargs)
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,7 @@ class Layout:
         shared: Indices of the outputs that are the same for all rows and have no axis for them (a free ``log_std``).
         rows: Inputs of single calls, as the policy was called.
         expected: Outputs of these calls.
+        carried: Of outputs that are the recurrent state that enters the next call: which input that fills.
     """
 
     axes: tuple[int | None, ...]
@@ -81,6 +87,7 @@ class Layout:
     shared: frozenset[int]
     rows: tuple[tuple[torch.Tensor, ...], ...]
     expected: tuple[tuple[torch.Tensor, ...], ...]
+    carried: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def batched(self) -> bool:
@@ -98,8 +105,13 @@ class Layout:
             for column, axis in zip(columns, self.axes, strict=True)
         )
 
+    def rows_first(self, index: int, output: torch.Tensor) -> torch.Tensor:
+        """Return an output of a batch with its rows in front: new state has them where the state has them."""
+        axis = self.axes[self.carried[index]] if index in self.carried else None
+        return output.movedim(axis, 0) if axis else output
+
     def agrees(self, index: int, output: torch.Tensor, count: int) -> bool:
-        """Whether an output of ``batch(count)`` says for each row what that row alone gave."""
+        """Whether an output of ``batch(count)``, rows first, says for each row what that row alone gave."""
         rows = [expected[index] for expected in self.expected[:count]]
         if any(row.numel() * count != output.numel() for row in rows) or output.shape[:1] != (count,):
             return False
@@ -207,9 +219,10 @@ def undisturbed(inputs: Sequence[torch.Tensor]) -> Iterator[None]:
 
 def find_layout(call: Call, *, batched: bool) -> Layout | None:
     """Return the layout in which rows come out as they do alone, or None if there is none."""
+    pairs = _carried(call)
     for axes in _candidates(call.inputs, batched):
         try:
-            layout = _try_layout(call, axes, added=not batched)
+            layout = _try_layout(call, axes, pairs, added=not batched)
         except Exception:  # the policy does not take such a batch; the next layout may fit
             continue
         if layout is not None:
@@ -261,7 +274,15 @@ def _state_axis(tensor: torch.Tensor, preferred: int | None, batched: bool) -> i
     return next((axis for axis in axes if axis < tensor.dim() and tensor.shape[axis] == 1), None)
 
 
-def _try_layout(call: Call, axes: tuple[int | None, ...], *, added: bool) -> Layout | None:
+def _carried(call: Call) -> dict[int, int]:
+    known = [index for index, name in enumerate(call.names) if name in EXPLAINED or name == "log_std"]
+    try:
+        return carried(call.inputs, call.result([given.tensor.clone() for given in call.inputs]), other=known)
+    except Exception:  # a copy that cannot be called: who tries the layouts says so
+        return {}
+
+
+def _try_layout(call: Call, axes: tuple[int | None, ...], pairs: Mapping[int, int], *, added: bool) -> Layout | None:
     rows = tuple(
         tuple(
             given.tensor.detach().clone() if axis is None else _varied(given, index)
@@ -270,18 +291,20 @@ def _try_layout(call: Call, axes: tuple[int | None, ...], *, added: bool) -> Lay
         for index in range(5)
     )
     expected = tuple(tuple(_called(call, row)) for row in rows)
-    layout = Layout(axes, added, tuple(range(len(call.names))), frozenset(), rows, expected)
+    pairs = {index: place for index, place in pairs.items() if axes[place] is not None}
+    layout = Layout(axes, added, tuple(range(len(call.names))), frozenset(), rows, expected, pairs)
     kept = set(layout.kept)
     shared = set(kept)
     for count in (2, 5):
-        outputs = call(layout.batch(count))
+        outputs = [layout.rows_first(index, output) for index, output in enumerate(call(layout.batch(count)))]
         kept &= {index for index in kept if layout.agrees(index, outputs[index], count)}
         shared &= {index for index in shared if all(close(outputs[index], row[index]) for row in expected)}
     explained = {index for index, name in enumerate(call.names) if name in EXPLAINED}
     if not kept or not explained <= kept:
         return None
     shared -= kept
-    return Layout(axes, added, tuple(sorted(kept | shared)), frozenset(shared), rows, expected)
+    pairs = {index: place for index, place in pairs.items() if index in kept}
+    return Layout(axes, added, tuple(sorted(kept | shared)), frozenset(shared), rows, expected, pairs)
 
 
 def _varied(given: CallInput, index: int) -> torch.Tensor:

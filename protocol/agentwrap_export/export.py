@@ -6,7 +6,7 @@ The policy itself is left alone: everything happens on a copy that shares its pa
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,8 +72,8 @@ def export_policy(
         args: Positional arguments of a call that was made with one observation.
         kwargs: Keyword arguments of that call.
         output_names: A name for each of the tensors that the call returned (see ``results.output_tensors``). Outputs
-            that are neither explained nor computable as plain data (a sampled action) or that have no batch axis in
-            front (new recurrent state) are left out.
+            that are neither explained nor computable as plain data (a sampled action) or that have no batch axis are
+            left out. New recurrent state comes out with its batch axis in front, and its input says so (``next``).
         batched: Whether the observation had a batch axis (of length 1).
 
     Raises:
@@ -123,7 +123,7 @@ class _Forward(nn.Module):
         if index in self._layout.shared:
             row = output.squeeze(0) if not self._layout.added and output.shape[:1] == (1,) else output
             return row.expand(tensors[self._observed].shape[0], *row.shape)
-        return output
+        return self._layout.rows_first(index, output)
 
 
 def _export(module: nn.Module, call: Call, layout: Layout, *, squeeze: bool) -> ExportedPolicy:
@@ -135,7 +135,7 @@ def _export(module: nn.Module, call: Call, layout: Layout, *, squeeze: bool) -> 
     if layout.batched and latent is not None:
         outputs.setdefault("latent", latent)
     writer = GraphWriter(program)
-    graph = writer.write(_described(call, layout, squeeze=squeeze), outputs, batched=layout.batched)
+    graph = writer.write(_described(call, layout, outputs, squeeze=squeeze), outputs, batched=layout.batched)
     check(graph, allowed=OPERATORS.__contains__)
     constants = {
         name: tensor_to_array(program.constants[node]) for name, node in writer.named(program.constants).items()
@@ -220,10 +220,11 @@ def _compare(
                 raise ExportError("forward", f"{text}: is the policy the same function at every call?")
 
 
-def _described(call: Call, layout: Layout, *, squeeze: bool) -> list[plain.Input]:
+def _described(call: Call, layout: Layout, outputs: Collection[str], *, squeeze: bool) -> list[plain.Input]:
     """The graph's inputs, -1 standing for the batch axis."""
     described = []
-    for given, axis in zip(call.inputs, layout.axes, strict=True):
+    filled = {place: call.names[index] for index, place in layout.carried.items() if call.names[index] in outputs}
+    for place, (given, axis) in enumerate(zip(call.inputs, layout.axes, strict=True)):
         shape = list(given.tensor.shape)
         if axis is not None:
             shape[axis : axis + (0 if layout.added else 1)] = [-1]
@@ -231,6 +232,13 @@ def _described(call: Call, layout: Layout, *, squeeze: bool) -> list[plain.Input
             shape = shape[1:]
         dtype = dtype_name(given.tensor.dtype)
         described.append(
-            plain.Input(name=given.name, array=given.array, role=given.role, dtype=dtype, shape=tuple(shape))
+            plain.Input(
+                name=given.name,
+                array=given.array,
+                role=given.role,
+                dtype=dtype,
+                shape=tuple(shape),
+                next=filled.get(place),
+            )
         )
     return described

@@ -33,12 +33,14 @@ class CallInput:
         array: The array of a step message that fills it: ``observation``, ``observation/<key>`` or ``input/<name>``.
         role: ``observation`` for the first argument, ``state`` for all others (recurrent state, masks).
         tensor: The tensor itself, not a copy.
+        path: Where it stands: the parameter, then keys and places in what that was given.
     """
 
     name: str
     array: str
     role: Literal["observation", "state"]
     tensor: torch.Tensor
+    path: tuple[str, ...] = ()
 
 
 def call_inputs(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[CallInput]:
@@ -62,7 +64,8 @@ def call_inputs(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[st
             full = "/".join(("observation" if is_observation else parameter, *path))
             name = distinct(_NOT_IN_NAMES.sub("_", full)[:_LONGEST_NAME], taken)
             array = full if is_observation else f"input/{name}"
-            found.append(CallInput(name, array, "observation" if is_observation else "state", tensor))
+            role: Literal["observation", "state"] = "observation" if is_observation else "state"
+            found.append(CallInput(name, array, role, tensor, (parameter, *path)))
     return found
 
 

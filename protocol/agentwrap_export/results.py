@@ -36,19 +36,33 @@ def named_leaves(result: Any) -> list[tuple[str, torch.Tensor]]:
     Raises:
         PolicyTypeError: There is no tensor in it; the text says what is accepted.
     """
-    import torch
-
-    found: list[tuple[str, torch.Tensor]] = []
-    for path, leaf in leaves_with_paths(result):
-        own = "/".join(map(str, path)) if any(isinstance(part, str) for part in path) else ""
-        if isinstance(leaf, torch.Tensor):
-            found.append((own, leaf))
-        elif isinstance(leaf, torch.distributions.Distribution):
-            found.extend((f"{own}/{name}" if own else name, tensor) for name, tensor in _parameters(leaf))
+    found = [
+        ("/".join(map(str, path)) if any(isinstance(part, str) for part in path) else "", tensor)
+        for path, tensor in placed_leaves(result)
+    ]
     if not found:
         raise PolicyTypeError(
             f"the policy returned {type(result).__name__} without any tensor; accepted are {ACCEPTED}"
         )
+    return found
+
+
+def placed_leaves(result: Any) -> list[tuple[tuple[str | int, ...], torch.Tensor]]:
+    """Return the tensors in a result, each with its path in it; none where there is none.
+
+    Raises:
+        PolicyTypeError: A distribution in it is of a kind that is not known.
+    """
+    import torch
+
+    found: list[tuple[tuple[str | int, ...], torch.Tensor]] = []
+    for path, leaf in leaves_with_paths(result):
+        if isinstance(leaf, torch.Tensor):
+            found.append((path, leaf))
+        elif isinstance(leaf, torch.distributions.Distribution):
+            found.extend(
+                ((*(part for part in path if isinstance(part, str)), name), t) for name, t in _parameters(leaf)
+            )
     return found
 
 

@@ -67,6 +67,7 @@ class Input(msgspec.Struct, frozen=True, kw_only=True):
         role: ``observation`` (what is explained) or ``state`` (held fixed).
         dtype: Element type the policy was called with.
         shape: Its shape, batch axis included as -1.
+        next: Of recurrent state: the output that is its value at the next step, with the batch axis in front.
     """
 
     name: NodeName
@@ -74,6 +75,7 @@ class Input(msgspec.Struct, frozen=True, kw_only=True):
     role: Literal["observation", "state"] = "observation"
     dtype: Name
     shape: GraphShape
+    next: Name | None = None
 
 
 class Tensor(msgspec.Struct, frozen=True, kw_only=True):

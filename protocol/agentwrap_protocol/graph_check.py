@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -174,6 +174,17 @@ def _check_outputs(graph: Graph) -> None:
             raise GraphError(f"{names[output.name]} outputs are named {output.name!r}")
         if output.value.name not in known:
             raise GraphError(f"output {output.name!r}: refers to {output.value.name!r}, which does not exist")
+    for input_ in graph.inputs:
+        _check_next(input_, names)
+
+
+def _check_next(input_: Input, outputs: Container[str]) -> None:
+    if input_.next is None:
+        return
+    if input_.role != "state" or -1 not in input_.shape:
+        raise GraphError(f"input {input_.name!r}: has a next value, but is no state with a batch axis (-1)")
+    if input_.next not in outputs:
+        raise GraphError(f"input {input_.name!r}: its next value is output {input_.next!r}, which does not exist")
 
 
 def _check_arrays(what: str, tensors: Iterable[Tensor], arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:

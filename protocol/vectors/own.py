@@ -155,6 +155,10 @@ def messages() -> dict[str, tuple[str, m.Message]]:
             "A linear layer with a rectifier, shifted by a constant; every type of argument.",
             m.PolicyGraph(**common, graph=graph(), arrays={"constant/c_shift": np.array([0.5, 0.25], "<f4")}),
         ),
+        "policy_graph_recurrent": (
+            "A sum over time: recurrent state, and a mask that the steps hold.",
+            m.PolicyGraph(**common, graph=recurrent_graph()),
+        ),
         "weights": (
             "The weights of that graph.",
             m.Weights(
@@ -274,6 +278,26 @@ def messages() -> dict[str, tuple[str, m.Message]]:
             ),
         ),
     }
+
+
+def recurrent_graph() -> g.Graph:
+    """Return a graph whose state is the sum of the observations so far; a mask empties it before."""
+    return g.Graph(
+        inputs=(
+            g.Input(name="observation", array="observation", dtype="float32", shape=(-1, 3)),
+            g.Input(
+                name="state", array="input/state", role="state", dtype="float32", shape=(1, -1, 3), next="state/sum"
+            ),
+            g.Input(name="mask", array="input/mask", role="state", dtype="float32", shape=(-1, 1)),
+        ),
+        nodes=(
+            g.Node(name="rows", op="aten.select.int", args=(g.Ref("state"), 0, 0)),
+            g.Node(name="kept", op="aten.mul.Tensor", args=(g.Ref("rows"), g.Ref("mask"))),
+            g.Node(name="sum", op="aten.add.Tensor", args=(g.Ref("kept"), g.Ref("observation"))),
+            g.Node(name="after", op="aten.unsqueeze.default", args=(g.Ref("sum"), 1)),
+        ),
+        outputs=(g.Output(name="logits", value=g.Ref("sum")), g.Output(name="state/sum", value=g.Ref("after"))),
+    )
 
 
 def graph() -> g.Graph:

@@ -75,6 +75,16 @@ FAULTS = {
     "no batch axis where there is one": (
         {"inputs": (msgspec.structs.replace(INPUT, shape=(3,)),)}, "batched, but no input",
     ),
+    "an observation with a next value": (
+        {"inputs": (msgspec.structs.replace(INPUT, next="logits"),)}, "'x': has a next value, but is no state",
+    ),
+    "state whose next value is missing": (
+        {"inputs": (INPUT, msgspec.structs.replace(INPUT, name="s", role="state", next="h"))}, "'s'.*'h'.*not exist",
+    ),
+    "state without a batch axis": (
+        {"inputs": (INPUT, Input(name="s", array="input/s", role="state", dtype="float32", shape=(2,), next="value"))},
+        "'s': has a next value, but is no state with a batch axis",
+    ),
     "a weight with a batch axis": (
         {"parameters": (msgspec.structs.replace(WEIGHT, shape=(-1, 3)),)}, "parameter 'w'.*batch axis",
     ),

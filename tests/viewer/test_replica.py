@@ -63,6 +63,11 @@ def test_replica_and_module_agree(name):
         args = family.args(rows)
         expected = outputs_of(module, args, family.names)
         outputs = replica(inputs_of(module, args))
+        for name, tensor in replica.state_after(outputs).items():
+            output = next(given.next for given in policy.graph.inputs if given.name == name)
+            assert_same(tensor, expected.pop(output))
+            assert tensor.shape == inputs_of(module, args)[name].shape  # it can be given to the next call
+        assert len(replica.state_after(outputs)) == len(family.state_axes)
         for output in outputs.keys() & expected.keys():
             same_for_all = output == "log_std"
             assert_same(outputs[output], expected[output].expand(rows, -1) if same_for_all else expected[output])

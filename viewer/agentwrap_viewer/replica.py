@@ -145,6 +145,18 @@ class Replica:
             named["value"] = named["value"].reshape(rows)
         return named
 
+    def state_after(self, outputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return the recurrent state that a call leaves to the next, by input name, as ``run`` takes it.
+
+        Args:
+            outputs: What ``run`` returned.
+        """
+        return {
+            given.name: outputs[given.next].movedim(0, layout.axis or 0)
+            for given, layout in zip(self.graph.inputs, self._layouts, strict=True)
+            if given.next is not None
+        }
+
     def prepared(self, inputs: Mapping[str, torch.Tensor], name: str, *, rows: int) -> Prepared | None:
         """Return what is needed to run the program otherwise than on batches: one observation in so many variants.
 
