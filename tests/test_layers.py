@@ -43,6 +43,9 @@ ALLOWED = {
         *("agentwrap_viewer.recording", "agentwrap_viewer.replica", "agentwrap_protocol"),
         *("mcap", "msgspec", "numpy", "zstandard"),
     },
+    "agentwrap_viewer.recording.weights_file": {
+        *("agentwrap_viewer.recording", "agentwrap_protocol", "msgspec", "numpy", "safetensors"),
+    },
     "agentwrap_viewer.recording.tables": {"agentwrap_viewer.recording", "agentwrap_protocol", "numpy", "pyarrow"},
     "agentwrap_viewer.recording.films": {
         *("agentwrap_viewer.recording", "agentwrap_viewer.page.pictures", "agentwrap_protocol", "av", "numpy", "PIL"),

@@ -45,6 +45,9 @@ ENCODING = "agentwrap"
 #: Metadata that a recording begins with; what is known of seeds; what it ends with.
 METADATA, SEED, SUMMARY = "agentwrap", "agentwrap.seed", "agentwrap.summary"
 
+#: Metadata that names the file which holds a version's weights.
+BESIDE = "agentwrap.weights"
+
 #: Bytes of a chunk before compression. Smaller ones compress worse (1 MiB: 10 % more), larger ones take longer to seek.
 CHUNK_BYTES = 4 * 2**20
 

@@ -263,6 +263,23 @@ class SaliencyMap(Message, frozen=True, kw_only=True, eq=False):
     step_time: float = 0.0
 
 
+class Outputs(Message, frozen=True, kw_only=True, eq=False):
+    """What one version of the policy computes for recorded steps, without a map. Answers ``evaluate``.
+
+    Arrays: ``step`` int64 (k,), the steps' numbers; ``output/<name>`` (k, …).
+
+    Attributes:
+        source: Stream that the steps belong to.
+        policy_version: Version of the weights.
+    """
+
+    kind: ClassVar[str] = "outputs"
+    reliable: ClassVar[bool] = False
+
+    source: StreamId
+    policy_version: Count = 0
+
+
 class OptionInfo(msgspec.Struct, frozen=True, kw_only=True):
     """One option of a method: enough to draw a control for it. A ``unit`` of ``pixels`` is the observation's pixels."""
 
@@ -421,6 +438,18 @@ class Explain(Message, frozen=True, kw_only=True, eq=False):
     step_time: float = 0.0
 
 
+class Evaluate(Message, frozen=True, kw_only=True, eq=False):
+    """Request to the explainer of a recording: compute the policy's outputs for these steps with these versions.
+
+    Arrays: ``step`` int64 (k,), the steps' numbers.
+    """
+
+    kind: ClassVar[str] = "evaluate"
+
+    source: StreamId
+    policy_versions: Annotated[tuple[Count, ...], Meta(max_length=16)]
+
+
 class Reply(Message, frozen=True, kw_only=True, eq=False):
     """Answer to a request: ``request`` is the ``seq`` of the request. That to a ``probe`` holds the outputs."""
 
@@ -445,7 +474,7 @@ class Index(Message, frozen=True, kw_only=True, eq=False):
 KINDS: dict[str, type[Message]] = {
     cls.kind: cls
     for cls in (
-        Hello, Step, EpisodeEnd, PolicyGraph, Weights, SaliencyMap, Explainer, Heartbeat, Bye,
-        Ping, Resend, Probe, Configure, Explain, Reply, Index,
+        Hello, Step, EpisodeEnd, PolicyGraph, Weights, SaliencyMap, Outputs, Explainer, Heartbeat, Bye,
+        Ping, Resend, Probe, Configure, Explain, Evaluate, Reply, Index,
     )
 }  # fmt: skip

@@ -251,6 +251,32 @@ def messages() -> dict[str, tuple[str, m.Message]]:
                 arrays={"observation": every_dtype["observation"], "output/value": every_dtype["output/value"]},
             ),
         ),
+        "evaluate": (
+            "A request to compute outputs of two steps with two versions of the policy.",
+            m.Evaluate(
+                stream=OTHER,
+                seq=5,
+                time=TIME,
+                source=STREAM,
+                policy_versions=(1, 2),
+                arrays={"step": np.array([70000, 70001], "<i8")},
+            ),
+        ),
+        "outputs": (
+            "What one version computes for two steps.",
+            m.Outputs(
+                stream=OTHER,
+                seq=3,
+                time=TIME,
+                source=STREAM,
+                policy_version=1,
+                arrays={
+                    "step": np.array([70000, 70001], "<i8"),
+                    "output/logits": np.array([[0.5, -0.5], [1.0, 2.0]], "<f4"),
+                    "output/value": np.array([-1.25, 0.5], "<f4"),
+                },
+            ),
+        ),
         "reply": (
             "An answer that says what was wrong.",
             m.Reply(stream=OTHER, time=TIME, request=3, ok=False, problem="no method 'rise'; there is 'perturbation'"),

@@ -105,7 +105,8 @@ def literals(type_):
 
 
 def test_every_kind_says_whether_it_is_reliable_and_who_sends_it():
-    others = {"ping", "resend", "probe", "configure", "explain", "reply", "index"}  # requests, and what is never sent
+    requests = {"ping", "resend", "probe", "configure", "explain", "evaluate"}
+    others = {*requests, "reply", "index"}  # the last is never sent
     for kind in KINDS.keys() - others:
         text = sections()[f"`{kind}`"]
         assert ("Not reliable." in text) is not KINDS[kind].reliable, kind

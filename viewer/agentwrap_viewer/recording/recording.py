@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import bisect
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -18,6 +18,7 @@ from agentwrap_protocol.recording_index import FIELDS, REASONS
 from .container import Container, Place
 from .errors import RecordingError
 from .index import Array, RecordingIndex
+from .policies import RecordedPolicies
 from .steps import Steps
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class Recording:
             self._index = RecordingIndex(self._container)
             self.path = self._container.path
             self.metadata = self._metadata(METADATA)
+            self._policies = RecordedPolicies(self._container, self._index, self._message)
             self._check_version()
         except BaseException:
             self._container.close()
@@ -145,6 +147,7 @@ class Recording:
             )
         if self._index.damaged:
             notes.append(f"{len(self._index.damaged):,} chunks are damaged and were left out")
+        notes += self._policies.notes
         if dropped := int(self.summary.get("dropped", "0") or 0):
             notes.append(f"{dropped:,} messages were dropped when it was recorded: the disk was too slow")
         return notes
@@ -286,25 +289,43 @@ class Recording:
 
     @property
     def versions(self) -> list[int]:
-        """Versions of the policy's weights that were recorded, in order."""
-        table = self._index.table(Weights.kind)
-        return table["policy_version"].tolist() if table else []
+        """Versions of the policy's weights: those that were recorded, in order, then those that were added."""
+        return self._policies.versions
 
     @property
     def replaced(self) -> list[int]:
         """Versions with which another policy came: the first weights of each computation but the first one."""
-        weights = [_order(place) for place in self._index.places(Weights.kind)]
-        graphs = [_order(place) for place in self._index.places(PolicyGraph.kind)]
-        first = {bisect.bisect_left(weights, graph) for graph in graphs[1:]}
-        return [version for index, version in enumerate(self.versions) if index in first]
+        return self._policies.replaced
 
-    def weights(self, version: int | None = None) -> Weights:
-        """Return a version of the policy's weights; the last one unless told which.
+    def add_weights(self, path: str | os.PathLike[str]) -> int:
+        """Add a version of the policy: weights from a file, for the computation that was recorded last.
+
+        The recording's file is not changed. Versions are numbered on from the last one, in the order in which they are
+        added.
+
+        Args:
+            path: A safetensors file, its tensors named as in the policy's ``state_dict()``.
+
+        Returns:
+            The version's number, for ``policy``, ``weights``, ``name_of``.
 
         Raises:
-            RecordingError: There is no such version.
+            RecordingError: The recording holds no policy, or the weights are not of that policy's architecture; the
+                text names the tensor and its shapes.
         """
-        return self._message(self._weights_place(version), Weights)
+        return self._policies.add(Path(path))
+
+    def name_of(self, version: int) -> str:
+        """Return what a version is called, for people: its file's name where it comes from one, else its number."""
+        return self._policies.name_of(version)
+
+    def weights(self, version: int | None = None) -> Weights:
+        """Return a version of the policy's weights; the last one recorded unless told which.
+
+        Raises:
+            RecordingError: There is no such version, or the file that holds it cannot be read.
+        """
+        return self._policies.weights(version)
 
     def graph(self, version: int | None = None) -> PolicyGraph:
         """Return the policy's computation that a version of the weights belongs to.
@@ -312,17 +333,13 @@ class Recording:
         Raises:
             RecordingError: There is none.
         """
-        place = self._weights_place(version)
-        before = [each for each in self._index.places(PolicyGraph.kind) if _order(each) < _order(place)]
-        if not before:
-            raise RecordingError(f"{self.path} lacks the policy's computation")
-        return self._message(before[-1], PolicyGraph)
+        return self._policies.graph(version)
 
     def policy(self, version: int | None = None, *, device: str = "cpu") -> Replica:
         """Return the policy as it was at a version of its weights, ready to run; needs torch.
 
         Args:
-            version: ``Step.policy_version`` of a step, or another of ``versions``; the last one by default.
+            version: ``Step.policy_version`` of a step, or another of ``versions``; the last one recorded by default.
             device: Where it is to run.
 
         Raises:
@@ -332,19 +349,6 @@ class Recording:
         from agentwrap_viewer.replica import Replica
 
         return Replica.from_messages(self.graph(version), self.weights(version), device)
-
-    def _weights_place(self, version: int | None) -> Place:
-        versions = self.versions
-        if not versions:
-            hello = self.hello
-            problem = hello.policy.problem if hello is not None else None
-            raise RecordingError(f"{self.path} holds no policy: {problem or 'it was not called while it was recorded'}")
-        wanted = versions[-1] if version is None else version
-        if wanted not in versions:
-            raise RecordingError(
-                f"{self.path} has no version {wanted} of the policy; it has {versions[0]} to {versions[-1]}"
-            )
-        return self._index.places(Weights.kind)[len(versions) - 1 - versions[::-1].index(wanted)]
 
     # Maps.
 
@@ -394,7 +398,3 @@ class Recording:
         if not isinstance(message, kind):
             raise RecordingError(f"{self.path}: the index says {kind.kind} where there is {message.kind}")
         return message
-
-
-def _order(place: Place) -> tuple[int, int]:
-    return place.chunk, place.offset

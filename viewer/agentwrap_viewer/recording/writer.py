@@ -86,6 +86,10 @@ class RecordingWriter:
         self._write(self._encoder.add(message))
         self.flush_if_due()
 
+    def add_metadata(self, name: str, entries: Mapping[str, str]) -> None:
+        """Add a metadata record (SPEC section 13)."""
+        self._write(self._encoder.metadata(name, entries))
+
     def flush_if_due(self) -> None:
         """Hand what was added to the disk, if the last time is long enough ago."""
         if time.monotonic() >= self._due:
