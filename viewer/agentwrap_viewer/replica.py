@@ -205,6 +205,30 @@ class Replica:
             inputs[given.name] = tensor.to(layout.dtype)
         return inputs
 
+    def outputs_of_steps(self, steps: Sequence[Arrays]) -> dict[str, np.ndarray[Any, Any]]:
+        """Return what the policy computes for several steps, without perturbing anything.
+
+        Args:
+            steps: The arrays of each step, as for ``inputs_from_step``.
+
+        Returns:
+            The outputs by name, each with a row for each step.
+
+        Raises:
+            GraphError: As ``inputs_from_step`` and ``run``.
+        """
+        filled = [self.inputs_from_step(arrays) for arrays in steps]
+        axes = {layout.name: layout.axis for layout in self._layouts}
+        if all(axis is not None for axis in axes.values()):
+            together = {name: torch.cat([each[name] for each in filled], dim=axis or 0) for name, axis in axes.items()}
+            found = [self.run(together)] if filled else []
+        else:  # a state that has no batch axis
+            found = [self.run(each) for each in filled]
+        return {
+            output.name: torch.cat([each[output.name] for each in found]).cpu().numpy()
+            for output in (self.graph.outputs if found else ())
+        }
+
     def _tensor(self, array: np.ndarray[Any, Any]) -> torch.Tensor:
         # a copy: the array is a read-only view of what was received
         return torch.from_numpy(np.array(array)).to(self.device)

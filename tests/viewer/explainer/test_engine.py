@@ -98,7 +98,7 @@ def test_what_was_computed_is_published_when_a_newer_step_takes_its_place(bench,
     bench.step(1)
     coarse = next(filter(None, iter(bench.work, "never")))
     for _ in range(20):
-        if bench.engine._schedule._live.unpublished:
+        if bench.engine._schedule._live[0].unpublished:
             break
         bench.engine.work()
     bench.step(2)

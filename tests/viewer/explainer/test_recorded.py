@@ -13,7 +13,7 @@ from fakes import hello
 from recordings import record_cartpole
 
 from agentwrap_protocol import decode
-from agentwrap_protocol.messages import Configure, Explain, SaliencyMap, Step
+from agentwrap_protocol.messages import Configure, Evaluate, Explain, Outputs, SaliencyMap, Step
 from agentwrap_viewer import open_recording
 from agentwrap_viewer.explainer import offline
 from agentwrap_viewer.explainer.recorded import RecordedEngine
@@ -113,3 +113,51 @@ def test_a_recording_without_a_policy_is_refused(tmp_path: Path) -> None:
     RecordingWriter(path, hello()).close()
     with open_recording(path) as recording, pytest.raises(SaliencyError, match="no policy"):
         RecordedEngine(recording, STREAM, time.monotonic)
+
+
+def test_versions_of_one_step_are_explained_side_by_side(recording: Recording, engine: RecordedEngine) -> None:
+    step = recording.steps[10]
+    for version in (1, 4):
+        engine.explain(request(step, policy_version=version))
+    found: dict[int, SaliencyMap] = {}
+    order = []
+    while engine.busy:
+        message = engine.work()
+        if isinstance(message, SaliencyMap):
+            order.append(message.policy_version)
+            found[message.policy_version] = message
+    assert set(order[:2]) == {1, 4}, "both get a coarse map before one is refined"
+    assert {version: each.refined for version, each in found.items()} == {1: 1.0, 4: 1.0}
+    assert found[1].replica_max_abs_diff == pytest.approx(0, abs=1e-5)
+    assert found[4].replica_max_abs_diff == pytest.approx(3, abs=1e-4)  # the critic's bias grew by 1 three times
+    engine.explain(request(recording.steps[20], policy_version=1))
+    assert final(engine).step == recording.steps[20].step
+
+
+def test_outputs_of_steps_are_what_each_version_computes(recording: Recording, engine: RecordedEngine) -> None:
+    steps = [recording.steps[index] for index in (150, 3, 4)]
+    numbers = np.array([*(step.step for step in steps), 10**6], np.int64)
+    source = steps[0].stream
+    engine.evaluate(Evaluate(stream="1" * 32, source=source, policy_versions=(1, 3), arrays={"step": numbers}))
+    engine.explain(request(steps[0]))
+    values, maps = {}, 0
+    while engine.busy:
+        message = engine.work()
+        if isinstance(message, Outputs):
+            values[message.policy_version] = message.arrays["output/value"].reshape(-1)
+            assert message.arrays["step"].tolist() == numbers[:3].tolist(), "a step that was not recorded is left out"
+        maps += isinstance(message, SaliencyMap)
+    assert maps and set(values) == {1, 3}
+    np.testing.assert_allclose(values[3] - values[1], 2.0, rtol=1e-5)
+    own = {1: 0, 3: 2}
+    for version, index in ((1, 1), (1, 2)):
+        recorded = steps[index].arrays["output/value"].reshape(-1)[0]
+        np.testing.assert_allclose(values[version][index] - own[version], recorded, rtol=1e-5)
+
+
+def test_outputs_of_unknown_versions_are_refused_in_words(recording: Recording, engine: RecordedEngine) -> None:
+    asked = Evaluate(stream="1" * 32, source=recording.steps[0].stream, policy_versions=(9,))
+    with pytest.raises(SaliencyError, match="no version 9 of the policy; there is 1 to 4"):
+        engine.evaluate(asked)
+    with pytest.raises(SaliencyError, match="not in this recording"):
+        engine.evaluate(Evaluate(stream="1" * 32, source="a" * 32, policy_versions=(1,)))

@@ -33,6 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = Settings().changed(None, method=arguments.method, budget_ms=arguments.budget_ms)
         recording = open_recording(arguments.recording) if arguments.recording is not None else None
+        for path in arguments.policies:
+            if recording is None:
+                raise SaliencyError("weights can be added to a recording alone")
+            recording.add_weights(path)
         service = Service(arguments.source, device=_device(arguments.device), settings=settings, recording=recording)
     except (SaliencyError, RecordingError) as error:
         logging.error("%s", error)
@@ -56,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="agentwrap explainer", description=__doc__)
     parser.add_argument("--source", metavar="ENDPOINT", help="the agent's stream, e.g. tcp://127.0.0.1:5590")
     parser.add_argument("--recording", metavar="FILE", help="explain the steps of a recording as they are asked for")
+    parser.add_argument("--policies", metavar="FILE", nargs="*", default=(), help="weights: further versions, in order")
     parser.add_argument("--device", default="cpu", help="where to compute: cpu, cuda, mps, or auto (default: cpu)")
     parser.add_argument(
         "--threads",

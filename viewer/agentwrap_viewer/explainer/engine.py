@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from agentwrap_protocol import GraphError
 from agentwrap_protocol import events as ev
-from agentwrap_protocol.messages import Configure, Explain, Hello, Message, SaliencyMap, Step
+from agentwrap_protocol.messages import Configure, Evaluate, Explain, Hello, Message, Outputs, SaliencyMap, Step
 from agentwrap_protocol.session import Session
 from agentwrap_viewer.saliency import SaliencyError
 
@@ -148,6 +148,14 @@ class Engine:
             raise SaliencyError(f"step {request.step} is of stream {request.source}, which is not followed")
         self._schedule.ask(Moment.of_request(request))
 
+    def evaluate(self, request: Evaluate) -> None:
+        """Refuse: an agent's steps are not kept.
+
+        Raises:
+            SaliencyError: Always.
+        """
+        raise SaliencyError("outputs of past steps can be had of a recording, not of a running agent")
+
     # ── work ──
 
     @property
@@ -155,7 +163,7 @@ class Engine:
         """Whether there is something to compute."""
         return self._policy.replica is not None and self._schedule.busy
 
-    def work(self) -> SaliencyMap | None:
+    def work(self) -> SaliencyMap | Outputs | None:
         """Compute for a few milliseconds; return a map where there is one to publish."""
         if self._policy.replica is None:
             return None

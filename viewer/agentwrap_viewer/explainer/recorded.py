@@ -1,23 +1,38 @@
-"""Explains the steps of a recording as they are asked for, each with the weights that it was made with."""
+"""Explains the steps of a recording as they are asked for, each with the weights that the request names."""
 
 from __future__ import annotations
 
+import logging
+from collections import OrderedDict, deque
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from agentwrap_protocol import GraphError
-from agentwrap_protocol.messages import Configure, Explain, Message
+from agentwrap_protocol.messages import Configure, Evaluate, Explain, Message, Outputs, SaliencyMap, Step
 from agentwrap_viewer.recording import Recording, RecordingError
+from agentwrap_viewer.recording.policies import listed
 from agentwrap_viewer.saliency import SaliencyError
 
 from .catalogue import kind_of
 from .engine import Engine
 from .job import Job, Moment
 from .settings import Settings
-from .tracking import HISTORY
+from .tracking import HISTORY, Policy
+
+log = logging.getLogger(__name__)
+
+#: Policies that are kept ready, each with a replica of its own. One step is explained with fewer versions at once.
+POLICIES = 6
+
+#: Steps whose outputs are computed at a time, and requests for such that may wait; the oldest give way.
+BATCH, EVALUATIONS = 16, 8
+
+#: Seconds after which outputs get a turn while there are maps to compute.
+EVALUATE_EVERY = 0.25
 
 
 class RecordedEngine(Engine):
@@ -45,7 +60,10 @@ class RecordedEngine(Engine):
     ) -> None:
         super().__init__(stream, clock, device=device, settings=settings)
         self._recording = recording
-        self._graph_seq: int | None = None
+        self._policies: OrderedDict[int, tuple[Policy, int]] = OrderedDict()  # with the number of its graph
+        self._evaluations: deque[tuple[tuple[int, ...], deque[int]]] = deque(maxlen=EVALUATIONS)
+        self._evaluated: deque[Outputs] = deque()
+        self._evaluated_at = -float("inf")
         self._numbers: NDArray[np.int64] | None = None
         hello = recording.hello
         if hello is None or not recording.versions:
@@ -88,32 +106,117 @@ class RecordedEngine(Engine):
             return None
         return super()._begin(moment)
 
+    def evaluate(self, request: Evaluate) -> None:
+        """Compute the outputs of steps, while there is no map to compute.
+
+        Raises:
+            SaliencyError: They are of another stream, or a version was not recorded.
+        """
+        if request.source != self._session.stream:
+            raise SaliencyError(f"the steps are of stream {request.source}, which is not in this recording")
+        known = self._recording.versions
+        for version in request.policy_versions:
+            if version not in known:
+                raise SaliencyError(f"there is no version {version} of the policy; there is {listed(known)}")
+        wanted = request.arrays.get("step", np.empty(0, np.int64)).reshape(-1).tolist()
+        self._evaluations.append((request.policy_versions, deque(wanted)))
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is something to compute."""
+        return bool(super().busy or self._evaluations or self._evaluated)
+
+    def work(self) -> SaliencyMap | Outputs | None:
+        """Compute for a few milliseconds; return what there is to publish.
+
+        Outputs are computed between maps; while maps keep coming, now and then.
+        """
+        if self._evaluated:
+            return self._evaluated.popleft()
+        waited = self._clock() - self._evaluated_at
+        if self._evaluations and (not super().busy or waited > EVALUATE_EVERY):
+            self._evaluate()
+            self._evaluated_at = self._clock()
+            return None
+        return super().work()
+
+    def _evaluate(self) -> None:
+        versions, numbers = self._evaluations[0]
+        batch = [numbers.popleft() for _ in range(min(BATCH, len(numbers)))]
+        if not numbers:
+            self._evaluations.popleft()
+        steps = [step for number in batch if (step := self._step(number)) is not None]
+        shown = self._policy
+        for version in versions if steps else ():
+            try:
+                self._take_version(version)
+                assert self._policy.replica is not None
+                outputs = self._policy.replica.outputs_of_steps([step.arrays for step in steps])
+            except (RecordingError, SaliencyError, GraphError) as error:
+                log.warning("steps cannot be evaluated with version %d: %s", version, error)
+                continue
+            self._evaluated.append(self._outputs(version, steps, outputs))
+        self._policy = shown
+
+    def _outputs(self, version: int, steps: list[Step], outputs: dict[str, NDArray[Any]]) -> Outputs:
+        arrays = {f"output/{name}": array for name, array in outputs.items()}
+        arrays["step"] = np.array([step.step for step in steps], np.int64)
+        return Outputs(stream=self._stream, source=self._session.stream or "", policy_version=version, arrays=arrays)
+
+    def _step(self, number: int) -> Step | None:
+        """Read a step by its number; None where it was not recorded, or is damaged."""
+        index = int(np.searchsorted(self._step_numbers, number))
+        if index >= len(self._step_numbers) or self._step_numbers[index] != number:
+            return None
+        try:
+            return self._recording.steps[index]
+        except RecordingError:
+            return None
+
+    @property
+    def _step_numbers(self) -> NDArray[np.int64]:
+        if self._numbers is None:
+            self._numbers = self._recording.array("step")
+        return self._numbers
+
+    @property
+    def essence(self) -> object:
+        """As an engine's, but for the version of the policy, which each map says: it changes from one to the next."""
+        return self._state(), self._session.stream, self._policy.graph is None, self.settings
+
     def _take_version(self, version: int) -> None:
-        """Bring the replica to a version; only between jobs, which compute with it.
+        """Turn to the policy of a version, which is made unless it is one of the last that were asked for.
+
+        Of those the one that was not asked for longest is given other weights: no job computes with it any more, as a
+        step is explained with fewer versions at once.
 
         Raises:
             RecordingError: The recording does not have it.
             SaliencyError: It cannot be run.
         """
-        if version == self._policy.version:
+        if version in self._policies:
+            self._policies.move_to_end(version)
+            self._policy = self._policies[version][0]
             return
-        graph = self._recording.graph(version)
-        if graph.seq != self._graph_seq:
-            self._policy.take_graph(graph)
-            self._graph_seq = graph.seq
-        self._policy.take_weights(self._recording.weights(version))
-        self._policy.settle()
-        if self._policy.version != version:
-            raise SaliencyError(self._policy.problem or f"version {version} of the policy cannot be run")
+        graph, weights = self._recording.graph(version), self._recording.weights(version)
+        policy, of = Policy(self._device), -1
+        if len(self._policies) >= POLICIES:
+            policy, of = self._policies.popitem(last=False)[1]
+        if graph.seq != of:
+            policy.take_graph(graph)
+        policy.take_weights(weights)
+        policy.settle()
+        if policy.version != version:
+            raise SaliencyError(policy.problem or f"version {version} of the policy cannot be run")
+        self._policies[version] = policy, graph.seq
+        self._policy = policy
 
     def _remember_before(self, moment: Moment) -> None:
         """Remember the observations before a step, where a method may draw a vector's values from them."""
         graph = self._policy.graph
         if graph is None or all(item.role != "observation" or kind_of(item) != "vector" for item in graph.inputs):
             return
-        if self._numbers is None:
-            self._numbers = self._recording.array("step")
-        end = int(np.searchsorted(self._numbers, moment.step, side="right"))
+        end = int(np.searchsorted(self._step_numbers, moment.step, side="right"))
         self._policy.forget()
         for step in self._recording.steps[max(end - HISTORY, 0) : end]:
             self._policy.remember(step.arrays)

@@ -12,10 +12,11 @@ REQUESTS = 16
 
 
 class Schedule:
-    """The moments that wait and the jobs that are under way, at most one of each sort.
+    """The moments that wait and the jobs that are under way: those of the live step, and one that was asked for.
 
-    A live job whose coarse map is published gives way to a newer step once it has had its budget; until a newer step
-    comes it goes on to the end. What was asked for is explained to the end before the live job goes on.
+    The live step has a job for each version of the policy that it was offered with, of which the one that is least
+    refined goes on. Once their coarse maps are published they give way to a newer step when each has had its budget;
+    until a newer step comes they go on to the end. What was asked for is explained to the end before them.
 
     Args:
         begin: Makes a job; returns None where that is not possible.
@@ -23,28 +24,34 @@ class Schedule:
 
     def __init__(self, begin: Callable[[Moment], Job | None]) -> None:
         self._begin = begin
-        self._newest: Moment | None = None
+        self._newest: list[Moment] = []  # of one step
         self._waiting: deque[Moment] = deque(maxlen=REQUESTS)
-        self._live: Job | None = None
+        self._live: list[Job] = []  # of one step
         self._asked: Job | None = None
 
     @property
     def idle(self) -> bool:
         """Whether no job is under way."""
-        return _finished(self._live) and _finished(self._asked)
+        return all(job.done for job in self._live) and _finished(self._asked)
 
     @property
     def busy(self) -> bool:
         """Whether there is something to do."""
-        return not self.idle or self._newest is not None or bool(self._waiting)
+        return not self.idle or bool(self._newest) or bool(self._waiting)
 
     def offer(self, newest: Moment) -> None:
-        """A newer step is there; one that waited is forgotten."""
-        self._newest = newest
+        """A newer step is there; one that waited is forgotten. The same step with another version is explained too."""
+        if any(_same(job.moment, newest) and not job.done for job in self._live):
+            if not self._newest:
+                return  # under way
+        self._newest = [
+            *(other for other in self._newest if _same_step(other, newest) and not _same(other, newest)),
+            newest,
+        ]
 
     def withdraw(self) -> None:
         """The stream has ended: its newest step need not be explained any more."""
-        self._newest = None
+        self._newest = []
 
     def ask(self, moment: Moment) -> None:
         """Explain this before newer steps; once, however often it is asked for meanwhile."""
@@ -61,26 +68,27 @@ class Schedule:
 
     def restart_live(self) -> None:
         """Explain the live step anew, unless a newer one waits."""
-        if self._live is not None and self._newest is None:
-            self._newest = self._live.moment
-        self._live = None
+        live, self._live = [job.moment for job in self._live], []
+        if not self._newest or (live and _same_step(live[0], self._newest[0])):
+            waiting, self._newest = self._newest, []
+            for moment in (*live, *waiting):
+                self.offer(moment)
 
     def drop(self, job: Job) -> None:
         """Give a job up."""
         if job is self._asked:
             self._asked = None
-        if job is self._live:
-            self._live = None
+        self._live = [other for other in self._live if other is not job]
 
     def gives_way(self, budget_ms: float) -> Job | None:
-        """Return the live job if a newer step takes its place now; it is no longer under way then."""
-        job = self._live
-        if job is None or self._newest is None or not _finished(self._asked) or self._waiting:
+        """Return a live job if a newer step takes its place now; it is no longer under way then."""
+        if not self._live or not self._newest or not _finished(self._asked) or self._waiting:
             return None
-        if not job.done and (not job.coarse_published or job.spent_ms < budget_ms):
+        if _same_step(self._live[0].moment, self._newest[0]):
             return None
-        self._live = None
-        return job
+        if any(not job.done and (not job.coarse_published or job.spent_ms < budget_ms) for job in self._live):
+            return None
+        return self._live.pop(0)
 
     def next(self) -> Job | None:
         """Return the job whose turn it is, begun if need be; None where there is none."""
@@ -88,10 +96,24 @@ class Schedule:
             self._asked = self._begin(self._waiting.popleft()) if self._waiting else None
         if self._asked is not None:
             return self._asked
-        if self._live is None and self._newest is not None:
-            moment, self._newest = self._newest, None
-            self._live = self._begin(moment)
-        return None if _finished(self._live) else self._live
+        if self._newest and (not self._live or _same_step(self._live[0].moment, self._newest[0])):
+            self._begin_newest()
+        return min((job for job in self._live if not job.done), key=lambda job: job.explanation.refined, default=None)
+
+    def _begin_newest(self) -> None:
+        newest, self._newest = self._newest, []
+        for moment in newest:
+            kept = [job for job in self._live if not _same(job.moment, moment)]
+            begun = self._begin(moment)
+            self._live = [*kept, *([] if begun is None else [begun])]
+
+
+def _same_step(one: Moment, other: Moment) -> bool:
+    return (one.source, one.step) == (other.source, other.step)
+
+
+def _same(one: Moment, other: Moment) -> bool:
+    return _same_step(one, other) and one.policy_version == other.policy_version
 
 
 def _finished(job: Job | None) -> bool:

@@ -15,7 +15,7 @@ import msgspec
 import zmq
 
 from agentwrap_protocol import Limits, ProtocolError, VersionError, decode, encode
-from agentwrap_protocol.messages import Bye, Configure, Explain, Explainer, Message, Ping, Reply, Resend
+from agentwrap_protocol.messages import Bye, Configure, Evaluate, Explain, Explainer, Message, Ping, Reply, Resend
 from agentwrap_viewer.recording import Recording
 from agentwrap_viewer.saliency import SaliencyError
 
@@ -244,10 +244,14 @@ class Service:
                     pass
                 case Explain():
                     self._engine.explain(request)
+                case Evaluate():
+                    self._engine.evaluate(request)
                 case Configure():
                     self._configure(request)
                 case _:
-                    raise SaliencyError(f"an explainer answers ping, configure and explain, not {request.kind}")
+                    raise SaliencyError(
+                        f"an explainer answers ping, configure, explain and evaluate, not {request.kind}"
+                    )
         except SaliencyError as error:
             return str(error)
         return None
