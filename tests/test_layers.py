@@ -55,7 +55,7 @@ ALLOWED = {
         *("agentwrap_protocol", "numpy"),
     },
     "agentwrap_viewer.page": {
-        *("agentwrap_viewer.page", "agentwrap_protocol", "msgspec", "numpy", "zmq"),
+        *("agentwrap_viewer.page", "agentwrap_protocol", "msgspec", "numpy", "platformdirs", "zmq", "zstandard"),
         *("bokeh", "panel", "panel_material_ui", "param", "tornado"),
     },
 }

@@ -6,11 +6,13 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from fakes import FakeAgent, FakeExplainer
 from playwright.sync_api import Locator, Page
 
+from agentwrap_viewer.keeper import StreamKeeper
 from agentwrap_viewer.page.receiver import Receiver
 from agentwrap_viewer.page.server import PageServer, serve
 from agentwrap_viewer.page.store import Store
@@ -22,17 +24,27 @@ PATIENCE = 30_000
 class Viewer:
     """A page server on an event loop of its own, in a thread."""
 
-    def __init__(self, endpoint: str | None, explainer: FakeExplainer | None, port: int = 0) -> None:
+    def __init__(
+        self,
+        endpoint: str | None,
+        explainer: FakeExplainer | None,
+        port: int = 0,
+        *,
+        make_store: Callable[[], Store] = Store,
+        records_to: Path | None = None,
+    ) -> None:
         self._ready = threading.Event()
         self._endpoint, self._explainer, self._port = endpoint, explainer, port
+        self._make_store, self._records_to = make_store, records_to
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
         self._thread.start()
         assert self._ready.wait(30), "the page server did not start"
 
     async def _run(self) -> None:
         self.loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        self.store = Store()
-        self.receiver = Receiver(self.store, self._endpoint)
+        self.store = self._make_store()
+        keeper = StreamKeeper(self._records_to, changed=self.store.notify) if self._records_to is not None else None
+        self.receiver = Receiver(self.store, self._endpoint, keeper=keeper)
         self.server: PageServer = serve(self.receiver, port=self._port)
         receiving = asyncio.create_task(self.receiver.run())
         if self._explainer is not None:
@@ -42,6 +54,9 @@ class Viewer:
         self.server.stop()
         receiving.cancel()
         await asyncio.gather(receiving, return_exceptions=True)
+        if self.receiver.keeper is not None:
+            await self.receiver.keeper.close()
+        self.store.close()
 
     def do(self, function: Callable[[], Any]) -> Any:
         """Call a function on the server's event loop and return its result."""
@@ -59,11 +74,11 @@ class Viewer:
 class World:
     """Agent, explainer and viewer of one test."""
 
-    def __init__(self) -> None:
+    def __init__(self, **viewer: Any) -> None:
         self.agent = FakeAgent()
         self.explainer = FakeExplainer()
         self.agent.on_step = self.explainer.explain
-        self.viewer = Viewer(self.agent.endpoint, self.explainer)
+        self.viewer = Viewer(self.agent.endpoint, self.explainer, **viewer)
 
     @property
     def address(self) -> str:

@@ -87,6 +87,12 @@ class Child:
             await self._listening
         return code
 
+    def ask_to_end(self) -> None:
+        """Ask it to end, without waiting for it."""
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.terminate()
+
     async def stop(self) -> None:
         """Close its standard input, ask it to end, and kill it if it does not."""
         process = self._process
@@ -95,8 +101,7 @@ class Child:
         if process.returncode is None:
             assert process.stdin is not None
             process.stdin.close()
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
+            self.ask_to_end()
             try:
                 await asyncio.wait_for(process.wait(), GRACE)
             except TimeoutError:
@@ -190,11 +195,14 @@ def run_viewer(
     """
 
     def begin() -> tuple[Receiver, PageServer]:
+        from .keeper import StreamKeeper
         from .page.receiver import Receiver
         from .page.server import serve
+        from .page.spool import Spool
         from .page.store import Store
 
-        receiver = Receiver(Store(), source)
+        store = Store(older=Spool)
+        receiver = Receiver(store, source, keeper=StreamKeeper(changed=store.notify))
         return receiver, serve(receiver, port=port)
 
     arguments = (*settings(device, method, budget_ms), *explainer_args)
@@ -265,6 +273,9 @@ async def show(
     finally:
         await _end(tasks)
         server.stop()
+        if receiver.keeper is not None:
+            await receiver.keeper.close()
+        store.close()
     return store
 
 

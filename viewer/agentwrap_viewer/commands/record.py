@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -36,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_endpoint(parser)
     parser.add_argument("recording", metavar="FILE", help="the file to write")
     parser.add_argument("--overwrite", action="store_true", help="replace the file if there is one")
+    parser.add_argument("--attached", action="store_true", help=argparse.SUPPRESS)  # end when standard input closes
     parser.add_argument("--steps", type=int, metavar="N", help="end after so many steps")
 
 
@@ -51,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     endpoint = arguments.endpoint or _newest()
     if os.path.lexists(arguments.recording) and not arguments.overwrite:
         raise LaunchError(f"{arguments.recording} exists already: choose another name, or pass --overwrite")
-    stop = _Stop()
+    stop = _Stop(attached=arguments.attached)
     try:
         with _Follower(endpoint) as follower:
             print(f"agentwrap record: waiting for {endpoint}  (Ctrl-C ends it)", flush=True)
@@ -74,14 +77,22 @@ def _newest() -> str:
 
 
 class _Stop:
-    """Becomes true with Ctrl-C or SIGTERM."""
+    """Becomes true with Ctrl-C or SIGTERM; where ``attached`` also when whoever started this is gone."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, attached: bool) -> None:
         self._asked = False
+        if attached:
+            threading.Thread(target=self._watch_input, daemon=True).start()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._ask)
 
     def _ask(self, *_: object) -> None:
+        self._asked = True
+
+    def _watch_input(self) -> None:
+        with contextlib.suppress(OSError):
+            while os.read(0, 4096):
+                pass
         self._asked = True
 
     def __bool__(self) -> bool:

@@ -19,6 +19,7 @@ from msgspec import Meta
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 from .components import all_components
+from .components.recorder import Recorder
 from .cursor import Cursor
 from .packet import EncodedCache, Packet
 from .receiver import Receiver
@@ -102,7 +103,13 @@ class Repeat(Command, frozen=True, tag="repeat"):
     last: Annotated[int, Meta(ge=0, le=2**62)] | None = None
 
 
-COMMANDS = msgspec.json.Decoder(Painted | Live | Pause | Play | Speed | Move | Go | Follow | Jump | Repeat)
+class Record(Command, frozen=True, tag="record"):
+    """Begin to record the stream to a file, or end that; of a running agent."""
+
+    on: bool
+
+
+COMMANDS = msgspec.json.Decoder(Painted | Live | Pause | Play | Speed | Move | Go | Follow | Jump | Repeat | Record)
 
 
 class Tab:
@@ -131,7 +138,7 @@ class Tab:
         self.cursor = Cursor(receiver.store) if cursor is None else cursor
         self._receiver = receiver
         self._cache = cache
-        self._components = all_components() if components is None else components
+        self._components = [*all_components(), Recorder(receiver)] if components is None else components
         self._generation: int | None = None
         self._sent = 0
 
@@ -180,6 +187,8 @@ class Tab:
                 self.cursor.go(position)
             case Follow(what):
                 self.cursor.follow = what
+            case Record(on):
+                self._receiver.record(on=on)
             case _:
                 raise ValueError(f"a running agent's view cannot do {command!r}")
 

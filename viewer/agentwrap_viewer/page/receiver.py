@@ -16,6 +16,7 @@ from agentwrap_protocol import Announcement, ProtocolError, VersionError, decode
 from agentwrap_protocol.messages import Configure, Explain, Explainer, Message, Reply, SaliencyMap, Step
 
 from .discovery import live_streams
+from .keeping import Keeper
 from .store import FROM_AGENT, Store
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class Receiver:
         endpoint: The agent's endpoint. None follows the newest stream announced on this machine, and the restarted
             agent of the same name wherever it streams next.
         find_streams: Lists the streams announced; newest first.
+        keeper: Records the stream where somebody asks for it on the page; None where that is not possible.
 
     Attributes:
         endpoint: What is followed now, or None.
@@ -50,8 +52,10 @@ class Receiver:
         endpoint: str | None = None,
         *,
         find_streams: Callable[[], list[Announcement]] = live_streams,
+        keeper: Keeper | None = None,
     ) -> None:
         self.store = store
+        self.keeper = keeper
         self.endpoint = endpoint
         self.streams: list[Announcement] = []
         self._pinned = endpoint is not None
@@ -143,6 +147,19 @@ class Receiver:
                 arrays=arrays,
             )
         )
+
+    def record(self, *, on: bool) -> None:
+        """Begin or end a recording of the stream that is followed.
+
+        Raises:
+            ValueError: Nothing can be recorded here, or no stream is followed.
+        """
+        if self.keeper is None or self.endpoint is None:
+            raise ValueError("there is no running agent to record")
+        if on:
+            self.keeper.begin(self.endpoint, self.store.title or "run")
+        else:
+            self.keeper.end()
 
     def _next_request(self) -> int:
         self._requests += 1

@@ -15,6 +15,7 @@ from agentwrap_protocol.session import Session
 
 from .episodes import EpisodeLog
 from .ring import MapShelf, Series, StepRing
+from .spool import Spool
 from .statistics import Statistics
 
 #: What the page wants of an agent. Not the policy's weights and graph: those are the explainer's business.
@@ -27,9 +28,11 @@ class Store:
     A new stream identity (the agent was restarted, or another was chosen) empties it. Not for use from several threads.
 
     Args:
-        ring_bytes: Bytes of recent steps to keep.
+        ring_bytes: Bytes of recent steps to keep in memory.
         map_bytes: Bytes of saliency maps to keep.
-        max_steps: Steps to keep, also in the series of scalars.
+        max_steps: Steps to keep in memory.
+        max_scalars: Steps whose scalars are kept.
+        older: Makes where steps go that memory has no room for; None forgets them.
         clock: Monotonic seconds; tells how long an agent has been silent.
 
     Attributes:
@@ -37,6 +40,7 @@ class Store:
         version: Grows with every ``notify``.
         announced: Whether the stream's agent is announced as a running process; None where it never was (it may run on
             another machine).
+        older: Steps that memory has no room for, or None.
         problem: What keeps messages from being understood (another protocol version), or None.
         without_maps: Why there never will be any, or None.
     """
@@ -44,12 +48,16 @@ class Store:
     def __init__(
         self,
         *,
-        ring_bytes: int = 256 * 2**20,
+        ring_bytes: int = 96 * 2**20,
         map_bytes: int = 64 * 2**20,
         max_steps: int = 18_000,
+        max_scalars: int = 500_000,
+        older: Callable[[], Spool] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._bounds = (ring_bytes, map_bytes, max_steps)
+        self._bounds = (ring_bytes, map_bytes, max_steps, max_scalars)
+        self._make_older = older
+        self.older: Spool | None = None
         self._clock = clock
         self._listeners: list[Callable[[], None]] = []
         self.version = 0
@@ -63,13 +71,15 @@ class Store:
         self.clear()
 
     def _forget(self) -> None:
-        ring_bytes, map_bytes, max_steps = self._bounds
+        ring_bytes, map_bytes, max_steps, max_scalars = self._bounds
+        self.close()
+        self.older = self._make_older() if self._make_older is not None else None
         self.hello: Hello | None = None
         self.heartbeat: Heartbeat | None = None
         self.bye: Bye | None = None
         self.problem: str | None = None
-        self.steps = StepRing(ring_bytes, max_steps)
-        self.series = Series(max_steps)
+        self.steps = StepRing(ring_bytes, max_steps, self.older)
+        self.series = Series(max_scalars)
         self.maps = MapShelf(map_bytes)
         self.episodes = EpisodeLog()
         self._statistics = Statistics()
@@ -82,6 +92,11 @@ class Store:
         self._forget()
         self.generation += 1
         self.notify()
+
+    def close(self) -> None:
+        """Let go of what is kept on disk."""
+        if self.older is not None:
+            self.older.close()
 
     def advance(self) -> None:
         """Let time pass: call it about once a second. A stream that is not heard becomes silent."""
@@ -173,7 +188,7 @@ class Store:
     @property
     def notes(self) -> list[str]:
         """What is not as it should be with what is shown, for people."""
-        return []
+        return [self.older.problem] if self.older is not None and self.older.problem else []
 
     @property
     def silent_for(self) -> float:

@@ -31,27 +31,45 @@ class ChartElement(Element):
     _module = "chart"
 
 
+#: Steps whose scalars a tab has while it follows the agent, and in each of the three parts it has of what is older.
+NEWEST, PART = 18_000, 2048
+
+
 class Series:
-    """Source of all charts of one tab: sends only what came since the last message."""
+    """Source of all charts of one tab: what came since the last message, or the scalars around an older step shown."""
 
     name = "series"
 
     def __init__(self) -> None:
         self._sent = 0
+        self._part: int | None = None  # of the older ones, which the tab has instead of the newest
 
     def update(self, view: View) -> dict[str, Any] | None:
-        """Return ``rows`` float64 (k, 5) that belong at position ``start``; ``reset`` where older ones are void."""
-        series = view.store.series
-        if view.fresh:
-            self._sent = 0
-        if self._sent == series.count and not view.fresh:
+        """Return ``rows`` float64 (k, 5) that belong at position ``start``; ``reset`` where all others are void."""
+        position, count = view.cursor.position, view.store.series.count
+        if 0 <= position < count - NEWEST:
+            return self._older(view, position // PART)
+        reset = view.fresh or self._part is not None
+        if reset:
+            self._sent, self._part = max(0, count - NEWEST), None
+        elif self._sent == count:
             return None
-        start, rows = series.since(self._sent)
-        self._sent = series.count
+        begin, self._sent = self._sent, count
+        return self._section(view, begin, count, reset=reset, length=NEWEST)
+
+    def _older(self, view: View, part: int) -> dict[str, Any] | None:
+        if part == self._part and not view.fresh:
+            return None
+        self._part = part
+        return self._section(view, max(part - 1, 0) * PART, (part + 2) * PART, reset=True, length=3 * PART)
+
+    def _section(self, view: View, begin: int, end: int, *, reset: bool, length: int) -> dict[str, Any]:
+        series = view.store.series
+        start, rows = series.between(begin, end)
         return {
-            "reset": view.fresh,
+            "reset": reset,
             "start": start,
             "rows": view.packet.array(rows),
             "fields": list(series.FIELDS),
-            "length": series.length,
+            "length": length,
         }
