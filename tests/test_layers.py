@@ -54,6 +54,10 @@ ALLOWED = {
         *("agentwrap_viewer.replay", "agentwrap_viewer.page", "agentwrap_viewer.recording", "agentwrap_viewer.launch"),
         *("agentwrap_protocol", "numpy"),
     },
+    "agentwrap_viewer.states": {
+        *("agentwrap_viewer.states", "agentwrap_viewer.page.store", "agentwrap_viewer.recording", "agentwrap_protocol"),
+        *("numpy", "openTSNE", "sklearn"),
+    },
     "agentwrap_viewer.page": {
         *("agentwrap_viewer.page", "agentwrap_protocol", "msgspec", "numpy", "platformdirs", "zmq", "zstandard"),
         *("bokeh", "panel", "panel_material_ui", "param", "tornado"),
@@ -79,6 +83,7 @@ NOT_LOADED = {
     "agentwrap_viewer.recording": ("torch", "panel", "zmq", "gymnasium", "agentwrap"),
     "agentwrap_viewer.replay.show": ("torch", "sklearn", "gymnasium", "agentwrap"),
     "agentwrap_viewer.replica": ("panel", "zmq", "gymnasium", "agentwrap"),
+    "agentwrap_viewer.states": ("torch", "panel", "zmq", "gymnasium", "agentwrap", "sklearn", "openTSNE"),
     "agentwrap_viewer.saliency": ("panel", "zmq", "gymnasium", "agentwrap", "captum", "matplotlib"),
 }
 
