@@ -17,7 +17,7 @@ from .ending import Ending
 from .guard import Guard
 from .identity import Identity
 from .policy_feed import PolicyFeed
-from .publisher import Publisher
+from .publisher import Progress, Publisher
 from .viewer_process import start_viewer
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Broadcast:
         endpoint: See ``agentwrap.endpoint.bind``.
         hello: Bound method that makes the hello message of this moment, given the endpoint for requests or None; held
             weakly.
-        progress: Bound method that returns (steps so far, episode in progress); likewise.
+        progress: Bound method that says how far the agent is; likewise.
         quiet: Print nothing.
 
     Raises:
@@ -60,7 +60,7 @@ class Broadcast:
         guard: Guard,
         endpoint: str | None,
         hello: Callable[[str | None], Hello],
-        progress: Callable[[], tuple[int, int]],
+        progress: Callable[[], Progress],
         quiet: bool,
     ) -> None:
         self.recorder: Recorder | None = None

@@ -20,7 +20,7 @@ import time
 import weakref
 from collections import defaultdict
 from collections.abc import Callable
-from typing import ParamSpec
+from typing import NamedTuple, ParamSpec
 
 import msgspec
 import zmq
@@ -71,6 +71,15 @@ REQUESTS_AT_ONCE = 64
 RETAINED = (m.Hello.kind, m.PolicyGraph.kind, m.Weights.kind)
 
 
+class Progress(NamedTuple):
+    """How far an agent is: ``Heartbeat`` says what each means."""
+
+    step: int
+    episode: int
+    recorded: int = 0
+    recording_wait: float = 0.0
+
+
 class Publisher:
     """Publishes a stream and answers requests, from a daemon thread.
 
@@ -87,7 +96,7 @@ class Publisher:
         endpoint: See ``agentwrap.endpoint.bind``.
         hello: Bound method that makes the hello message of this moment, given ``control``; called in the publisher's
             thread and held weakly, so that a forgotten wrapper can be collected.
-        progress: Bound method that returns (steps so far, episode in progress); as ``hello``.
+        progress: Bound method that says how far the agent is; as ``hello``.
 
     Raises:
         EndpointError: The endpoint is malformed or reaches beyond this machine.
@@ -100,7 +109,7 @@ class Publisher:
         endpoint: str | None,
         *,
         hello: Callable[[str], m.Hello],
-        progress: Callable[[], tuple[int, int]],
+        progress: Callable[[], Progress],
     ) -> None:
         self.stream = stream
         self.watched = False
@@ -340,23 +349,25 @@ class Publisher:
         progress = self._progress()
         self._last_beat = time.monotonic()
         self._next_beat = self._last_beat + HEARTBEAT
-        self._step_at_last_beat = progress()[0] if progress is not None else 0
+        self._step_at_last_beat = progress().step if progress is not None else 0
 
     def _beat(self) -> None:
         now, progress = time.monotonic(), self._progress()
         if progress is None or now < self._next_beat or not self.wants(m.Heartbeat.kind):
             return
-        step, episode = progress()
+        reached = progress()
         beat = m.Heartbeat(
             stream=self.stream,
             time=time.time(),
-            step=step,
-            episode=episode,
-            steps_per_second=(step - self._step_at_last_beat) / (now - self._last_beat),
+            step=reached.step,
+            episode=reached.episode,
+            steps_per_second=(reached.step - self._step_at_last_beat) / (now - self._last_beat),
             sent=self._sent_steps,
             dropped=self._outbox.dropped_steps,
+            recorded=reached.recorded,
+            recording_wait=reached.recording_wait,
         )
-        self._last_beat, self._next_beat, self._step_at_last_beat = now, now + HEARTBEAT, step
+        self._last_beat, self._next_beat, self._step_at_last_beat = now, now + HEARTBEAT, reached.step
         self._send(self._numbered(beat))
 
 

@@ -91,7 +91,6 @@ class Recorder:
     Attributes:
         path: The file.
         error: What ended the recording before its time, or None.
-        waited_seconds: How long ``put`` has waited.
         dropped: Messages dropped.
 
     Args:
@@ -109,7 +108,8 @@ class Recorder:
             raise ValueError(f"on_full must be one of {', '.join(map(repr, ON_FULL))}, not {on_full!r}")
         self.path = Path(path)
         self.error: RecordingError | None = None
-        self.waited_seconds = 0.0
+        self._waited = 0.0
+        self._waits_since: float | None = None
         self.dropped = 0
         self._drops = on_full == "drop"
         self._encoder = McapEncoder(library=f"agentwrap-rl {__version__}")
@@ -164,17 +164,29 @@ class Recorder:
             too_much = self._put_bytes - self._taken_bytes > most
             self.dropped += too_much
             return not too_much
-        began = time.perf_counter()
+        self._waits_since = began = time.perf_counter()
         while self._put_bytes - self._taken_bytes > WAITING // 2 and self._thread.is_alive():
             self._room.clear()
             self._room.wait(LOOK)
-        self.waited_seconds += time.perf_counter() - began
+        self._waits_since = None
+        self._waited += time.perf_counter() - began
         return self.error is None
 
     def seeded(self, episode: int, seed: int) -> None:
         """Note that an episode begins with a reset to this seed."""
         entries = {"episode": str(episode), "seed": str(seed)}
         self._queue.append((partial(self._encoder.metadata, SEED, entries), 0))
+
+    @property
+    def waited_seconds(self) -> float:
+        """How long ``put`` has waited, also where it still does."""
+        since = self._waits_since  # once: the agent's thread changes it
+        return self._waited + (time.perf_counter() - since if since is not None else 0.0)
+
+    @property
+    def steps(self) -> int:
+        """Steps written so far."""
+        return self._encoder.counts[Step.kind]
 
     def close(self) -> RecordingSummary:
         """Write all that waits and end the file; however long that takes. May be called again."""
@@ -188,11 +200,10 @@ class Recorder:
 
     def summary(self) -> RecordingSummary:
         """Say how it goes."""
-        counts = self._encoder.counts
         return RecordingSummary(
             path=self.path,
-            steps=counts[Step.kind],
-            episodes=counts["episode_end"],
+            steps=self.steps,
+            episodes=self._encoder.counts["episode_end"],
             bytes=self._written,
             dropped=self.dropped,
             waited_seconds=self.waited_seconds,

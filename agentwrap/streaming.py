@@ -28,12 +28,12 @@ from .identity import Identity
 from .moments import Moment, Moments
 from .policy import view_policy
 from .policy_feed import PolicyFeed
+from .publisher import Progress, Publisher
 from .sampling import Sampler
 from .snapshot import Snapshots
 
 if TYPE_CHECKING:
     from .outlets import Outlets
-    from .publisher import Publisher
     from .recorder import OnFull, Recorder
 
 #: Rewards kept for the next step message; older ones are dropped.
@@ -416,8 +416,11 @@ class Stream:
             arrays=self._episodes.arrays(),
         )
 
-    def _progress(self) -> tuple[int, int]:
-        return self._steps, self._episode
+    def _progress(self) -> Progress:
+        recorder = self.recorder
+        if recorder is None:
+            return Progress(self._steps, self._episode)
+        return Progress(self._steps, self._episode, recorder.steps, recorder.waited_seconds)
 
 
 def _number(reward: Any) -> float:

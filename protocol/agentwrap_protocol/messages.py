@@ -355,6 +355,8 @@ class Heartbeat(Message, frozen=True, kw_only=True, eq=False):
         steps_per_second: Rate of the env's steps over the last second, sent or not.
         sent: Step messages handed to the network.
         dropped: Step messages dropped because the sender's queue was full.
+        recorded: Steps that the agent itself has recorded.
+        recording_wait: Seconds that the agent has waited for the disk that it records to.
     """
 
     kind: ClassVar[str] = "heartbeat"
@@ -365,6 +367,8 @@ class Heartbeat(Message, frozen=True, kw_only=True, eq=False):
     steps_per_second: float = 0.0
     sent: Count = 0
     dropped: Count = 0
+    recorded: Count = 0
+    recording_wait: Annotated[float, Meta(ge=0)] = 0.0
 
 
 class Bye(Message, frozen=True, kw_only=True, eq=False):

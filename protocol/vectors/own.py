@@ -218,6 +218,10 @@ def messages() -> dict[str, tuple[str, m.Message]]:
             "An agent's heartbeat.",
             m.Heartbeat(**common, seq=60, step=70001, episode=3, steps_per_second=812.5, sent=3600, dropped=2),
         ),
+        "heartbeat_recording": (
+            "The heartbeat of an agent that records and has waited for its disk.",
+            m.Heartbeat(**common, seq=61, step=70002, episode=3, sent=3660, recorded=70002, recording_wait=1.5),
+        ),
         "bye": ("The end of a stream.", m.Bye(**common, reason="closed")),
         "ping": ("A request; it has no fields of its own.", m.Ping(stream=OTHER, seq=1, time=TIME)),
         "resend": (

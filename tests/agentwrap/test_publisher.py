@@ -17,7 +17,7 @@ import zmq
 from listener import Listener, eventually, requester
 
 from agentwrap import PortTakenError
-from agentwrap.publisher import Publisher
+from agentwrap.publisher import Progress, Publisher
 from agentwrap_protocol import ProtocolError
 from agentwrap_protocol import messages as m
 from agentwrap_protocol.graph import Graph, Input, Output, Ref
@@ -49,8 +49,8 @@ class Owner:
             policy=m.PolicyInfo(type="Policy"),
         )
 
-    def progress(self) -> tuple[int, int]:
-        return self.steps, 0
+    def progress(self) -> Progress:
+        return Progress(self.steps, 0)
 
     def step(self, **arrays: Any) -> None:
         made = m.Step(

@@ -11,11 +11,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from listener import Listener
 from mcap.reader import make_reader
 from recordings import messages_in, steps_in
 
 from agentwrap import AgentwrapWarning, InterpretWrapper, RecordingError, recorder
-from agentwrap_protocol.messages import EpisodeEnd, Hello, PolicyGraph, Step, Weights
+from agentwrap_protocol.messages import EpisodeEnd, Heartbeat, Hello, PolicyGraph, Step, Weights
 
 
 class Witness(gym.Wrapper[Any, Any, Any, Any]):
@@ -200,3 +201,18 @@ def test_how_it_went_is_said_unless_quiet(
     env.step(0)
     env.close()
     assert "recorded 1 steps and 1 episodes to" in capsys.readouterr().err
+
+
+def test_heartbeats_say_what_is_recorded_and_how_long_the_agent_waited(
+    wrap: Any, policy: Any, agent: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env = wrap(policy, gym.make("CartPole-v1"), record=tmp_path / "run.mcap")
+    player, listener = agent(env, policy), Listener(env.endpoint, Heartbeat.kind)
+    try:
+        for _ in range(50):
+            player.step()
+        assert listener.wait(Heartbeat, lambda beat: beat.recorded == 50).recording_wait == 0
+        monkeypatch.setattr(env.recorder, "_waited", 2.5)
+        assert listener.wait(Heartbeat, lambda beat: beat.recording_wait > 0).recording_wait == 2.5
+    finally:
+        listener.close()

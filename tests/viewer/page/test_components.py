@@ -192,6 +192,12 @@ def test_notices_name_what_stands_in_the_way() -> None:
     assert "without a goodbye" in notices(lost)["lost"]["title"]
     assert Status().update(lost)["connection"] == "gone"
 
+    waits = view(step(0))
+    waits.store.add(Heartbeat(stream="0" * 32, recorded=9))
+    assert "held-up" not in notices(waits)
+    waits.store.add(Heartbeat(stream="0" * 32, seq=1, recorded=9, recording_wait=4.25))
+    assert "4.2 s so far" in notices(waits)["held-up"]["text"]
+
     other = view()
     other.store.problem = "the other side speaks protocol 2.0"
     assert "2.0" in notices(other)["version"]["text"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,9 @@ from .statistics import Statistics
 
 #: What the page wants of an agent. Not the policy's weights and graph: those are the explainer's business.
 FROM_AGENT = tuple(kind.kind for kind in (Hello, Step, EpisodeEnd, Heartbeat, Bye))
+
+#: Seconds for which it is said that an agent has waited for its disk.
+HELD_UP = 30.0
 
 
 class Store:
@@ -77,6 +81,7 @@ class Store:
         self.hello: Hello | None = None
         self.heartbeat: Heartbeat | None = None
         self.bye: Bye | None = None
+        self._held_up = -math.inf
         self.problem: str | None = None
         self.steps = StepRing(ring_bytes, max_steps, self.older)
         self.series = Series(max_scalars)
@@ -152,6 +157,8 @@ class Store:
             case EpisodeEnd():
                 self.episodes.add(message.episode, message.episode_return, message.length)
             case Heartbeat():
+                if self.heartbeat is not None and message.recording_wait > self.heartbeat.recording_wait:
+                    self._held_up = self._clock()
                 self.heartbeat = message
                 self._statistics.on_heartbeat(message)
 
@@ -189,6 +196,11 @@ class Store:
     def notes(self) -> list[str]:
         """What is not as it should be with what is shown, for people."""
         return [self.older.problem] if self.older is not None and self.older.problem else []
+
+    @property
+    def held_up(self) -> bool:
+        """Whether the agent has waited for the disk that it records to in the last half minute."""
+        return self._clock() - self._held_up < HELD_UP
 
     @property
     def silent_for(self) -> float:

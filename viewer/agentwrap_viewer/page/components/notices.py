@@ -72,7 +72,17 @@ def _about_agent(view: View) -> list[dict[str, Any]]:
             reason = store.bye.reason if store.bye else ""
             text = "The last steps can still be looked through. The page resumes when the agent is started again."
             return [_notice("ended", "info", "The agent has ended" + (f": {reason}" if reason else ""), text)]
-    return [_about_start(store)] if store.newest is None else []
+    return [_about_start(store)] if store.newest is None else _about_disk(store)
+
+
+def _about_disk(store: Store) -> list[dict[str, Any]]:
+    if store.heartbeat is None or not store.held_up:
+        return []
+    text = (
+        f"{store.heartbeat.recording_wait:.1f} s so far: it records more than the disk takes, and leaves nothing out. "
+        'record_every=… records fewer steps; on_full="drop" drops what does not fit.'
+    )
+    return [_notice("held-up", "warning", "The agent waits for the disk that it records to", text)]
 
 
 def _about_file(store: Store) -> list[dict[str, Any]]:
