@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,22 +31,55 @@ class Acting(nn.Module):
         super().__init__()
         self.agent, self.before = view.agent, view.before or nn.Identity()
         self._act, self._entry, self._watch = view.act or _call, view.entry, dict(view.watch or {})
-        find_layers(view.agent, [name for name in (view.entry, *(w.module for w in self._watch.values())) if name])
+        self._state = dict(view.state)
+        memory = [place for each in view.state.values() for place in (each.enters, each.leaves)]
+        places = (*self._watch.values(), *memory)
+        find_layers(view.agent, [name for name in (view.entry, *(place.module for place in places)) if name])
 
-    def forward(self, observation: Observation) -> dict[str, torch.Tensor]:
-        """Return the outputs for observations of the environment, batch first.
+    def forward(self, observation: Observation, state: Mapping[str, torch.Tensor] | None = None) -> dict[str, Any]:
+        """Return the outputs for observations of the environment, batch first; with state, what becomes of it.
+
+        Args:
+            observation: The observations.
+            state: Recurrent state that enters, by name, for a policy that has any.
+
+        Returns:
+            Outputs by name, and under ``state`` the new state by name.
 
         Raises:
             PolicyTypeError: An output was not computed.
         """
+        given = dict(state or {})
+        leaving = {f"state/{name}": self._state[name].leaves for name in given}
+        watch = {**self.watched(given), **leaving}
         found: dict[str, torch.Tensor] = {}
-        with _hooks(self.agent, self._watch, lambda name, tensor: found.setdefault(name, tensor)):
-            self._act(self.agent, self.before(observation))
-        missing = [name for name in self._watch if name not in found]
+        with _hooks(self.agent, watch, lambda name, tensor: found.setdefault(name, tensor)):
+            self._run(self.before(observation), given)
+        missing = [name for name in watch if name not in found]
         if missing:
-            where = ", ".join(f"{name} at {self._watch[name].module or 'the agent itself'!r}" for name in missing)
+            where = ", ".join(f"{name} at {watch[name].module or 'the agent itself'!r}" for name in missing)
             raise PolicyTypeError(f"{type(self.agent).__name__} computed nothing where it should be seen: {where}")
-        return {name: made_of(watch, self.agent, found[name]) for name, watch in self._watch.items()}
+        outputs: dict[str, Any] = {name: made_of(watch[name], self.agent, found[name]) for name in watch}
+        if given:
+            outputs["state"] = {name: outputs.pop(f"state/{name}") for name in given}
+        return outputs
+
+    def watched(self, state: Collection[str]) -> dict[str, Watch]:
+        """Return where the outputs are to be seen that can be computed where this state is known."""
+        unknown = {name for key, each in self._state.items() if key not in state for name in each.used_by}
+        return {name: watch for name, watch in self._watch.items() if name not in unknown}
+
+    def initial(self) -> dict[str, torch.Tensor]:
+        """Return the recurrent state that an episode begins with, for one environment."""
+        parameter = next(self.agent.parameters(), None)
+        device = None if parameter is None else parameter.device
+        return {name: torch.zeros(each.shape, device=device) for name, each in self._state.items()}
+
+    def _run(self, observation: Observation, state: Mapping[str, torch.Tensor]) -> None:
+        if self._state:
+            self._act(self.agent, observation, state)
+        else:
+            self._act(self.agent, observation)
 
     def prepare(self, observation: Observation) -> Observation:
         """Return what ``entry`` is called with for observations of the environment; nothing after that is computed.
@@ -56,7 +89,7 @@ class Acting(nn.Module):
         """
         with torch.no_grad(), _stopped_at(self.agent.get_submodule(self._entry)):
             try:
-                self._act(self.agent, self.before(observation))
+                self._run(self.before(observation), self.initial())
             except _Reached as reached:
                 given: Observation = reached.given
                 return given
@@ -68,6 +101,16 @@ class Acting(nn.Module):
 def made_of(watch: Watch, agent: nn.Module, tensor: torch.Tensor) -> torch.Tensor:
     """Return the output that a watched tensor stands for."""
     return tensor if watch.then is None else watch.then(agent, tensor)
+
+
+def seen_at(watch: Watch, args: tuple[Any, ...], result: Any) -> torch.Tensor | None:
+    """Return the tensor that is to be seen in a module's call, None where there is none."""
+    value: Any = args if watch.of == "input" else result
+    for place in watch.at:
+        if not isinstance(value, tuple | list) or place >= len(value):
+            return None
+        value = value[place]
+    return first_tensor(value)
 
 
 def first_called(agent: nn.Module, act: Callable[[Any, Any], Any], observation: Observation) -> str:
@@ -114,14 +157,13 @@ def _hooks(
 ) -> Iterator[None]:
     """Tell what is to be seen at each place."""
 
-    def look(name: str, of: str, module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
-        tensor = first_tensor(args if of == "input" else result)
+    def look(name: str, each: Watch, module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
+        tensor = seen_at(each, args, result)
         if tensor is not None:
             found(name, tensor)
 
     handles = [
-        agent.get_submodule(each.module).register_forward_hook(Hook(look, name, each.of))
-        for name, each in watch.items()
+        agent.get_submodule(each.module).register_forward_hook(Hook(look, name, each)) for name, each in watch.items()
     ]
     try:
         yield
@@ -130,5 +172,5 @@ def _hooks(
             handle.remove()
 
 
-def _call(agent: nn.Module, observation: Any) -> Any:
-    return agent(observation)
+def _call(agent: nn.Module, observation: Any, *state: Any) -> Any:
+    return agent(observation, *state)

@@ -61,10 +61,12 @@ class Inside:
 
     Attributes:
         version: ``Tensor._version`` of the observation when the policy was called, None where it is not known.
+        state: What the policy was called with beside the observation, by array name.
         held: ``latent`` and named layers.
     """
 
     version: int | None
+    state: dict[str, Held] = field(default_factory=dict)
     held: dict[str, Held] = field(default_factory=dict)
 
 
@@ -263,11 +265,19 @@ class PolicyCapture:
         for given in call.unlike:
             array = to_array(given.tensor)
             found[f"input/{given.name}"] = array[0] if call.batched and array is not None else array
-        if len(call.args) + len(call.kwargs) > 1:
-            for given in self._inputs(call):
-                if given.role == "state":
-                    found[f"input/{given.name}"] = to_array(given.tensor)
+        for name, (tensor, version) in self._state(call).items():
+            if version is not None and tensor._version != version:
+                self._copied.add(name)
+            else:
+                found[name] = to_array(tensor)
         return {name: array for name, array in found.items() if array is not None}
+
+    def _state(self, call: Call) -> Mapping[str, Held]:
+        """What the policy was called with beside the observation, as it was then if the call was looked at closely."""
+        if call.inside is not None:
+            return call.inside.state
+        given = self._inputs(call) if len(call.args) + len(call.kwargs) > 1 else []
+        return {f"input/{each.name}": (each.tensor, None) for each in given if each.role == "state"}
 
     def _recall(self, glance: Glance) -> list[Call]:
         """Make a call of what was glanced at, as far as one that was looked at closely has told what to make of it."""
@@ -359,7 +369,12 @@ class PolicyCapture:
             return None
         if not self._searched:
             self._search = LatentSearch(self._inner)
-        return Inside(_version(args[0] if args else None))
+        state: dict[str, Held] = {}
+        if len(args) + len(kwargs) > 1:  # agents may empty a state in place when an episode ends
+            given = call_inputs(self._inner, *arrays_to_tensors((args, kwargs)))
+            arrays = {f"input/{each.name}": each.tensor for each in given if each.role == "state"}
+            state = {name: self._hold(name, tensor) for name, tensor in arrays.items()}
+        return Inside(_version(args[0] if args else None), state)
 
     def _on_layer(self, name: str, module: nn.Module, args: Any, result: Any) -> None:
         self._guard.run(f"capturing {name}", self._keep, name, result)

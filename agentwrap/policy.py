@@ -4,7 +4,9 @@ Libraries have no common method that computes a policy's outputs: Stable-Baselin
 ``policy.q_net`` for one algorithm and ``extract_features``, ``mlp_extractor`` and ``action_net`` for another, and never
 the policy itself. So an adapter says, once for each library, where in its modules the outputs come out. Two things are
 read there: what the library's own calls really computed, by hooks, and the computation that is exported, by tracing the
-library's own function of the observation. The place is the same, so both are the same thing.
+library's own function of the observation. The place is the same, so both are the same thing. Recurrent state is read
+where it enters the memory (``State``): what a library does to it before, such as emptying it when an episode begins,
+has happened by then.
 
 An adapter is found by the type of the policy, without importing any library::
 
@@ -27,7 +29,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
@@ -56,11 +58,33 @@ class Watch:
         of: Whether the output is what this submodule returns (``output``) or what it is called with (``input``).
         then: What makes the output of that, called with the agent and the tensor, in tensor operations: the mean over
             quantiles, a parameter that goes with a mean. A plain function: it works on copies of the agent too.
+        at: Which tensor of several, as places in nested sequences: of ``(features, (hidden, cell))``, ``(1, 0)`` is the
+            hidden state. By default the first.
+        axis: Along which axis of it rows lie.
     """
 
     module: str
     of: Literal["output", "input"] = "output"
     then: Callable[[nn.Module, torch.Tensor], torch.Tensor] | None = None
+    at: tuple[int, ...] = ()
+    axis: int = 0
+
+
+@dataclass(frozen=True)
+class State:
+    """A tensor of recurrent state: what one act leaves to the next.
+
+    Attributes:
+        enters: Where it is seen as it enters the memory, after what resets it at the beginning of an episode.
+        leaves: Where what becomes of it is seen.
+        shape: Its shape in an act for one environment; it begins with zeros.
+        used_by: Outputs that are computed only where it is known, for a state that not every act has (a critic's).
+    """
+
+    enters: Watch
+    leaves: Watch
+    shape: tuple[int, ...]
+    used_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,26 +99,30 @@ class PolicyView:
             ``log_std``, ``value``, ``latent``. The first has to be computed whenever the agent acts, others need not.
         entry: Name of the submodule whose call begins an act in the library's own code, ``""`` for the agent itself.
             Its first argument is the observation, batch first, perhaps prepared.
-        act: The library's own function of ``(agent, observation)`` that reaches ``entry`` and all of ``watch``, without
-            chance; by default the agent is called. A plain function: it works on copies of the agent too.
+        act: The library's own function of ``(agent, observation)``, and of the state by name where there is any, that
+            reaches ``entry`` and all of ``watch``, without chance; by default the agent is called. A plain function: it
+            works on copies of the agent too.
+        state: Recurrent state by name.
         before: What the library does with the environment's observation, batch first, before ``act``: a module, so that
             it is part of the exported computation.
         refresh: Brings what ``before`` holds (running statistics) up to date.
         names: Names of the outputs where there is no ``watch``; None to find them by their sizes.
         distribution: The action distribution that follows from the outputs, where it is known.
         predict: The action that the library itself takes for an observation of the environment, without exploring; for
-            ``agentwrap.testing.check_policy``.
+            ``agentwrap.testing.check_policy``. With state, a function of ``(observation, state)`` that returns the
+            action and what it knows of the state after it.
     """
 
     agent: nn.Module
     watch: Mapping[str, Watch] | None = None
     entry: str = ""
-    act: Callable[[Any, Any], Any] | None = None
+    act: Callable[..., Any] | None = None
+    state: Mapping[str, State] = field(default_factory=dict)
     before: nn.Module | None = None
     refresh: Callable[[], None] | None = None
     names: tuple[str, ...] | None = None
     distribution: Distribution | None = None
-    predict: Callable[[Any], Any] | None = None
+    predict: Callable[..., Any] | None = None
 
     @cached_property
     def module(self) -> nn.Module:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
+
+from agentwrap_protocol.graph import Graph
 
 from .arrays import Array, copied
 from .errors import AgentwrapError
@@ -39,18 +41,20 @@ class Report:
         return "\n".join(self.lines)
 
 
-def check_policy(policy: Any, env: gym.Env[Any, Any], *, steps: int = 5, seed: int = 0) -> Report:
+def check_policy(policy: Any, env: gym.Env[Any, Any], *, steps: int = 5, seed: int = 0, state: Any = None) -> Report:
     """Check that an adapter describes a policy truly, and say in words what was found.
 
     The library's own ``predict`` acts for a few steps, as a user would, while hooks look on. What was seen, what the
     module to be exported computes, and the action that the library took have to agree, and the computation has to be
-    exportable.
+    exportable. Recurrent state is handed from step to step, and what the library makes of it has to agree too.
 
     Args:
         policy: What ``InterpretWrapper`` would be given. Its weights stay as they are.
         env: The environment it acts in; it is reset and stepped.
         steps: How many observations to try.
         seed: For the environment's first reset.
+        state: For a recurrent module that is called itself, ``policy(observation, state)``: the state that an episode
+            begins with.
 
     Raises:
         PolicyTypeError: There is no adapter for the policy, or more than one.
@@ -70,24 +74,26 @@ def check_policy(policy: Any, env: gym.Env[Any, Any], *, steps: int = 5, seed: i
         lines.append("the policy is called itself: no adapter is involved")
     else:
         check = _Check(view)
-        for observation in observations:
-            lines.extend(check.act(observation))
+        for observation, begins in observations:
+            lines.extend(check.act(observation, begins=begins))
         lines.extend(check.summary())
-    lines.extend(_export(view, observations[0], env.action_space))
+    lines.extend(_export(view, observations[0][0], env.action_space, state))
     return Report(tuple(dict.fromkeys(lines)))
 
 
-def _observations(view: PolicyView, env: gym.Env[Any, Any], steps: int, seed: int) -> Iterator[Any]:
-    """Observations of an episode, or more, in which the library acts, or else chance."""
+def _observations(view: PolicyView, env: gym.Env[Any, Any], steps: int, seed: int) -> Iterator[tuple[Any, bool]]:
+    """Observations of an episode, or more, in which the library acts, or else chance; and whether an episode begins."""
     env.action_space.seed(seed)
     observation, _ = env.reset(seed=seed)
+    begins, chance = True, view.predict is None or bool(view.state)
     for _ in range(steps):
-        yield copy.deepcopy(observation)  # environments reuse their buffers
-        action = env.action_space.sample() if view.predict is None else view.predict(observation)
+        yield copy.deepcopy(observation), begins  # environments reuse their buffers
+        action = env.action_space.sample() if chance or view.predict is None else view.predict(observation)
         # predict() of some libraries gives arrays without axes, which some environments do not take
         scalar = isinstance(action, np.ndarray) and action.ndim == 0
         observation, _, terminated, truncated, _ = env.step(action.item() if scalar else action)
-        if terminated or truncated:
+        begins = terminated or truncated
+        if begins:
             observation, _ = env.reset()
 
 
@@ -103,17 +109,20 @@ class _Check:
         self._view, self._capture = view, WatchCapture(view, guard=Guard(strict=True))
         self._copy = isolated_copy(view.module)
         self._seen: set[str] = set()
+        self._state: dict[str, Any] = {}
 
-    def act(self, observation: Any) -> Iterator[str]:
-        """Have the library act once; yield what is wrong."""
+    def act(self, observation: Any, *, begins: bool) -> Iterator[str]:
+        """Have the library act once, in an episode that begins or goes on; yield what is wrong."""
         import torch
 
+        if begins:
+            self._state = cast(Any, self._view.module).initial() if self._view.state else {}
         arrays = copied("observation", observation)[0]
         given = self._as_batch(arrays, self._view.agent)
         self._capture.attach()
         try:
             with torch.no_grad():
-                action = self._library(observation, given)
+                action, after = self._library(observation, given)
         finally:
             acts = self._capture.take()
             call = self._capture.choose(acts, arrays)
@@ -121,12 +130,17 @@ class _Check:
         if call is None:
             yield self._unseen(acts)
             return
-        seen = {name.removeprefix("output/"): array for name, array in self._capture.arrays(call).items()}
+        found = self._capture.arrays(call)
+        seen = {name.removeprefix("output/"): array for name, array in found.items() if name.startswith("output/")}
         self._seen.update(seen)
         with torch.no_grad():
-            exported = {name: tensor[0].cpu().numpy() for name, tensor in self._copy(given).items()}
+            computed = dict(self._copy(*call.args))
+        leaving = computed.pop("state", {})
+        exported = {name: tensor[0].detach().cpu().numpy() for name, tensor in computed.items()}
         yield from _differences(seen, exported)
         yield from self._other_action(exported, action)
+        yield from self._other_state(found, leaving, after)
+        self._state.update(leaving)
 
     def summary(self) -> Iterator[str]:
         """Yield what was seen, and what was not."""
@@ -137,11 +151,26 @@ class _Check:
         if self._view.predict is None or self._view.distribution is None:
             yield "not compared with the library's actions: the view has no predict, or no distribution"
 
-    def _library(self, observation: Any, given: Any) -> Any:
-        if self._view.predict is not None:
-            return self._view.predict(observation)
-        self._view.module(given)
-        return None
+    def _library(self, observation: Any, given: Any) -> tuple[Any, Mapping[str, Any]]:
+        """Have the library act; return its action, and what is known of the state after it."""
+        state = (self._state,) if self._view.state else ()
+        if self._view.predict is None:
+            self._view.module(given, *state)
+            return None, {}
+        result = self._view.predict(observation, *state)
+        return result if state else (result, {})
+
+    def _other_state(
+        self, seen: Mapping[str, Array], leaving: Mapping[str, Any], after: Mapping[str, Any]
+    ) -> Iterator[str]:
+        """Compare the state that entered with what the step before left, and what the library left with our own."""
+        for name in leaving:
+            entered, before = seen[f"input/state/{name}"], self._state[name].cpu().numpy()
+            if not np.allclose(entered, before, rtol=TOLERANCE, atol=TOLERANCE):
+                yield f"FAILED to see the state {name}: {_short(entered)} entered, left before was {_short(before)}"
+        for name, tensor in after.items():
+            if name in leaving and not np.allclose(tensor, leaving[name].cpu(), rtol=TOLERANCE, atol=TOLERANCE):
+                yield f"FAILED to reproduce the state {name}: the library left another than the exported module"
 
     def _unseen(self, acts: Any) -> str:
         entry, head = self._view.entry or "the agent itself", next(iter(self._view.watch or ()))
@@ -169,7 +198,7 @@ def _differences(seen: Mapping[str, Array], exported: Mapping[str, Array]) -> It
             yield f"FAILED to reproduce {name}: seen was {_short(array)}, the exported module has {_short(other)}"
 
 
-def _export(view: PolicyView, observation: Any, action_space: gym.Space[Any]) -> Iterator[str]:
+def _export(view: PolicyView, observation: Any, action_space: gym.Space[Any], state: Any) -> Iterator[str]:
     import torch
 
     from agentwrap_export.export import export_policy
@@ -178,11 +207,14 @@ def _export(view: PolicyView, observation: Any, action_space: gym.Space[Any]) ->
 
     given = as_batch(copied("observation", observation)[0], view.agent)
     try:
-        names = view.names if view.watch is None else tuple(view.watch)
+        if view.state:
+            state = cast(Any, view.module).initial()
+        arguments = (given,) if state is None else (given, state)
+        names = view.names if view.watch is None else (*view.watch, *(f"state/{name}" for name in view.state))
         if names is None:
             with torch.no_grad():
-                names = output_names(view.agent(given), action_space)
-        exported = export_policy(view.module, (given,), {}, output_names=names, batched=True)
+                names = output_names(view.agent(*arguments), action_space)
+        exported = export_policy(view.module, arguments, {}, output_names=names, batched=True)
     except AgentwrapError as error:
         yield f"FAILED to export: {error}"
         return
@@ -191,6 +223,23 @@ def _export(view: PolicyView, observation: Any, action_space: gym.Space[Any]) ->
     missing = [name for name in names if name not in found]
     if missing:
         yield f"FAILED to export {', '.join(missing)}"
+    yield from _recurrence(exported.graph)
+
+
+def _recurrence(graph: Graph) -> Iterator[str]:
+    """Yield which state is carried from step to step, and what is not."""
+    states = [given for given in graph.inputs if given.role == "state"]
+    carried = [f"{given.name} becomes {given.next}" for given in states if given.next is not None]
+    held = [given.name for given in states if given.next is None]
+    if carried:
+        yield f"recurrent: {', '.join(carried)}"
+    if held and not carried:
+        yield (
+            f"FAILED to carry on {', '.join(held)}: nothing that the policy returns has its structure and shapes; "
+            "return the new state as the old one was given"
+        )
+    elif held:
+        yield f"given to the policy and not carried on: {', '.join(held)}"
 
 
 def _short(array: Array) -> str:

@@ -14,12 +14,12 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from .acting import Acting, Observation, made_of
+from .acting import Acting, Observation, made_of, seen_at
 from .arrays import Array, to_array
 from .capture import CAPTURING
 from .guard import Guard
-from .hooks import Hook, find_layers, first_tensor
-from .policy import PolicyView
+from .hooks import Hook, find_layers
+from .policy import PolicyView, Watch
 
 #: Most rows of a call that may be an act: of as many environments, one of which is ours.
 MOST_ROWS = 64
@@ -42,7 +42,8 @@ class Act:
         given: What the entry was called with.
         seen: What was seen, by array name.
         row: Which row is this environment's; known once the act was chosen.
-        args: The environment's observation with a batch axis, for the exported module; likewise.
+        args: The environment's observation with a batch axis, and the state that entered, for the exported module;
+            likewise.
         names: Names of the outputs of the exported module.
         kwargs: None for that module.
         batched: It always takes a batch.
@@ -75,6 +76,10 @@ class WatchCapture:
         self._watch, self._layers = dict(view.watch or {}), find_layers(view.agent, layers)
         self._names = tuple(self._watch)
         self._head = f"output/{self._names[0]}"
+        # by what the arrays of a step are called
+        self._places = {f"output/{name}": watch for name, watch in self._watch.items()}
+        self._places.update((f"input/state/{name}", each.enters) for name, each in view.state.items())
+        self._state = {name: f"input/state/{name}" for name in view.state}
         self._entry = view.agent.get_submodule(view.entry)
         within = set(self._entry.modules())
         self._all_within = all(view.agent.get_submodule(each.module) in within for each in self._watch.values())
@@ -105,8 +110,8 @@ class WatchCapture:
         """Put hooks on the policy, and look closely."""
         if not self._handles:
             self._handles.append(self._entry.register_forward_pre_hook(Hook(self._begin)))
-            for name, each in self._watch.items():
-                module, hook = self._agent.get_submodule(each.module), Hook(self._see, f"output/{name}", each.of)
+            for name, each in self._places.items():
+                module, hook = self._agent.get_submodule(each.module), Hook(self._see, name, each)
                 self._handles.append(module.register_forward_hook(hook))
             if self._all_within:  # then what these modules do elsewhere, in learning, is no act
                 self._handles.append(self._entry.register_forward_hook(Hook(self._close)))
@@ -120,7 +125,7 @@ class WatchCapture:
         if closely:
             for name, layer in self._layers.items():
                 # in front of the hook that ends the act, where the entry is the layer
-                hook = Hook(self._see, f"layer/{name}", "output")
+                hook = Hook(self._see, f"layer/{name}", Watch(""))
                 self._layer_handles.append(layer.register_forward_hook(hook, prepend=True))
         else:
             for handle in self._layer_handles:
@@ -164,22 +169,46 @@ class WatchCapture:
         for act in reversed(acts):
             row = _row(act.given, expected)
             if row is not None:
-                act.row, act.args, self._unlike = row, (given,), -1
-                return act
+                act.row, self._unlike = row, -1
+                return self._with_arguments(act, given)
         self._tell_unlike()
         return None
 
+    def _with_arguments(self, act: Act, given: Observation) -> Act | None:
+        """Say what the exported module is called with for an act; None where its state is no longer what it was."""
+        act.args = (given,)
+        if self._state:
+            entered = {name: array for name, array in self._state.items() if array in act.seen}
+            changed = [array for array in entered.values() if _is_changed(act.seen[array])]
+            self._copied.update(changed)
+            if changed or not entered:
+                return None
+            state = {name: self._row_of(act, array) for name, array in entered.items()}
+            act.args = (given, state)
+            act.names = (*self._acting.watched(state), *(f"state/{name}" for name in state))
+        return act
+
+    def _row_of(self, act: Act, name: str) -> torch.Tensor:
+        """Return this environment's part of what was seen, with a batch axis of one."""
+        tensor, place = act.seen[name][0], self._places.get(name)
+        return tensor.narrow(0 if place is None else place.axis, act.row, 1)
+
     def arrays(self, act: Act) -> dict[str, Array]:
-        """Return what a chosen act computed: ``output/<name>`` and ``layer/<name>``, as a step message holds them."""
+        """Return what a chosen act computed and the state that entered it, as a step message holds them.
+
+        Returns:
+            ``output/<name>``, ``layer/<name>`` and ``input/state/<name>``.
+        """
         found: dict[str, Array] = {}
         with torch.no_grad():
-            for name, (tensor, version) in act.seen.items():
-                if version is not None and tensor._version != version:
+            for name, held in act.seen.items():
+                if _is_changed(held):
                     self._copied.add(name)
                     continue
-                row = tensor[act.row : act.row + 1]
-                watch = self._watch.get(name.removeprefix("output/")) if name.startswith("output/") else None
-                array = to_array((row if watch is None else made_of(watch, self._agent, row))[0])
+                row, place = self._row_of(act, name), self._places.get(name)
+                if not name.startswith("input/"):
+                    row = (row if place is None else made_of(place, self._agent, row))[0]
+                array = to_array(row)
                 if array is not None:
                     found[name] = array.reshape(()) if name == "output/value" and array.size == 1 else array
         return found
@@ -209,11 +238,11 @@ class WatchCapture:
             self._open = Act(given, self._names)
             self._acts.append(self._open)
 
-    def _see(self, name: str, of: str, module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
+    def _see(self, name: str, place: Watch, module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
         act = self._open
         if act is None or name in act.seen:  # again without a new act: that is learning
             return
-        tensor = first_tensor(args if of == "input" else result)
+        tensor = seen_at(place, args, result)
         if tensor is not None:
             act.seen[name] = self._hold(name, tensor)
 
@@ -224,6 +253,11 @@ class WatchCapture:
         if name in self._copied or tensor.is_inference():  # inference tensors do not count their changes
             return tensor.detach().clone(), None
         return tensor, tensor._version
+
+
+def _is_changed(held: Held) -> bool:
+    tensor, version = held
+    return version is not None and tensor._version != version
 
 
 def as_batch(observation: Mapping[str, Array], agent: nn.Module) -> Observation:

@@ -42,6 +42,17 @@ def test_an_agent_like_cleanrls_learns(tmp_path: Path) -> None:
     assert "update    1:" in result.stdout and "agentwrap view" in result.stderr
 
 
+def test_a_recurrent_agent_like_cleanrls_learns(tmp_path: Path) -> None:
+    result = run("cleanrl_ppo_lstm.py", "--steps", "1024", cwd=tmp_path)
+    assert "update    1:" in result.stdout and "agentwrap view" in result.stderr
+
+
+def test_a_recurrent_model_of_stable_baselines3_learns_and_acts(tmp_path: Path) -> None:
+    result = run("sb3_recurrent.py", "--steps", "64", cwd=tmp_path)
+    assert "steps of learning" in result.stdout
+    assert result.stderr.count("agentwrap: streaming") == 2
+
+
 def test_train_atari_trains_and_saves_what_the_demo_can_load(tmp_path: Path) -> None:
     result = run("train_atari.py", "--games", "2", "--rollout", "8", "--steps", "32", cwd=tmp_path)
     assert "32 of 32 steps" in result.stdout

@@ -1,12 +1,16 @@
 """Agents in the style of CleanRL: a module without ``forward`` that the script asks ``get_action_and_value``.
 
 Where its acts begin is found by trying: the first submodule that this function calls. The outputs are those of the
-submodules with CleanRL's names: ``actor`` or ``actor_mean`` with ``actor_logstd``, and ``critic``. Q-networks have a
-``forward`` and are watched as they are; that what they return are Q-values is known by the name of the class.
+submodules with CleanRL's names: ``actor`` or ``actor_mean`` with ``actor_logstd``, and ``critic``. An agent with a
+submodule ``lstm``, ``gru`` or ``rnn`` is asked ``get_action_and_value(x, state, done)``, as in ``ppo_atari_lstm.py``.
+Q-networks have a ``forward`` and are watched as they are; that what they return are Q-values is known by the name of
+the class.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
@@ -14,7 +18,9 @@ import numpy as np
 
 from agentwrap.distributions import Categorical, Distribution, Gaussian
 from agentwrap.errors import PolicyTypeError
-from agentwrap.policy import PolicyView, Watch
+from agentwrap.policy import PolicyView, State, Watch
+
+from .recurrent import given_to, states_of
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +42,7 @@ class CleanRL:
         """Describe the agent by its submodules' names.
 
         Raises:
-            PolicyTypeError: It has others, or it is recurrent.
+            PolicyTypeError: It has others.
         """
         if _is_q_network(policy):
             return PolicyView(agent=policy, names=("q_values",))
@@ -46,14 +52,15 @@ class CleanRL:
                 f"{type(policy).__name__} has neither actor nor actor_mean, where its outputs would be: write an "
                 "adapter, see agentwrap.policy.register_adapter"
             )
-        if hasattr(policy, "lstm"):
-            raise PolicyTypeError(f"{type(policy).__name__} is recurrent, which agentwrap cannot watch yet")
-        watch = _watch(policy, heads[0])
+        memory = next((name for name in ("lstm", "gru", "rnn") if hasattr(policy, name)), None)
+        act = _act if memory is None else partial(_recurrent_act, memory)
+        state = {} if memory is None else states_of(getattr(policy, memory), memory)
         return PolicyView(
             agent=policy,
-            watch=watch,
-            entry=_entry(policy, env.observation_space),
-            act=_act,
+            watch=_watch(policy, heads[0]),
+            entry=_entry(policy, env.observation_space, act, state),
+            act=act,
+            state=state,
             distribution=_distribution(heads[0], env.action_space),
         )
 
@@ -78,18 +85,25 @@ def _watch(agent: Any, head: str) -> dict[str, Watch]:
     return watch
 
 
-def _entry(agent: Any, space: gym.Space[Any]) -> str:
+def _entry(agent: Any, space: gym.Space[Any], act: Callable[..., Any], state: Mapping[str, State]) -> str:
     import torch
 
     from agentwrap.acting import first_called
 
     parameter = next(agent.parameters())
     zeros = torch.as_tensor(np.zeros(space.shape or (), np.float32), device=parameter.device)
-    return first_called(agent, _act, zeros[None])
+    empty = {name: torch.zeros(each.shape, device=parameter.device) for name, each in state.items()}
+    given = [empty] if state else []
+    return first_called(agent, lambda agent, observation: act(agent, observation, *given), zeros[None])
 
 
 def _act(agent: Any, observation: Any) -> Any:
     return agent.get_action_and_value(observation.float())  # scripts give torch.Tensor(obs)
+
+
+def _recurrent_act(memory: str, agent: Any, observation: Any, state: Mapping[str, torch.Tensor]) -> Any:
+    goes_on = observation.new_zeros(observation.shape[0]).float()  # no episode ended before: the state is what enters
+    return agent.get_action_and_value(observation.float(), given_to(getattr(agent, memory), state), goes_on)
 
 
 def _free_log_std(agent: Any, mean: torch.Tensor) -> torch.Tensor:

@@ -1,14 +1,15 @@
 """Stable-Baselines3 and sb3-contrib: the model that ``predict`` is called on, or its policy.
 
 ``predict`` never calls the policy itself: DQN and QR-DQN call their network, SAC, TD3 and DDPG their actor, and PPO,
-A2C, TRPO and MaskablePPO go from the features extractor to ``action_net``. Images that the library transposes, and what
-the ``VecNormalize`` of the model's own environment does, are part of the computation that is exported. ``VecNormalize``
-is not part of ``predict``: the user calls ``normalize_obs`` first, as the library's documentation says.
+A2C, TRPO and MaskablePPO go from the features extractor to ``action_net``, RecurrentPPO through an LSTM; its critic's
+own LSTM runs in learning alone, so there is a value then and none in ``predict``. Images that the library transposes,
+and what the ``VecNormalize`` of the model's own environment does, are part of the computation that is exported.
+``VecNormalize`` is no part of ``predict``: the user calls ``normalize_obs`` first, as the library's documentation says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,9 @@ import numpy as np
 
 from agentwrap.distributions import Bernoulli, Categorical, Distribution, Gaussian, MultiCategorical
 from agentwrap.errors import PolicyTypeError
-from agentwrap.policy import PolicyView, Watch
+from agentwrap.policy import PolicyView, State, Watch
+
+from .recurrent import given_to, states_of
 
 if TYPE_CHECKING:
     import torch
@@ -53,7 +56,14 @@ class StableBaselines3:
             distribution=_distribution(policy),
         )
         if hasattr(policy, "lstm_actor"):
-            raise PolicyTypeError(f"{type(model).__name__} is recurrent, which agentwrap cannot watch yet")
+            return network(
+                agent=policy,
+                watch=_actor_critic(policy),
+                entry="features_extractor",
+                act=_recurrent_forward,
+                state=_recurrent_state(policy),
+                predict=partial(_recurrent_predict, model, normalize),
+            )
         if hasattr(policy, "q_net"):
             latent = _head_input(policy.q_net, "q_net")
             return network(agent=policy.q_net, watch={"q_values": Watch(""), **latent})
@@ -92,6 +102,14 @@ def _actor_critic(policy: Any) -> dict[str, Watch]:
     return {"mean": Watch("action_net"), **watch}
 
 
+def _recurrent_state(policy: Any) -> dict[str, State]:
+    """The state of the actor's LSTM, which the critic may share, and of the critic's own, which only learning keeps."""
+    states = states_of(policy.lstm_actor, "lstm_actor", prefix="actor/")
+    if policy.lstm_critic is not None:
+        states.update(states_of(policy.lstm_critic, "lstm_critic", prefix="critic/", used_by=("value",)))
+    return states
+
+
 def _head_input(network: Any, name: str) -> dict[str, Watch]:
     """The input of the last layer with weights of a ``Sequential``."""
     layers = list(getattr(network, name).named_children())
@@ -108,6 +126,21 @@ def _act(actor: Any, observation: Any) -> Any:
 
 def _forward(policy: Any, observation: Any) -> Any:
     return policy.forward(observation, deterministic=True)
+
+
+def _recurrent_forward(policy: Any, observation: Any, state: Mapping[str, torch.Tensor]) -> None:
+    # forward() itself branches on whether an episode begins, which no graph can: that has happened to this state
+    features = policy.extract_features(observation)
+    actors, critics = (features, features) if policy.share_features_extractor else features
+    latent, _ = policy.lstm_actor(actors[None], given_to(policy.lstm_actor, state, prefix="actor/"))
+    policy.action_net(policy.mlp_extractor.forward_actor(latent[0]))
+    if policy.lstm_critic is not None:
+        if "critic/hidden" not in state:
+            return
+        latent, _ = policy.lstm_critic(critics[None], given_to(policy.lstm_critic, state, prefix="critic/"))
+    elif not policy.shared_lstm:
+        latent = policy.critic(critics)[None]
+    policy.value_net(policy.mlp_extractor.forward_critic(latent[0]))
 
 
 def _mean_of_quantiles(network: nn.Module, quantiles: torch.Tensor) -> torch.Tensor:
@@ -152,6 +185,15 @@ def _predict(model: Any, normalize: Any, observation: Any) -> Any:
     if normalize is not None:
         observation = normalize.normalize_obs(observation)
     return model.predict(observation, deterministic=True)[0]
+
+
+def _recurrent_predict(model: Any, normalize: Any, observation: Any, state: Mapping[str, Any]) -> tuple[Any, Any]:
+    if normalize is not None:
+        observation = normalize.normalize_obs(observation)
+    entering = tuple(state[name].cpu().numpy() for name in ("actor/hidden", "actor/cell"))
+    # like the library's own loops, which hand on the state and say where an episode begins
+    action, after = model.predict(observation, state=entering, episode_start=np.zeros(1), deterministic=True)
+    return action, dict(zip(("actor/hidden", "actor/cell"), after, strict=True))
 
 
 # What the library does before.

@@ -10,7 +10,7 @@ from torch import nn
 
 from agentwrap import InterpretWrapper, PolicyTypeError, UnknownLayerError
 from agentwrap.distributions import Categorical
-from agentwrap.policy import PolicyView, Watch, register_adapter, unregister_adapter, view_policy
+from agentwrap.policy import PolicyView, State, Watch, register_adapter, unregister_adapter, view_policy
 from agentwrap.testing import check_policy
 
 
@@ -130,3 +130,51 @@ def test_the_example_in_the_documentation_runs() -> None:
 
     results = doctest.testmod(testing)
     assert results.attempted > 0 and results.failed == 0
+
+
+class Remembering(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.actor = torch.nn.GRUCell(4, 6), torch.nn.Linear(6, 2)
+
+    def forward(self, x: torch.Tensor, state: torch.Tensor) -> Any:
+        state = self.cell(x, state)
+        return self.actor(state), state
+
+
+def test_a_recurrent_module_is_checked_with_the_state_that_it_begins_with() -> None:
+    report = check_policy(Remembering(), gym.make("CartPole-v1"), state=torch.zeros(1, 6))
+    assert report.passed and "recurrent: state becomes output_1" in str(report)
+
+
+def test_a_module_that_does_not_return_its_new_state_is_told() -> None:
+    class Forgetful(Remembering):
+        def forward(self, x: torch.Tensor, state: torch.Tensor) -> Any:
+            return super().forward(x, state)[0]
+
+    report = check_policy(Forgetful(), gym.make("CartPole-v1"), state=torch.zeros(1, 6))
+    assert not report.passed and "FAILED to carry on state" in str(report)
+
+
+def test_a_state_that_an_adapter_sees_in_the_wrong_place_is_told() -> None:
+    class Wrong:
+        name = "wrong"
+
+        def matches(self, policy: Any) -> bool:
+            return isinstance(policy, Remembering)
+
+        def view(self, policy: Any, env: Any) -> PolicyView:
+            entering = Watch("actor", "input")  # that is the new state, not the one that entered
+            return PolicyView(
+                agent=policy,
+                watch={"logits": Watch("actor")},
+                act=lambda agent, x, state: agent(x, state["h"]),
+                state={"h": State(entering, Watch("cell"), (1, 6))},
+            )
+
+    register_adapter(Wrong)
+    try:
+        report = check_policy(Remembering(), gym.make("CartPole-v1"))
+    finally:
+        unregister_adapter(Wrong)
+    assert "FAILED to see the state h" in str(report)

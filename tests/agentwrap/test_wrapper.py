@@ -489,6 +489,31 @@ def test_recurrent_state_is_sent_as_it_was_passed(wrap: Wrap, listen: Listen) ->
     assert names == {"observation", "state/0", "state/1"}
 
 
+def test_a_state_that_is_emptied_in_place_is_sent_as_it_was(wrap: Wrap, listen: Listen) -> None:
+    class Summing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.actor = nn.Linear(4, 2)
+
+        def forward(self, x: torch.Tensor, state: torch.Tensor) -> Any:
+            return self.actor(x), state + 1
+
+    policy = Summing()
+    env = wrap(policy, Scripted(), fps=1e6)
+    listener = listen(env)
+    observation, _ = env.reset()
+    state = torch.zeros(1, 4)
+    for _ in range(3):
+        with torch.no_grad():
+            _, after = policy(torch.as_tensor(observation)[None], state)
+        state.zero_()  # whatever this agent does it for
+        observation, *_ = env.step(0)
+        state = after
+    steps = eventually(lambda: len(listener.of(Step)) == 3 and listener.of(Step))
+    assert "input/state" not in steps[0].arrays  # it was not known yet that this agent does that
+    assert [float(step.arrays["input/state"].sum()) for step in steps[1:]] == [4.0, 8.0]
+
+
 def test_dict_observations(wrap: Wrap, listen: Listen) -> None:
     class Env(gym.Env[Any, Any]):
         observation_space = gym.spaces.Dict(

@@ -80,6 +80,34 @@ class QNetwork(nn.Module):
         return self.network(x)
 
 
+class RecurrentAgent(nn.Module):
+    """As in ppo_atari_lstm.py, but for vectors."""
+
+    def __init__(self, memory: type[nn.RNNBase] = nn.LSTM) -> None:
+        super().__init__()
+        self.network = nn.Sequential(nn.Linear(4, 6), nn.Tanh())
+        self.lstm = memory(6, 8)
+        self.actor, self.critic = nn.Linear(8, 2), nn.Linear(8, 1)
+
+    def get_states(self, x: torch.Tensor, state: Any, done: torch.Tensor) -> Any:
+        hidden, rows = self.network(x), (state[0] if isinstance(state, tuple) else state).shape[1]
+        hidden, done = hidden.reshape((-1, rows, self.lstm.input_size)), done.reshape((-1, rows))
+        new_hidden = []
+        for h, d in zip(hidden, done, strict=True):
+            kept = (1.0 - d).view(1, -1, 1)
+            state = tuple(kept * part for part in state) if isinstance(state, tuple) else kept * state
+            h, state = self.lstm(h.unsqueeze(0), state)
+            new_hidden += [h]
+        return torch.flatten(torch.cat(new_hidden), 0, 1), state
+
+    def get_action_and_value(self, x: torch.Tensor, state: Any, done: torch.Tensor, action: Any = None) -> Any:
+        hidden, state = self.get_states(x, state, done)
+        probs = Categorical(logits=self.actor(hidden))
+        if action is None:
+            action = probs.sample()
+        return action, probs.log_prob(action), probs.entropy(), self.critic(hidden), state
+
+
 @pytest.mark.parametrize(
     "agent, env, outputs",
     [
@@ -126,8 +154,46 @@ def test_an_agent_without_an_actor_is_refused() -> None:
         view_policy(agent, gym.make("CartPole-v1"))
 
 
-def test_a_recurrent_agent_is_refused() -> None:
-    agent = Agent()
-    agent.lstm = nn.LSTM(4, 4)
-    with pytest.raises(PolicyTypeError, match="recurrent"):
-        view_policy(agent, gym.make("CartPole-v1"))
+@pytest.mark.parametrize("memory", [nn.LSTM, nn.GRU])
+def test_the_state_of_a_recurrent_agent_is_seen_and_carried_on(memory: type[nn.RNNBase]) -> None:
+    report = check_policy(RecurrentAgent(memory), gym.make("CartPole-v1"))
+    assert report.passed and "recurrent: state/hidden becomes state/hidden" in str(report), str(report)
+
+
+def test_the_state_that_is_sent_is_the_one_that_entered_the_step(wrap: Any, listen: Any) -> None:
+    """ppo_atari_lstm.py's loop: one call for all environments, done masks, learning on sequences."""
+    torch.manual_seed(0)
+    agent = RecurrentAgent()
+    envs = gym.vector.SyncVectorEnv(
+        [lambda: gym.make("CartPole-v1", max_episode_steps=3) for _ in range(3)],
+        autoreset_mode=gym.vector.AutoresetMode.SAME_STEP,
+    )
+    wrapped = envs.envs[1] = wrap(agent, envs.envs[1], fps=1e6)
+    listener = listen(wrapped, "step", "policy_graph", "weights")
+    x, done = torch.Tensor(envs.reset(seed=1)[0]), torch.zeros(3)
+    state = (torch.zeros(1, 3, 8), torch.zeros(1, 3, 8))
+    entered, values = [], []
+    for _ in range(8):
+        kept = (1 - done).view(1, -1, 1)
+        entered.append((kept * state[1])[:, 1:2].numpy())
+        with torch.no_grad():
+            action, _, _, value, state = agent.get_action_and_value(x, state, done)
+        values.append(float(value[1]))
+        parts = x.repeat(2, 1), (torch.zeros(1, 3, 8), torch.zeros(1, 3, 8)), torch.zeros(6)
+        agent.get_action_and_value(*parts)[3].sum().backward()
+        observations, _, terminated, truncated, _ = envs.step(action.numpy())
+        x, done = torch.Tensor(observations), torch.Tensor(terminated | truncated)
+    steps = eventually(lambda: listener.of(Step) if len(listener.of(Step)) == 8 else None)
+    assert np.allclose([step.arrays["output/value"] for step in steps], values)
+    assert [step.episode_step for step in steps] == [0, 1, 2, 0, 1, 2, 0, 1]
+    replica = Replica.from_messages(listener.wait(PolicyGraph), listener.wait(Weights))
+    carried: dict[str, torch.Tensor] = {}
+    for step, cell in zip(steps, entered, strict=True):
+        assert np.allclose(step.arrays["input/state/cell"], cell, atol=1e-6)
+        assert step.arrays["input/state/cell"].any() == bool(step.episode_step)  # empty where an episode begins
+        inputs = replica.inputs_from_step(step.arrays)
+        for name in carried if step.episode_step else ():
+            assert torch.allclose(carried[name], inputs[name], atol=1e-6)
+        outputs = replica(inputs)
+        carried = replica.state_after(outputs)
+        assert np.allclose(outputs["logits"][0].numpy(), step.arrays["output/logits"], atol=1e-5)

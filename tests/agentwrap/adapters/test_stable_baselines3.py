@@ -10,6 +10,7 @@ import torch
 from gymnasium.wrappers import FrameStackObservation
 from listener import eventually
 from sb3_contrib import QRDQN, TRPO, MaskablePPO, RecurrentPPO
+from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from sb3_models import Mixed, Pictures, make
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
@@ -139,10 +140,46 @@ def test_an_environment_of_other_observations_is_refused() -> None:
         view_policy(model, Mixed())
 
 
-def test_a_recurrent_model_is_refused() -> None:
-    model, env = with_env(RecurrentPPO, gym.make("CartPole-v1"), "MlpLstmPolicy")
-    with pytest.raises(PolicyTypeError, match="recurrent"):
-        view_policy(model, env)
+RECURRENT: dict[str, Callable[[], tuple[Any, gym.Env[Any, Any]]]] = {
+    "two memories": lambda: recurrent(gym.make("CartPole-v1")),
+    "a shared memory": lambda: recurrent(
+        gym.make("CartPole-v1"), shared_lstm=True, enable_critic_lstm=False, n_lstm_layers=2
+    ),
+    "a critic without memory": lambda: recurrent(gym.make("Pendulum-v1"), enable_critic_lstm=False),
+    "pictures": lambda: recurrent(Pictures(), "CnnLstmPolicy"),
+    "two extractors": lambda: recurrent(gym.make("CartPole-v1"), share_features_extractor=False),
+}
+
+
+def recurrent(env: gym.Env[Any, Any], policy: str = "MlpLstmPolicy", **options: Any) -> tuple[Any, gym.Env[Any, Any]]:
+    return with_env(RecurrentPPO, env, policy, n_steps=16, policy_kwargs={"lstm_hidden_size": 8, **options})
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_the_state_of_a_recurrent_model_is_seen_and_carried_on(name: str) -> None:
+    model, env = RECURRENT[name]()
+    report = check_policy(model, env, steps=4)
+    assert report.passed and "recurrent: state/actor/hidden becomes state/actor/hidden" in str(report), str(report)
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_a_recurrent_module_computes_what_the_librarys_forward_does(name: str) -> None:
+    model, env = RECURRENT[name]()
+    policy, view = model.policy, view_policy(model, env)
+    state = {key: torch.randn_like(tensor) for key, tensor in view.module.initial().items()}
+    pairs = {
+        key: (state[f"{key}/hidden"], state[f"{key}/cell"]) for key in ("actor", "critic") if f"{key}/cell" in state
+    }
+    given = torch.as_tensor(env.reset(seed=0)[0])[None]
+    with torch.no_grad():
+        outputs = view.module(given, state)
+        prepared = given if view.before is None else view.before(given)
+        states = RNNStates(pairs["actor"], pairs.get("critic", pairs["actor"]))
+        _, value, _, after = policy.forward(prepared, states, torch.zeros(1), deterministic=True)
+    assert torch.allclose(outputs["value"], value, atol=1e-6)
+    assert torch.allclose(outputs["state"]["actor/cell"], after.pi[1], atol=1e-6)
+    if "critic" in pairs:
+        assert torch.allclose(outputs["state"]["critic/hidden"], after.vf[0], atol=1e-6)
 
 
 def test_outputs_are_named_by_the_adapter() -> None:
