@@ -13,6 +13,7 @@ from agentwrap_protocol.spaces import Box, Discrete, MultiDiscrete
 from agentwrap_viewer.page.components import all_components
 from agentwrap_viewer.page.components.awaited import awaited, gives_value
 from agentwrap_viewer.page.components.episodes import Episodes
+from agentwrap_viewer.page.components.explanation import Explanation
 from agentwrap_viewer.page.components.features import Features
 from agentwrap_viewer.page.components.notices import Notices
 from agentwrap_viewer.page.components.policy import Policy, describe
@@ -279,3 +280,11 @@ def test_a_late_viewer_says_of_how_many_episodes_it_heard() -> None:
     shown.store.add(hello(arrays=late.arrays))  # told again
     source = Episodes().update(shown)
     assert (source["count"], source["heard"], source["best"], source["meant"]) == (5010, 10, 5009.0, 10)
+
+
+def test_the_age_of_the_weights_counts_from_the_first_step_made_with_them() -> None:
+    store, ages = Store(), []
+    for number, version in enumerate((1, 2, 2, 3)):
+        shown = view(step(number, time=100.0 + number, policy_version=version), store=store)
+        ages.append(Explanation().update(shown)["weights_age"])
+    assert ages == [None, 0.0, 1.0, 0.0], "a policy that never changed has no age"

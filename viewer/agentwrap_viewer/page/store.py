@@ -25,6 +25,9 @@ FROM_AGENT = tuple(kind.kind for kind in (Hello, Step, EpisodeEnd, Heartbeat, By
 #: Seconds for which it is said that an agent has waited for its disk.
 HELD_UP = 30.0
 
+#: Versions of the policy's weights of which it is known since when they have acted.
+VERSIONS = 4096
+
 
 class Store:
     """What was received of one stream, and what the explainer made of it.
@@ -82,6 +85,7 @@ class Store:
         self.heartbeat: Heartbeat | None = None
         self.bye: Bye | None = None
         self._held_up = -math.inf
+        self._versions: dict[int, float] = {}
         self.problem: str | None = None
         self.steps = StepRing(ring_bytes, max_steps, self.older)
         self.series = Series(max_scalars)
@@ -170,6 +174,10 @@ class Store:
         reward = float(np.sum(step.arrays.get("rewards", step.reward)))
         self.series.append(step.step, reward, value_of(step), step.episode_return, step.episode)
         self._statistics.on_step(step)
+        if step.policy_version not in self._versions:
+            self._versions[step.policy_version] = step.time
+            if len(self._versions) > VERSIONS:
+                del self._versions[next(iter(self._versions))]
 
     def _add_map(self, message: SaliencyMap) -> None:
         if message.source == self.stream and self.maps.put(message):
@@ -196,6 +204,10 @@ class Store:
     def notes(self) -> list[str]:
         """What is not as it should be with what is shown, for people."""
         return [self.older.problem] if self.older is not None and self.older.problem else []
+
+    def version_began(self, version: int) -> float | None:
+        """Return when the first step was made with a version of the policy's weights, in its agent's time, or None."""
+        return self._versions.get(version)
 
     @property
     def held_up(self) -> bool:

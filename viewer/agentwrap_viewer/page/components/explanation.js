@@ -19,6 +19,8 @@ export async function render({model, el}) {
     return [name, value]
   }))
   body.append(list)
+  const version = h("span"), age = h("small", {title: "for so long they had acted, at the step shown"})
+  cells.weights.append(version, age)
 
   const stop = subscribe("explanation", (_, source) => {
     const map = source.map
@@ -28,7 +30,8 @@ export async function render({model, el}) {
     put(cells.compute, milliseconds(map ? map.seconds : null))
     put(cells.age, map ? (map.behind === 0 ? "this step" : milliseconds(map.age)) : "–")
     put(cells.refined, map ? `${Math.floor(map.refined * 100 + 1e-6)} %` : "–")
-    put(cells.weights, source.policy_version === null ? "–" : `v${integer(source.policy_version)}`)
+    put(version, source.policy_version === null ? "–" : `v${integer(source.policy_version)}`)
+    put(age, source.weights_age === null ? "" : `${integer(Math.round(source.weights_age))} s`)
     drawCheck(cells.replica, source.replica)
     list.title = map ? `step ${integer(map.step)}, ${integer(map.forwards)} forwards` : ""
   }, {calm: true})

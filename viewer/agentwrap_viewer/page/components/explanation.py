@@ -34,6 +34,7 @@ class Explanation:
             "device": explainer.device if explainer else None,
             "missed": explainer.missed if explainer else None,
             "budget": explainer.budget_ms if explainer else None,
+            "weights_age": _weights_age(view.store, view.step),
             "policy_version": explainer.policy_version if explainer else None,
             "replica": replica_check(shown),
             "map": None,
@@ -60,6 +61,12 @@ def replica_check(message: SaliencyMap | None) -> dict[str, Any]:
     if difference <= TOLERANCE:
         return {"state": "same", "difference": difference}
     return {"state": "stale" if message.policy_stale else "differs", "difference": difference}
+
+
+def _weights_age(store: Store, step: Step | None) -> float | None:
+    """Seconds for which the step's version of the weights had acted; None while the policy has had no other."""
+    began = store.version_began(step.policy_version) if step is not None else None
+    return None if step is None or began is None or step.policy_version < 2 else max(0.0, step.time - began)
 
 
 def _figures(message: SaliencyMap, step: Step) -> dict[str, Any]:
