@@ -13,6 +13,7 @@ from .errors import (
     RecordingError,
     UnknownLayerError,
 )
+from .vector import InterpretVectorWrapper
 from .wrapper import InterpretWrapper
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "AgentwrapWarning",
     "EndpointError",
     "ExportError",
+    "InterpretVectorWrapper",
     "InterpretWrapper",
     "MissingExtraError",
     "PolicyTypeError",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agentwrap_protocol import VERSION, Announcement
-from agentwrap_protocol.messages import Hello
+from agentwrap_protocol.messages import Environments, Hello, Watch
 
 from .announce import announce
 from .ending import Ending
@@ -44,6 +44,8 @@ class Broadcast:
         hello: Bound method that makes the hello message of this moment, given the endpoint for requests or None; held
             weakly.
         progress: Bound method that says how far the agent is; likewise.
+        environments: Bound method that says how the stream's environments do; likewise.
+        watch: Bound method that shows another of them, and returns what stands in the way or None; likewise.
         quiet: Print nothing.
 
     Raises:
@@ -61,10 +63,14 @@ class Broadcast:
         endpoint: str | None,
         hello: Callable[[str | None], Hello],
         progress: Callable[[], Progress],
+        environments: Callable[[], Environments],
+        watch: Callable[[Watch], str | None],
         quiet: bool,
     ) -> None:
         self.recorder: Recorder | None = None
-        self.publisher = Publisher(stream, endpoint, hello=hello, progress=progress)
+        self.publisher = Publisher(
+            stream, endpoint, hello=hello, progress=progress, environments=environments, watch=watch
+        )
         self.outlets: Publisher | Outlets = self.publisher
         self.endpoint = self.publisher.endpoint
         self.ending = Ending(self.publisher, feed, quiet=quiet)

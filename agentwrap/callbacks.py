@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 import gymnasium as gym
 
 from .errors import MissingExtraError
+from .options import Options
 from .wrapper import InterpretWrapper
 
 try:
@@ -38,7 +39,7 @@ class InterpretCallback(BaseCallback):
         >>> _ = model.learn(64, callback=InterpretCallback(quiet=True))
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: Unpack[Options]) -> None:
         super().__init__()
         self.env: InterpretWrapper | None = None
         self._options = options

@@ -110,6 +110,9 @@ class PolicyCapture:
         layers: Names of submodules whose outputs are captured too, as ``layer/<name>``.
         guard: Told of what goes wrong; nothing is raised in the policy's forward pass.
 
+    Attributes:
+        row: Always 0: a call is about one observation.
+
     Raises:
         UnknownLayerError: The policy has no submodule of that name.
     """
@@ -124,6 +127,7 @@ class PolicyCapture:
         guard: Guard | None = None,
     ) -> None:
         self._policy, self._action_space, self._names_given = policy, action_space, outputs
+        self.row = 0
         self._guard = guard or Guard()
         self._inner: nn.Module = getattr(policy, "_orig_mod", policy)  # what torch.compile wraps
         self._layers = find_layers(self._inner, layers)
@@ -330,12 +334,19 @@ class PolicyCapture:
         if shape is not None:  # nearly always
             batched: bool | None = self._verdicts.get(shape, _UNKNOWN)
             if batched is _UNKNOWN:
-                batched = self._verdicts[shape] = single_observation({"observation": tuple(shape)}, self._expected)
+                batched = self._verdicts[shape] = self._single({"observation": tuple(shape)})
         else:
             inputs = call_inputs(self._inner, *arrays_to_tensors((args, kwargs)))
             given = {each.array: tuple(each.tensor.shape) for each in inputs if each.role == "observation"}
-            batched = single_observation(given, self._expected)
+            batched = self._single(given)
         return batched
+
+    def _single(self, given: Shapes) -> bool | None:
+        return single_observation(given, self._expected)
+
+    def _of_one(self, result: Any) -> Any:
+        """What the policy would have returned for one observation alone."""
+        return result
 
     def _outputs(self, result: Any, inside: Inside | None) -> tuple[tuple[str, ...], list[Held]]:
         tensors: Sequence[torch.Tensor]
@@ -344,8 +355,9 @@ class PolicyCapture:
         else:
             tensors = output_tensors(result)
         if len(tensors) != len(self._names):
-            self._names = output_names(result, self._action_space, self._names_given)
-            doubt = None if self._names_given else doubts(self._names, tensors, self._action_space)
+            one = self._of_one(result)
+            self._names = output_names(one, self._action_space, self._names_given)
+            doubt = None if self._names_given else doubts(self._names, output_tensors(one), self._action_space)
             if doubt is not None:
                 self._guard.warn_once("output names", doubt)
         if self._search is not None and inside is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 
@@ -24,6 +25,12 @@ class EpisodeLog:
         """Append an episode."""
         with self._lock:
             self._episodes.append((number, episode_return, length))
+
+    @property
+    def newest_return(self) -> float:
+        """Return of the newest episode, NaN where none has ended."""
+        with self._lock:
+            return self._episodes[-1][1] if self._episodes else math.nan
 
     def arrays(self) -> dict[str, Array]:
         """Return the arrays of a hello message: ``episodes/number``, ``episodes/return``, ``episodes/length``."""

@@ -14,6 +14,7 @@ from agentwrap_export.weights import WeightsWatch
 from agentwrap_protocol.messages import PolicyGraph, PolicyInfo, Weights
 
 from .arrays import Array
+from .batches import BatchCapture
 from .capture import Call, PolicyCapture
 from .errors import ExportError
 from .guard import Guard
@@ -30,8 +31,11 @@ if TYPE_CHECKING:
 class Capture(Protocol):
     """Sees what a policy computes: ``PolicyCapture`` where the policy itself is called, else ``WatchCapture``.
 
-    What ``take`` returns is for ``choose``, and what that returns for ``arrays``.
+    What ``take`` returns is for ``choose``, and what that returns for ``arrays``. ``row`` is which row of a batch is
+    the environment's, where the policy is called with those of several.
     """
+
+    row: int
 
     @property
     def problem(self) -> str | None: ...  # noqa: D102
@@ -70,6 +74,7 @@ class PolicyFeed:
         weights_every: Least seconds between two copies of the weights.
         guard: Told of what goes wrong.
         quiet: Print nothing.
+        rows: Observations that the policy is called with at once, where the environment is one of several; else None.
 
     Raises:
         UnknownLayerError: The policy has no submodule of that name.
@@ -87,8 +92,9 @@ class PolicyFeed:
         weights_every: float,
         guard: Guard,
         quiet: bool = True,
+        rows: int | None = None,
     ) -> None:
-        self.capture = _capture(view, action_space, outputs, layers, guard)
+        self.capture = _capture(view, action_space, outputs, layers, guard, rows)
         self.version, self.stale = 0, False
         self._policy, self._guard, self._quiet = view.module, guard, quiet
         self._weights_every, self._next_weights = weights_every, 0.0
@@ -160,15 +166,18 @@ def _capture(
     outputs: Sequence[str] | str | None,
     layers: Sequence[str],
     guard: Guard,
+    rows: int | None,
 ) -> Capture:
     if view.watch is None:
         names = view.names if outputs is None else outputs
+        if rows is not None:
+            return BatchCapture(view.agent, action_space, rows=rows, outputs=names, layers=layers, guard=guard)
         return PolicyCapture(view.agent, action_space, outputs=names, layers=layers, guard=guard)
     if outputs is not None:
         raise ValueError(f"outputs= is for policies that are called themselves; this one has {', '.join(view.watch)}")
     from .watching import WatchCapture
 
-    return WatchCapture(view, layers=layers, guard=guard)
+    return WatchCapture(view, layers=layers, guard=guard, rows=rows)
 
 
 def _count(policy: nn.Module) -> int:

@@ -20,7 +20,7 @@ import time
 import weakref
 from collections import defaultdict
 from collections.abc import Callable
-from typing import NamedTuple, ParamSpec
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import msgspec
 import zmq
@@ -33,6 +33,7 @@ from .outbox import Outbox
 from .subscriptions import Subscriptions
 
 P = ParamSpec("P")
+R = TypeVar("R")
 
 log = logging.getLogger("agentwrap")
 
@@ -97,6 +98,8 @@ class Publisher:
         hello: Bound method that makes the hello message of this moment, given ``control``; called in the publisher's
             thread and held weakly, so that a forgotten wrapper can be collected.
         progress: Bound method that says how far the agent is; as ``hello``.
+        environments: Bound method that says how the stream's environments do; likewise. None where that is not told.
+        watch: Bound method that shows another of them, and returns what stands in the way or None; likewise.
 
     Raises:
         EndpointError: The endpoint is malformed or reaches beyond this machine.
@@ -110,11 +113,15 @@ class Publisher:
         *,
         hello: Callable[[str], m.Hello],
         progress: Callable[[], Progress],
+        environments: Callable[[], m.Environments] | None = None,
+        watch: Callable[[m.Watch], str | None] | None = None,
     ) -> None:
         self.stream = stream
         self.watched = False
         self.error: Exception | None = None
         self._hello, self._progress = weakref.WeakMethod(hello), weakref.WeakMethod(progress)
+        self._environments = _weak(environments)
+        self._watch = _weak(watch)
         self._outbox = Outbox()
         self._using_xpub = (
             threading.Lock()
@@ -265,14 +272,14 @@ class Publisher:
             self._wake_reader.recv(4096)
 
     def _read_subscriptions(self) -> None:
-        had_heartbeat = self.wants(m.Heartbeat.kind)
+        had_heartbeat = self._is_beating
         with contextlib.suppress(zmq.Again):
             while True:
                 new = self._subscriptions.receive(b"".join(self._xpub.recv_multipart(zmq.NOBLOCK)))
                 if new:
                     self._due.update(new.intersection(RETAINED), [m.Hello.kind])
         self.watched = self.wants(m.Step.kind)
-        if self.wants(m.Heartbeat.kind) and not had_heartbeat:
+        if self._is_beating and not had_heartbeat:
             self._start_beating()
 
     def _answer_requests(self) -> None:
@@ -299,8 +306,11 @@ class Publisher:
                 if now >= self._resend_from[kind]:
                     self._resend_from[kind] = now + RESEND
                     self._due.add(kind)
+        elif isinstance(request, m.Watch):
+            watch = self._watch()
+            problem = watch(request) if watch is not None else "there is one environment, which is shown"
         elif not isinstance(request, m.Ping):
-            problem = f"an agent answers ping and resend, not {request.kind}"
+            problem = f"an agent answers ping, resend and watch, not {request.kind}"
         return m.Reply(stream=self.stream, time=time.time(), request=request.seq, ok=problem is None, problem=problem)
 
     def _send_due(self) -> None:
@@ -340,8 +350,12 @@ class Publisher:
     def _numbered(self, message: Message) -> Message:
         return msgspec.structs.replace(message, seq=next(self._sequences[message.kind]))
 
+    @property
+    def _is_beating(self) -> bool:
+        return self.wants(m.Heartbeat.kind) or self.wants(m.Environments.kind)
+
     def _milliseconds_to_beat(self) -> int | None:
-        if not self.wants(m.Heartbeat.kind):
+        if not self._is_beating:
             return None
         return max(0, math.ceil((self._next_beat - time.monotonic()) * 1000))
 
@@ -353,7 +367,7 @@ class Publisher:
 
     def _beat(self) -> None:
         now, progress = time.monotonic(), self._progress()
-        if progress is None or now < self._next_beat or not self.wants(m.Heartbeat.kind):
+        if progress is None or now < self._next_beat or not self._is_beating:
             return
         reached = progress()
         beat = m.Heartbeat(
@@ -368,7 +382,19 @@ class Publisher:
             recording_wait=reached.recording_wait,
         )
         self._last_beat, self._next_beat, self._step_at_last_beat = now, now + HEARTBEAT, reached.step
-        self._send(self._numbered(beat))
+        if self.wants(m.Heartbeat.kind):
+            self._send(self._numbered(beat))
+        environments = self._environments()
+        if environments is not None and self.wants(m.Environments.kind):
+            self._send(self._numbered(environments()))
+
+
+def _weak(method: Callable[P, R] | None) -> Callable[[], Callable[P, R] | None]:
+    return weakref.WeakMethod(method) if method is not None else _none
+
+
+def _none() -> None:
+    return None
 
 
 #: Publishers of this process that are open.

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import gymnasium as gym
 import numpy as np
 
-from agentwrap_protocol.messages import EpisodeEnd, Hello, PolicyGraph, Step
+from agentwrap_protocol.messages import Environments, EpisodeEnd, Follow, Hello, PolicyGraph, Step, Watch
 
 from .broadcast import Broadcast
 from .capture import Seen
@@ -31,6 +31,7 @@ from .policy_feed import PolicyFeed
 from .publisher import Progress, Publisher
 from .sampling import Sampler
 from .snapshot import Snapshots
+from .tally import Tally
 
 if TYPE_CHECKING:
     from .outlets import Outlets
@@ -42,7 +43,8 @@ MOST_REWARDS = 65_536
 #: Why an episode is over.
 Reason = Literal["terminated", "truncated", "reset", "closed"]
 
-_NOTHING = object()  # no observation was seen yet
+#: Stands for an observation where none was seen yet.
+NOTHING: Any = object()
 
 
 class Stream:
@@ -54,12 +56,17 @@ class Stream:
     Args:
         env: The environment: its spaces, its names, its picture. It is never stepped here.
         policy: What acts in it.
+        tally: How each of several environments does that share the stream; the stream is about the one that is
+            ``shown``, and whoever steps them calls ``show`` where it is not the one that is ``wanted``.
         endpoint: These and the others are explained at ``InterpretWrapper``.
 
     Attributes:
         id: Identity of the stream.
         endpoint: Where it is.
         publisher: Its sockets.
+        shown: Index of the environment that is shown, where several share the stream.
+        wanted: Index of the one to be shown from the next step on.
+        follow: How that is chosen anew whenever the episode that is shown ends.
 
     Raises:
         PolicyTypeError: These and the others are explained at ``InterpretWrapper``.
@@ -97,10 +104,14 @@ class Stream:
         "_snapshots",
         "_step_began",
         "_steps",
+        "_tally",
         "_unrecorded",
         "endpoint",
+        "follow",
         "id",
         "publisher",
+        "shown",
+        "wanted",
     )
 
     def __init__(
@@ -108,6 +119,7 @@ class Stream:
         env: gym.Env[Any, Any],
         policy: Any,
         *,
+        tally: Tally | None = None,
         endpoint: str | None = None,
         name: str | None = None,
         fps: float = 60,
@@ -143,7 +155,11 @@ class Stream:
             weights_every=weights_every,
             guard=self._guard,
             quiet=quiet,
+            rows=None if tally is None else len(tally.last),
         )
+        self._tally = tally
+        self.follow: Follow = "none"
+        self.shown = self.wanted = 0
         self._moments = Moments(self._snapshots, self._feed, self._guard)
         self._begin_counting(record_every)
         self._broadcast = Broadcast(
@@ -154,6 +170,8 @@ class Stream:
             endpoint=endpoint,
             hello=self._hello,
             progress=self._progress,
+            environments=self._describe_environments,
+            watch=self._watch,
             quiet=quiet,
         )
         self.endpoint, self.publisher = self._broadcast.endpoint, self._broadcast.publisher
@@ -174,7 +192,7 @@ class Stream:
     def _begin_counting(self, record_every: int) -> None:
         self._episodes, self._rewards = EpisodeLog(), deque[float](maxlen=MOST_REWARDS)
         self._record_every, self._unrecorded = record_every, deque[float](maxlen=MOST_REWARDS)
-        self._observation: Any = _NOTHING
+        self._observation: Any = NOTHING
         self._steps = self._episode = self._length = 0
         self._return = self._reward = self._began = 0.0
         self._following = False  # hooks are on the policy
@@ -222,7 +240,7 @@ class Stream:
             reason = "terminated" if terminated else "truncated" if truncated else None
         except (TypeError, ValueError) as error:
             self._reward = math.nan
-            self._guard.warn_once("results", f"step() of the environment returned something unusual: {error}")
+            self.warn_of(error)
         if self._passing:
             self._end_passing(reason)
         elif self._looking:
@@ -230,6 +248,10 @@ class Stream:
             self._end_looking(reason)
         elif reason:
             self._end_episode(reason)
+
+    def warn_of(self, error: Exception) -> None:
+        """Say that what the environment took or returned cannot be understood."""
+        self._guard.warn_once("results", f"step() of the environment returned something unusual: {error}")
 
     def restart(self, observation: Any, seed: int | None = None) -> None:
         """Take note of what a reset has returned. An episode that was not over ends here."""
@@ -240,6 +262,20 @@ class Stream:
             self.recorder.seeded(self._episode, seed)
         if self._outlets.watched or self._following:
             self._guard.run("following the policy", self._follow)
+
+    def show(self, index: int, observation: Any, *, length: int, episode_return: float, began: float) -> None:
+        """Show another environment; its episode in progress goes on.
+
+        Args:
+            index: Which.
+            observation: What it returned last, or ``NOTHING``.
+            length: Steps so far.
+            episode_return: Return so far.
+            began: When the episode began, in seconds of ``time.perf_counter``.
+        """
+        self._episode += self._length > 0  # what was shown of the other's is one of its own
+        self.shown = self._feed.capture.row = index
+        self._observation, self._length, self._return, self._began = observation, length, episode_return, began
 
     def wait_for_viewer(self, timeout: float) -> bool:
         """Wait until a viewer asks for the policy, at most ``timeout`` seconds; returns whether one has asked."""
@@ -271,6 +307,8 @@ class Stream:
             )
         self._episode += 1
         self._length, self._return = 0, 0.0
+        if self._tally is not None and self.follow != "none":
+            self.wanted = self._tally.pick(self.follow)
 
     # While somebody watches.
 
@@ -330,7 +368,7 @@ class Stream:
 
     def _begin_moment(self) -> Moment | None:
         """See all there is to see before a step that is to be sent or recorded; None where it is not."""
-        if self._observation is _NOTHING:
+        if self._observation is NOTHING:
             return None
         sent = self.publisher.watched and self._sampler.pick(self._step_began)
         recorded = self._is_recorded(self._steps)
@@ -343,7 +381,7 @@ class Stream:
     def _last_moment(self, seen: Seen) -> Moment | None:
         """See what is left to see of an episode's last step, which was known as such only when it was over."""
         observation, now = self._acted_on, self._step_began
-        if observation is _NOTHING or not self.publisher.watched or not self._sampler.pick_last(now):
+        if observation is NOTHING or not self.publisher.watched or not self._sampler.pick_last(now):
             return None
         moment = Moment(self._steps - 1, self._episode, self._length - 1, seen, sent=True)
         self._moments.look_back(moment, observation, self._action, self._observation, self._outlets)
@@ -389,6 +427,7 @@ class Stream:
             truncated=reason == "truncated",
             policy_version=self._feed.version,
             policy_stale=self._feed.stale,
+            environment=self.shown,
             arrays={**moment.arrays, "rewards": since},
         )
 
@@ -413,6 +452,7 @@ class Stream:
             fps=self._fps,
             control=control,
             policy=self._feed.info,
+            environments=1 if self._tally is None else len(self._tally.last),
             arrays=self._episodes.arrays(),
         )
 
@@ -421,6 +461,30 @@ class Stream:
         if recorder is None:
             return Progress(self._steps, self._episode)
         return Progress(self._steps, self._episode, recorder.steps, recorder.waited_seconds)
+
+    def _describe_environments(self) -> Environments:
+        if self._tally is not None:
+            arrays = self._tally.arrays()
+        else:
+            arrays = {
+                "episodes": np.array([self._episode], np.int64),
+                "return": np.array([self._episodes.newest_return]),
+                "running": np.array([self._return]),
+                "length": np.array([self._length], np.int64),
+            }
+        return Environments(stream=self.id, time=time.time(), shown=self.shown, follow=self.follow, arrays=arrays)
+
+    def _watch(self, request: Watch) -> str | None:
+        """Have another environment shown; returns what stands in the way."""
+        if request.source != self.id:
+            return f"this is the stream {self.id}, not {request.source}"
+        count = 1 if self._tally is None else len(self._tally.last)
+        if request.follow == "none" and request.environment >= count:
+            return f"there is no environment {request.environment}: they are numbered from 0 to {count - 1}"
+        if self._tally is not None:
+            picked = request.environment if request.follow == "none" else self._tally.pick(request.follow)
+            self.follow, self.wanted = request.follow, picked
+        return None
 
 
 def _number(reward: Any) -> float:

@@ -65,12 +65,19 @@ class WatchCapture:
         view: The policy, with ``watch``.
         layers: Submodules of the agent whose outputs are captured too, as ``layer/<name>``.
         guard: Told of what goes wrong; nothing is raised in the policy's forward pass.
+        rows: Observations that the policy is called with at once, where that is known.
+
+    Attributes:
+        row: Which of them is the environment's; where others are equal, so is what is computed of them.
 
     Raises:
         UnknownLayerError: The agent has no submodule of a name that is given here or in the view.
     """
 
-    def __init__(self, view: PolicyView, *, layers: Sequence[str] = (), guard: Guard | None = None) -> None:
+    def __init__(
+        self, view: PolicyView, *, layers: Sequence[str] = (), guard: Guard | None = None, rows: int | None = None
+    ) -> None:
+        self.row, self._most_rows = 0, rows or MOST_ROWS
         self._acting, self._agent, self._guard = cast(Acting, view.module), view.agent, guard or Guard()
         self._refresh = view.refresh
         self._watch, self._layers = dict(view.watch or {}), find_layers(view.agent, layers)
@@ -234,7 +241,7 @@ class WatchCapture:
         if not isinstance(first, torch.Tensor) or not first.dim():
             return
         rows = first.shape[0]
-        if rows == 1 or (rows <= MOST_ROWS and not torch.is_grad_enabled()):  # others are minibatches of learning
+        if rows == 1 or (rows <= self._most_rows and not torch.is_grad_enabled()):  # others are minibatches of learning
             self._open = Act(given, self._names)
             self._acts.append(self._open)
 

@@ -104,6 +104,8 @@ class InterpretWrapper(gym.Wrapper[Any, Any, Any, Any]):
         quiet: bool = False,
         strict: bool = False,
     ) -> None:
+        if isinstance(env, gym.vector.VectorEnv):
+            raise TypeError("this is a vector environment: use InterpretVectorWrapper")
         super().__init__(env)
         self._stream = Stream(
             env,

@@ -53,6 +53,11 @@ def test_a_recurrent_model_of_stable_baselines3_learns_and_acts(tmp_path: Path) 
     assert result.stderr.count("agentwrap: streaming") == 2
 
 
+def test_many_environments_learn_at_once(tmp_path: Path) -> None:
+    result = run("vector.py", "--steps", "256", "--environments", "4", cwd=tmp_path)
+    assert "update     0:" in result.stdout and "agentwrap view" in result.stderr
+
+
 def test_train_atari_trains_and_saves_what_the_demo_can_load(tmp_path: Path) -> None:
     result = run("train_atari.py", "--games", "2", "--rollout", "8", "--steps", "32", cwd=tmp_path)
     assert "32 of 32 steps" in result.stdout

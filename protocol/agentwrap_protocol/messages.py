@@ -25,12 +25,16 @@ MAX_ARRAYS = 4096
 MAX_PROBE_ROWS = 4096
 MAX_PROBE_BYTES = 2**26
 
+#: Most environments that may share a stream.
+MAX_ENVIRONMENTS = 65_536
+
 Text = Annotated[str, Meta(max_length=65_536)]
 StreamId = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Scalar = bool | int | float | str | None
 Options = Annotated[dict[Name, Scalar], Meta(max_length=64)]
+Follow = Literal["none", "best", "worst", "newest"]
 ScoreScale = Literal["magnitude", "signed", "relative"]
 Names = Annotated[tuple[Name, ...], Meta(max_length=65_536)]
 
@@ -108,6 +112,7 @@ class Hello(Message, frozen=True, kw_only=True, eq=False):
         fps: Most steps per second that are sent.
         control: Endpoint for control requests, or None.
         policy: What is known about the policy.
+        environments: Environments that share this stream, of which one at a time is shown.
     """
 
     kind: ClassVar[str] = "hello"
@@ -123,6 +128,7 @@ class Hello(Message, frozen=True, kw_only=True, eq=False):
     fps: Annotated[float, Meta(gt=0)] = 60.0
     control: Text | None = None
     policy: PolicyInfo
+    environments: Annotated[int, Meta(ge=1, le=MAX_ENVIRONMENTS)] = 1
 
 
 class Step(Message, frozen=True, kw_only=True, eq=False):
@@ -151,6 +157,7 @@ class Step(Message, frozen=True, kw_only=True, eq=False):
         truncated: As the env returned it.
         policy_version: Version of the newest weights that were sent before this step.
         policy_stale: True where the policy's weights have changed since that version.
+        environment: Index of the environment, where several share the stream.
     """
 
     kind: ClassVar[str] = "step"
@@ -165,6 +172,7 @@ class Step(Message, frozen=True, kw_only=True, eq=False):
     truncated: bool
     policy_version: Count = 0
     policy_stale: bool = False
+    environment: Count = 0
 
 
 class EpisodeEnd(Message, frozen=True, kw_only=True, eq=False):
@@ -371,6 +379,24 @@ class Heartbeat(Message, frozen=True, kw_only=True, eq=False):
     recording_wait: Annotated[float, Meta(ge=0)] = 0.0
 
 
+class Environments(Message, frozen=True, kw_only=True, eq=False):
+    """How each of the environments does that share a stream. Once a second, for those who subscribe to it.
+
+    Arrays: ``episodes`` int64 (n,): episodes ended; ``return`` float64 (n,): return of the newest of them, NaN where
+    there is none; ``running`` float64 (n,) and ``length`` int64 (n,): return and steps so far of the one in progress.
+
+    Attributes:
+        shown: Index of the one that is shown.
+        follow: How that is chosen anew whenever its episode ends.
+    """
+
+    kind: ClassVar[str] = "environments"
+    reliable: ClassVar[bool] = False
+
+    shown: Count = 0
+    follow: Follow = "none"
+
+
 class Bye(Message, frozen=True, kw_only=True, eq=False):
     """The stream ends on purpose; ``reason`` is for people."""
 
@@ -406,6 +432,22 @@ class Probe(Message, frozen=True, kw_only=True, eq=False):
     kind: ClassVar[str] = "probe"
 
     source: StreamId
+
+
+class Watch(Message, frozen=True, kw_only=True, eq=False):
+    """Request to the agent: show another of the environments that share its stream.
+
+    Attributes:
+        source: The agent's stream.
+        environment: Index of the environment, where ``follow`` is ``none``.
+        follow: Choose it now, and again whenever the episode that is shown ends.
+    """
+
+    kind: ClassVar[str] = "watch"
+
+    source: StreamId
+    environment: Count = 0
+    follow: Follow = "none"
 
 
 class Configure(Message, frozen=True, kw_only=True, eq=False):
@@ -478,7 +520,7 @@ class Index(Message, frozen=True, kw_only=True, eq=False):
 KINDS: dict[str, type[Message]] = {
     cls.kind: cls
     for cls in (
-        Hello, Step, EpisodeEnd, PolicyGraph, Weights, SaliencyMap, Outputs, Explainer, Heartbeat, Bye,
-        Ping, Resend, Probe, Configure, Explain, Evaluate, Reply, Index,
+        Hello, Step, EpisodeEnd, PolicyGraph, Weights, SaliencyMap, Outputs, Explainer, Environments, Heartbeat, Bye,
+        Ping, Resend, Probe, Watch, Configure, Explain, Evaluate, Reply, Index,
     )
 }  # fmt: skip

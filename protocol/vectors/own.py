@@ -214,6 +214,25 @@ def messages() -> dict[str, tuple[str, m.Message]]:
                 control="tcp://127.0.0.1:5592",
             ),
         ),
+        "environments": (
+            "How three environments do that share a stream; the second has not ended an episode.",
+            m.Environments(
+                **common,
+                seq=12,
+                shown=2,
+                follow="best",
+                arrays={
+                    "episodes": np.array([3, 0, 5], np.int64),
+                    "return": np.array([21.0, np.nan, 200.0]),
+                    "running": np.array([4.0, 9.5, 0.0]),
+                    "length": np.array([4, 10, 0], np.int64),
+                },
+            ),
+        ),
+        "watch": (
+            "Request to show another environment.",
+            m.Watch(stream=OTHER, seq=6, time=TIME, source=STREAM, environment=2),
+        ),
         "heartbeat": (
             "An agent's heartbeat.",
             m.Heartbeat(**common, seq=60, step=70001, episode=3, steps_per_second=812.5, sent=3600, dropped=2),

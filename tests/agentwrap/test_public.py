@@ -10,6 +10,7 @@ def test_what_is_public_is_written_down():
         "AgentwrapWarning",
         "EndpointError",
         "ExportError",
+        "InterpretVectorWrapper",
         "InterpretWrapper",
         "MissingExtraError",
         "PolicyTypeError",
@@ -35,10 +36,18 @@ def test_options_of_the_wrapper():
         assert f"    {parameter.name}: " in agentwrap.InterpretWrapper.__doc__, f"{parameter.name} is not documented"
 
 
-def test_the_example_in_the_documentation_runs():
+def test_all_ways_to_look_have_the_same_options():
+    from agentwrap.options import Options
+
+    options = list(inspect.signature(agentwrap.InterpretWrapper.__init__).parameters)[3:]
+    assert list(Options.__annotations__) == options
+
+
+def test_the_examples_in_the_documentation_run():
     import doctest
 
-    from agentwrap import wrapper
+    from agentwrap import vector, wrapper
 
-    assert doctest.testmod(wrapper).attempted > 0
-    assert doctest.testmod(wrapper).failed == 0
+    for module in (vector, wrapper):
+        assert doctest.testmod(module).attempted > 0
+        assert doctest.testmod(module).failed == 0

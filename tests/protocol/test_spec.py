@@ -105,7 +105,7 @@ def literals(type_):
 
 
 def test_every_kind_says_whether_it_is_reliable_and_who_sends_it():
-    requests = {"ping", "resend", "probe", "configure", "explain", "evaluate"}
+    requests = {"ping", "resend", "probe", "watch", "configure", "explain", "evaluate"}
     others = {*requests, "reply", "index"}  # the last is never sent
     for kind in KINDS.keys() - others:
         text = sections()[f"`{kind}`"]
