@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -51,8 +52,18 @@ def recording(run: Path) -> Iterator[Recording]:
 class Replay:
     """``agentwrap replay`` in a process of its own."""
 
-    def __init__(self, path: Path) -> None:
-        command = [sys.executable, "-m", "agentwrap_viewer", "replay", "--no-browser", "--port", "0", str(path)]
+    def __init__(self, path: Path, *options: str) -> None:
+        command = [
+            sys.executable,
+            "-m",
+            "agentwrap_viewer",
+            "replay",
+            "--no-browser",
+            "--port",
+            "0",
+            *options,
+            str(path),
+        ]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
         found = re.search(r"http://127\.0\.0\.1:\d+/", line)
@@ -181,3 +192,37 @@ def test_a_torn_file_without_a_policy_plays_and_says_so(tmp_path: Path, open_tab
         assert tab.errors == []
     finally:
         replay.close()
+
+
+def test_a_run_that_is_still_recorded_is_followed(tmp_path: Path, open_tab: Callable[..., Tab]) -> None:
+    path = tmp_path / "run.mcap"
+    policy = demo.load_policy(demo.models_directory() / "enduro-expert.safetensors")
+    env = InterpretWrapper(demo.make_enduro(), policy, record=path, weights_every=1e-9, quiet=True)
+    demo.play(env, policy, steps=30, speed=0, seed=4)
+    replay = None
+    try:
+        deadline = time.monotonic() + 60
+        while not (path.stat().st_size > 10_000 and len(_steps(path)) == 30):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        replay = Replay(path, "--follow")
+        tab = open_tab(replay.address)
+        tab.until(lambda: tab.step() == 0, "the first step")
+        tab.press("End")
+        tab.until(lambda: tab.step() == 29, "the newest step")
+        with torch.no_grad():
+            policy.critic.bias.add_(5.0)
+        demo.play(env, policy, steps=20, speed=0, seed=5)
+        tab.until(lambda: tab.step() == 49, "what was recorded since")
+        tab.until(lambda: explained(tab, 49), "heat by the policy that is new")
+        tab.until(lambda: "of 49" in tab.find(".transport .entry.step").inner_text(), "the length of now")
+        assert not tab.errors
+    finally:
+        env.close()
+        if replay is not None:
+            replay.close()
+
+
+def _steps(path: Path) -> list[int]:
+    with open_recording(path) as recording:
+        return recording.array("step").tolist()

@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``agentwrap replay``."""
     parser.add_argument("recording", metavar="FILE", help="the recording")
     parser.add_argument("--maps", metavar="MAPS", help="maps that agentwrap explain made of it")
+    parser.add_argument("--follow", action="store_true", help="show also what is being written to it (End goes there)")
     add_page(parser)
     add_device(parser)
     parser.add_argument("--method", help="saliency method to begin with (default: that of MAPS, or the one that suits)")
@@ -44,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         replay(
             Path(arguments.recording),
             maps=Path(arguments.maps) if arguments.maps is not None else None,
+            follow=arguments.follow,
             port=arguments.port,
             open_browser=not arguments.no_browser,
             device=arguments.device,

@@ -75,7 +75,12 @@ class RecordedEngine(Engine):
         """Ignore what comes from elsewhere."""
 
     def advance(self) -> None:
-        """Nothing becomes old: a recording is never silent."""
+        """Take in what was written to the recording since; nothing becomes old, a recording is never silent."""
+        self._look_again()
+
+    def _look_again(self) -> None:
+        if not self._recording.complete and self._recording.refresh():
+            self._numbers = None
 
     def configure(self, request: Configure, *, anew: bool = False) -> None:
         """Change settings; the step that was asked for last is explained anew with them.
@@ -95,6 +100,8 @@ class RecordedEngine(Engine):
         """
         if request.source != self._session.stream:
             raise SaliencyError(f"step {request.step} is of stream {request.source}, which is not in this recording")
+        if request.policy_version not in self._recording.versions:
+            self._look_again()
         self._schedule.offer(Moment.of_request(request))
 
     def _begin(self, moment: Moment) -> Job | None:

@@ -1,6 +1,6 @@
 """What is known of all steps of a recording at once: which they are, when they are shown, and their scalars in short.
 
-Kept are twenty bytes for each step, read from the recording's index in one pass. Steps themselves are read elsewhere.
+Kept are thirty-two bytes for each step, read from the recording's index. Steps themselves are read elsewhere.
 """
 
 from __future__ import annotations
@@ -54,33 +54,42 @@ class Columns:
         episode: int32 (n,): their episodes.
         clock: float64 (n,): seconds from the first until each is shown when played at speed 1: as they were recorded,
             but no faster than the stream's ``fps`` and without long pauses.
-        overview: Their scalars in short.
+        shown: float32 (n,) each: their scalars by name, those of ``SHOWN``.
+        overview: These in short.
     """
 
     step: NDArray[np.int64]
     episode: NDArray[np.int32]
     clock: Floats
+    shown: dict[str, NDArray[np.float32]]
     overview: Overview
 
     @classmethod
-    def of(cls, recording: Recording) -> Columns:
+    def of(cls, recording: Recording, known: Columns | None = None) -> Columns:
         """Read them.
+
+        Args:
+            recording: The recording.
+            known: What was read of it when it had fewer steps: only those that came since are read.
 
         Raises:
             RecordingError: The recording's index cannot be read.
         """
-        count = len(recording.steps)
-        step, episode, time = np.empty(count, np.int64), np.empty(count, np.int32), np.empty(count)
-        shown = {name: np.empty(count, np.float32) for name in SHOWN}
-        for begin, end in _parts(count):
-            step[begin:end] = recording.array("step", begin, end)
-            episode[begin:end] = recording.array("episode", begin, end)
-            time[begin:end] = recording.array("time", begin, end)
+        first, count = 0 if known is None else len(known.step), len(recording.steps)
+        step, episode = np.empty(count - first, np.int64), np.empty(count - first, np.int32)
+        shown = {name: np.empty(count - first, np.float32) for name in SHOWN}
+        for begin, end in _parts(first, count):
+            rows = slice(begin - first, end - first)
+            step[rows] = recording.array("step", begin, end)
+            episode[rows] = recording.array("episode", begin, end)
             for name, part in scalars(recording, begin, end).items():
-                shown[name][begin:end] = part
-        hello = recording.hello
-        clock = playing_times(time, fps=hello.fps if hello is not None else 60.0)
-        return cls(step, episode, clock, _overview(episode, shown))
+                shown[name][rows] = part
+        clock = _clock(recording, first, 0.0 if known is None else float(known.clock[-1]))
+        if known is not None:
+            step, episode = np.concatenate([known.step, step]), np.concatenate([known.episode, episode])
+            clock = np.concatenate([known.clock, clock])
+            shown = {name: np.concatenate([known.shown[name], part]) for name, part in shown.items()}
+        return cls(step, episode, clock, shown, _overview(episode, shown))
 
     def position_of(self, step: int) -> int:
         """Return the position of a step by its number, of the next one recorded where it was not; or the last."""
@@ -90,6 +99,16 @@ class Columns:
         """Return the position at which an episode begins; of the next one recorded, or the last, likewise."""
         start = min(int(np.searchsorted(self.episode, episode)), len(self.episode) - 1)
         return int(np.searchsorted(self.episode, self.episode[start]))
+
+
+def _clock(recording: Recording, first: int, before: float) -> Floats:
+    """Return when the steps from ``first`` on are shown, given when the one before them is."""
+    overlap, count = max(first - 1, 0), len(recording.steps)
+    times = np.empty(count - overlap)
+    for begin, end in _parts(overlap, count):
+        times[begin - overlap : end - overlap] = recording.array("time", begin, end)
+    hello = recording.hello
+    return before + playing_times(times, fps=hello.fps if hello is not None else 60.0)[first - overlap :]
 
 
 def playing_times(times: Floats, *, fps: float) -> Floats:
@@ -120,8 +139,8 @@ def reduced(values: NDArray[np.float32], width: int = WIDTH) -> NDArray[np.float
     return np.stack([np.fmin.reduceat(finite, begins), np.fmax.reduceat(finite, begins)], axis=1)
 
 
-def _parts(count: int) -> Iterator[tuple[int, int]]:
-    for begin in range(0, count, PART):
+def _parts(first: int, count: int) -> Iterator[tuple[int, int]]:
+    for begin in range(first, count, PART):
         yield begin, min(begin + PART, count)
 
 

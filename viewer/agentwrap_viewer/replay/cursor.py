@@ -36,8 +36,10 @@ class ReplayCursor(Cursor):
         self.go(0)
 
     def live(self) -> None:
-        """Show the last step: there is none newer."""
+        """Show the last step; where the recording is followed, go on with those that come."""
         self.go(self._recorded.steps.last)
+        if self._recorded.follows and self.loop is None:
+            super().play(1.0)
 
     def play(self, speed: float | None = None) -> None:
         """Go on from the step shown, at a speed; from the beginning where that is the last one.
@@ -46,7 +48,7 @@ class ReplayCursor(Cursor):
             ValueError: The speed is not one of ``speeds``.
         """
         first, last = self._range
-        if self.mode != "playing" and self.position >= last:
+        if self.mode != "playing" and self.position >= last and not self._recorded.follows:
             self.go(first)
         super().play(speed)
 
@@ -73,7 +75,7 @@ class ReplayCursor(Cursor):
     def wait(self) -> float | None:
         """Return the seconds until the next step is to be shown, or None where only news can change the view."""
         position = self.position
-        if self.mode != "playing":
+        if self.mode != "playing" or (position == self._recorded.steps.last and self._recorded.follows):
             return None
         return max(0.002, self._until(position) / self.speed - self._played)
 
@@ -107,7 +109,7 @@ class ReplayCursor(Cursor):
             self._position = min(max(shown, self._position), last)
         else:
             over = True  # beyond the range, by hand
-        if not over:
+        if not over or (self.loop is None and self._recorded.follows):
             return
         if self.loop is None:
             self.mode = "paused"

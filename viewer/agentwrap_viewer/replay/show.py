@@ -25,6 +25,7 @@ def replay(
     path: Path,
     *,
     maps: Path | None = None,
+    follow: bool = False,
     port: int | None = None,
     open_browser: bool = True,
     device: str = "cpu",
@@ -38,6 +39,7 @@ def replay(
     Args:
         path: The recording.
         maps: Maps of it that ``agentwrap explain`` made: shown where they are, until another method is chosen.
+        follow: Show also what is written to the recording from now on, until it is ended.
         port: Port on the loopback interface; None takes 5006 or the next that is free.
         open_browser: Open the page in the user's browser.
         device: Where maps are computed.
@@ -53,7 +55,7 @@ def replay(
     """
     with open_recording(path) as recording, contextlib.ExitStack() as opened:
         made = opened.enter_context(open_recording(maps)) if maps is not None else None
-        store = RecordedStore(recording, made)
+        store = RecordedStore(recording, made, follow=follow)
         store.marks.put("moments", (Mark(found.step, found.kind, found.text) for found in recording.moments()))
         arguments = (*settings(device, method, budget_ms), "--recording", str(recording.path.resolve()))
         return asyncio.run(

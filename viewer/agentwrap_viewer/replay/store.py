@@ -30,6 +30,10 @@ class RecordedSteps(StepRing):
         self._recording, self._columns = recording, columns
         self._kept: OrderedDict[int, Step] = OrderedDict()
 
+    def grow(self, columns: Columns) -> None:
+        """Take in that the recording has more steps."""
+        self._columns = columns
+
     def __len__(self) -> int:
         return len(self._columns.step)
 
@@ -138,6 +142,7 @@ class RecordedStore(Store):
     Args:
         recording: The recording; stays open while it is shown.
         maps: Maps of it that were computed before, or None.
+        follow: Show also what is written to it from now on.
 
     Attributes:
         recording: The recording.
@@ -148,7 +153,7 @@ class RecordedStore(Store):
         CannotReplay: There is nothing to show, or the maps are of another recording or another policy.
     """
 
-    def __init__(self, recording: Recording, maps: Recording | None = None) -> None:
+    def __init__(self, recording: Recording, maps: Recording | None = None, *, follow: bool = False) -> None:
         super().__init__()
         hello = recording.hello
         if not len(recording.steps) or hello is None:
@@ -159,13 +164,42 @@ class RecordedStore(Store):
         self.hello = hello
         self.steps: RecordedSteps = RecordedSteps(recording, self.columns)
         self.maps: RecordedMaps = RecordedMaps(file=maps)
-        for episode in recording.episodes:
-            if episode.episode_return is not None and episode.length is not None:
-                self.episodes.add(episode.number, episode.episode_return, episode.length)
+        self._follow, self._last_episode = follow, -1
+        self._not_followed: str | None = None
+        self._add_recorded_episodes()
         self._newest = self.steps.at(self.steps.last)
         if not recording.versions:
             problem = hello.policy.problem or "The policy was not called while it was recorded."
             self.without_maps = f"The recording holds no policy. {problem}"
+
+    def _add_recorded_episodes(self) -> None:
+        for episode in self.recording.episodes:
+            if episode.number <= self._last_episode or episode.episode_return is None or episode.length is None:
+                continue
+            self._last_episode = episode.number
+            self.episodes.add(episode.number, episode.episode_return, episode.length)
+
+    @property
+    def follows(self) -> bool:
+        """Whether steps are still being added."""
+        return self._follow and not self.recording.complete
+
+    def advance(self) -> None:
+        """Take in what was written to the recording since, where it is followed; call it about once a second."""
+        if not self.follows:
+            return
+        try:
+            if self.recording.refresh():
+                self._grow()
+        except RecordingError as error:
+            self._follow, self._not_followed = False, f"what is written from now on is not shown: {error}"
+        self.notify()
+
+    def _grow(self) -> None:
+        self.columns = Columns.of(self.recording, self.columns)
+        self.steps.grow(self.columns)
+        self._newest = self.steps.at(self.steps.last)
+        self._add_recorded_episodes()
 
     @property
     def connection(self) -> str:
@@ -191,6 +225,10 @@ class RecordedStore(Store):
     def notes(self) -> list[str]:
         """What is not as it should be with the file."""
         notes, unreadable = list(self.recording.notes), self.steps.unreadable
+        if self.follows:
+            notes.clear()  # that it was not ended is as it should be
+        if self._not_followed is not None:
+            notes.append(self._not_followed)
         if unreadable:
             why = next(iter(unreadable.values()))
             notes.append(f"{len(unreadable):,} of the steps looked at cannot be read: {why}")

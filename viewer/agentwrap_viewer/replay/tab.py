@@ -27,15 +27,15 @@ class RecordedSeries:
 
     def __init__(self, store: RecordedStore) -> None:
         self._store = store
-        self._sent: int | None = None
+        self._sent: tuple[int, int] | None = None
 
     def update(self, view: View) -> dict[str, Any] | None:
         """Return ``rows`` float64 (k, 5) that belong at position ``start``, and make all others void."""
         part = view.cursor.position // PART
-        if part == self._sent and not view.fresh:
-            return None
-        self._sent = part
         begin, end = max(part - 1, 0) * PART, min((part + 2) * PART, len(self._store.steps))
+        if self._sent == (begin, end) and not view.fresh:
+            return None
+        self._sent = begin, end
         return {
             "reset": True,
             "start": begin,
@@ -62,12 +62,11 @@ class ReplayTab(Tab):
         super().__init__(receiver, cache, cursor=self._place, components=self._parts())
 
     def _parts(self) -> list[Component]:
-        columns = self._recorded.columns
         own: list[Component] = [
             RecordedSeries(self._recorded),
-            Playback(columns.clock, last_step=int(columns.step[-1]), last_episode=int(columns.episode[-1])),
-            Timeline(columns.overview, len(columns.step)),
-            Marked(self._recorded.marks, columns.position_of),
+            Playback(lambda: self._recorded.columns),
+            Timeline(lambda: self._recorded.columns),
+            Marked(self._recorded.marks, lambda step: self._recorded.columns.position_of(step)),
         ]
         replaced = {part.name for part in own}
         return [part for part in all_components() if part.name not in replaced] + own

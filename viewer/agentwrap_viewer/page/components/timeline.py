@@ -37,26 +37,46 @@ class Overview(Protocol):
     def episodes(self) -> NDArray[np.int64]: ...  # noqa: D102
 
 
+class Columns(Protocol):
+    """What is known of all steps of a recording, by their position.
+
+    Attributes:
+        step: int64 (n,): their numbers.
+        episode: int32 (n,): their episodes.
+        clock: float64 (n,): seconds from the first until each is shown when played at speed 1.
+        overview: Their scalars in short.
+    """
+
+    @property
+    def step(self) -> NDArray[np.int64]: ...  # noqa: D102
+    @property
+    def episode(self) -> NDArray[np.int32]: ...  # noqa: D102
+    @property
+    def clock(self) -> NDArray[np.float64]: ...  # noqa: D102
+    @property
+    def overview(self) -> Overview: ...  # noqa: D102
+
+
 class Timeline:
-    """Source of the timeline for one tab: sent once.
+    """Source of the timeline for one tab: sent once, and again where the recording has grown.
 
     Args:
-        overview: What it shows.
-        count: Steps of the recording.
+        columns: Returns what it shows.
     """
 
     name = "timeline"
 
-    def __init__(self, overview: Overview, count: int) -> None:
-        self._overview, self._count = overview, count
+    def __init__(self, columns: Callable[[], Columns]) -> None:
+        self._columns, self._sent = columns, 0
 
     def update(self, view: View) -> dict[str, Any] | None:
         """Return ``lanes`` of ``name`` and ``values`` float32 (k, 2), episodes' ``borders`` and ``episodes``."""
-        if not view.fresh:
+        columns = self._columns()
+        if len(columns.step) == self._sent and not view.fresh:
             return None
-        overview = self._overview
+        self._sent, overview = len(columns.step), columns.overview
         return {
-            "count": self._count,
+            "count": self._sent,
             "lanes": [{"name": name, "values": view.packet.array(values)} for name, values in overview.columns.items()],
             "borders": overview.borders.tolist(),
             "episodes": overview.episodes.tolist(),
@@ -99,19 +119,17 @@ class Playback:
     """Source of the bar for one tab.
 
     Args:
-        clock: float64 (n,): seconds from the first step until each is shown when played at speed 1.
-        last_step: Number of the last step.
-        last_episode: Number of its episode.
+        columns: Returns what is known of the steps.
     """
 
     name = "transport"
 
-    def __init__(self, clock: NDArray[np.float64], *, last_step: int, last_episode: int) -> None:
-        self._clock, self._last = clock, {"last_step": last_step, "last_episode": last_episode}
+    def __init__(self, columns: Callable[[], Columns]) -> None:
+        self._columns = columns
 
     def update(self, view: View) -> dict[str, Any]:
         """Return mode, speed, the step shown and where it is, in steps and in seconds, and the range repeated."""
-        cursor, step = view.cursor, view.step
+        cursor, step, columns = view.cursor, view.step, self._columns()
         position = cursor.position
         return {
             "mode": cursor.mode,
@@ -122,9 +140,10 @@ class Playback:
             "episode": step.episode if step is not None else None,
             "position": position,
             "first": 0,
-            "last": len(self._clock) - 1,
-            "seconds": float(self._clock[position]),
-            "duration": float(self._clock[-1]),
+            "last": len(columns.clock) - 1,
+            "last_step": int(columns.step[-1]),
+            "last_episode": int(columns.episode[-1]),
+            "seconds": float(columns.clock[position]),
+            "duration": float(columns.clock[-1]),
             "loop": cursor.loop,
-            **self._last,
         }
