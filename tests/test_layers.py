@@ -55,11 +55,20 @@ ALLOWED = {
         *("agentwrap_protocol", "numpy"),
     },
     "agentwrap_viewer.states": {
-        *("agentwrap_viewer.states", "agentwrap_viewer.page.store", "agentwrap_viewer.recording", "agentwrap_protocol"),
-        *("numpy", "openTSNE", "sklearn"),
+        *("agentwrap_viewer.states", "agentwrap_viewer.recording", "agentwrap_viewer.page.store", "agentwrap_protocol"),
+        *("msgspec", "numpy", "openTSNE", "sklearn"),
+    },
+    "agentwrap_viewer.states.tab": {"agentwrap_viewer.states", "agentwrap_viewer.page.packet", "numpy"},
+    "agentwrap_viewer.states.link": {
+        *("agentwrap_viewer.states", "agentwrap_viewer.page.store", "agentwrap_viewer.launch", "agentwrap_protocol"),
+        "msgspec",
+    },
+    "agentwrap_viewer.states.__main__": {
+        *("agentwrap_viewer.states", "agentwrap_viewer.recording", "agentwrap_viewer.explainer.lifetime"),
     },
     "agentwrap_viewer.page": {
-        *("agentwrap_viewer.page", "agentwrap_protocol", "msgspec", "numpy", "platformdirs", "zmq", "zstandard"),
+        *("agentwrap_viewer.page", "agentwrap_viewer.states.link", "agentwrap_viewer.states.wire"),
+        *("agentwrap_protocol", "msgspec", "numpy", "platformdirs", "zmq", "zstandard"),
         *("bokeh", "panel", "panel_material_ui", "param", "tornado"),
     },
 }

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import sys
 import threading
 import webbrowser
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -43,10 +44,14 @@ class Child:
     Args:
         command: The command line.
         quiet: Keep what it writes to standard error for ``last_words`` instead of passing it on.
+        environment: Variables of its environment beside ours.
     """
 
-    def __init__(self, command: Sequence[str], *, quiet: bool = True) -> None:
+    def __init__(
+        self, command: Sequence[str], *, quiet: bool = True, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.command = tuple(command)
+        self._environment = {**os.environ, **(environment or {})}
         self.last_words = ""
         self._quiet = quiet
         self._process: Process | None = None
@@ -60,6 +65,7 @@ class Child:
             stdout=PIPE,
             stderr=PIPE if self._quiet else None,
             limit=LINE_LIMIT,
+            env=self._environment,
             start_new_session=True,
         )
         self._listening = asyncio.create_task(self._listen()) if self._quiet else None
@@ -76,6 +82,25 @@ class Child:
             return (await self._process.stdout.readline()).decode(errors="replace")
         except ValueError:  # longer than LINE_LIMIT
             return ""
+
+    async def read(self, size: int) -> bytes:
+        """Return the next bytes of its output, so many.
+
+        Raises:
+            EOFError: It has ended.
+        """
+        assert self._process is not None and self._process.stdout is not None
+        return await self._process.stdout.readexactly(size)
+
+    async def write(self, data: bytes) -> None:
+        """Write to its standard input; waits while it takes nothing.
+
+        Raises:
+            OSError: It has ended.
+        """
+        assert self._process is not None and self._process.stdin is not None
+        self._process.stdin.write(data)
+        await self._process.stdin.drain()
 
     async def wait(self) -> int:
         """Read and drop its output until it ends; return its exit code (negative: the signal)."""

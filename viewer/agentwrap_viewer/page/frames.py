@@ -10,19 +10,17 @@ import uuid
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
-from urllib.parse import urlparse
 
 import msgspec
-from bokeh.server.util import check_allowlist
-from bokeh.server.views.auth_request_handler import AuthRequestHandler
 from msgspec import Meta
-from tornado.websocket import WebSocketClosedError, WebSocketHandler
+from tornado.websocket import WebSocketClosedError
 
 from .components import all_components
 from .components.recorder import Recorder
 from .cursor import Cursor
 from .packet import EncodedCache, Packet
 from .receiver import Receiver
+from .socket import PageSocket
 from .view import Component, View
 
 logger = logging.getLogger(__name__)
@@ -187,14 +185,19 @@ class Tab:
                 self.cursor.go(position)
             case Follow(what):
                 self.cursor.follow = what
+            case Jump(step=int(step)):
+                found = self._receiver.store.steps.position_of(step)
+                if found is None:
+                    raise ValueError(f"step {step} is not kept")
+                self.cursor.go(found)
             case Record(on):
                 self._receiver.record(on=on)
             case _:
                 raise ValueError(f"a running agent's view cannot do {command!r}")
 
 
-class FrameSocket(AuthRequestHandler, WebSocketHandler):  # type: ignore[misc]
-    """One tab's connection. The page's own Origin only; a login, where the server asks for one, holds here as well."""
+class FrameSocket(PageSocket):
+    """One tab's connection."""
 
     def initialize(self, receiver: Receiver, tab: Callable[[], Tab]) -> None:
         """Take what the server's routing table holds."""
@@ -210,20 +213,6 @@ class FrameSocket(AuthRequestHandler, WebSocketHandler):  # type: ignore[misc]
     def max_message_size(self) -> int:
         """Bytes of the longest message accepted from a tab."""
         return MAX_COMMAND
-
-    def check_origin(self, origin: str) -> bool:
-        """Accept the origins that the server accepts for Bokeh's WebSocket."""
-        return bool(check_allowlist(urlparse(origin).netloc.lower(), self.application.websocket_origins))
-
-    async def prepare(self) -> None:
-        """Refuse whoever is not logged in, and whoever sends another page's Origin.
-
-        Tornado does not ask ``check_origin`` where Origin equals Host; the guard of hosts covers that case.
-        """
-        await super().prepare()
-        if self.application.auth_provider.get_user and not self.current_user:
-            self.set_status(403)
-            self.finish()
 
     def open(self) -> None:
         """Begin to send."""

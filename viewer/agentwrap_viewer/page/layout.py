@@ -19,9 +19,11 @@ from .components.inputs import InputsElement
 from .components.notices import NoticesElement
 from .components.policy import PolicyElement
 from .components.stage import StageElement
+from .components.states import AlikeElement, SelectionElement, StatesElement
 from .components.status import StatusElement
 from .components.theme import ThemeElement
 from .components.transport import TransportElement
+from .components.views import ViewsElement
 from .controls import Controls
 from .receiver import Receiver
 
@@ -122,13 +124,16 @@ def build_page(receiver: Receiver, *, transport: type[Element] = TransportElemen
         episodes=EpisodesElement(),
         explanation=ExplanationElement(),
         transport=transport(),
+        states=StatesElement(),
+        selection=SelectionElement(),
+        alike=AlikeElement(),
         sizing_mode="stretch_both",
     )
     page = pmui.Page(
         title="",
         meta_title="agentwrap",
         favicon=FAVICON,
-        header=[StatusElement(), theme],
+        header=[StatusElement(), ViewsElement(), theme],
         sidebar=controls.root,
         sidebar_width=248,
         sidebar_resizable=False,

@@ -48,10 +48,15 @@ class EncodedCache:
 
 
 class Packet:
-    """One message to a tab, under construction."""
+    """One message to a tab, under construction.
 
-    def __init__(self, cache: EncodedCache) -> None:
-        self._cache = cache
+    Args:
+        cache: Arrays already deflated.
+        deflate: Whether arrays that are not small are deflated.
+    """
+
+    def __init__(self, cache: EncodedCache, *, deflate: bool = True) -> None:
+        self._cache, self._deflate = cache, deflate
         self._buffers: list[bytes] = []
         self._offset = 0
 
@@ -59,7 +64,7 @@ class Packet:
         """Add an array; return what describes it in the header. ``key`` names its content in the cache."""
         array = np.asarray(array)
         array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(array.shape)
-        deflated = array.nbytes >= DEFLATE_FROM
+        deflated = self._deflate and array.nbytes >= DEFLATE_FROM
         buffer = self._cache.encode(array, key) if deflated else array.tobytes()
         described = {
             "dtype": array.dtype.str,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from .hostguard import guard_hosts
 from .layout import build_page
 from .packet import EncodedCache
 from .receiver import Receiver
+from .states import state_routes
 
 ADDRESS = "127.0.0.1"
 DEFAULT_PORT = 5006
@@ -64,6 +65,7 @@ def serve(
     port: int | None = None,
     page: Callable[[Receiver], Any] = build_page,
     tab: Callable[[Receiver, EncodedCache], Tab] = Tab,
+    states: Sequence[str] = (),
 ) -> PageServer:
     """Serve the page on the running event loop.
 
@@ -72,6 +74,7 @@ def serve(
         port: Port to listen on. None takes 5006 or the next that is free; 0 any.
         page: Builds one tab's page.
         tab: Makes one tab's state.
+        states: Arguments of the state map's process: see ``StateLink``.
 
     Raises:
         PortTakenError: The port asked for is in use.
@@ -86,6 +89,7 @@ def serve(
         websocket_origin=names,
         extra_patterns=[
             *routes(receiver, tab),
+            *state_routes(receiver, states),
             (rf"/{re.escape(ASSETS)}/([a-z_]+\.(?:js|css))", AssetHandler, {"path": str(_ASSETS)}),
         ],
         loop=IOLoop.current(),

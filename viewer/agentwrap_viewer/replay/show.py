@@ -74,4 +74,6 @@ def _begin(store: RecordedStore, maps: Recording | None, *, port: int | None) ->
     if maps is not None:
         method, options = method_of(maps)
         receiver.configure(method=method, options=options)
-    return receiver, serve(receiver, port=port, page=partial(build_page, transport=TimelineElement), tab=ReplayTab)
+    page = partial(build_page, transport=TimelineElement)
+    states = ("--recording", str(store.recording.path.resolve()))
+    return receiver, serve(receiver, port=port, page=page, tab=ReplayTab, states=states)

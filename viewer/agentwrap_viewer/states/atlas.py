@@ -83,6 +83,7 @@ class Atlas:
         without: Steps that hold no latent at all.
         notes: What happened that one should know, newest last.
         generation: Grows when the map begins anew.
+        episode: int64 (capacity,): the points' episodes.
         placed, changed: int64 (capacity,): grow with each change of a point's place, and of its step or scalars.
     """
 
@@ -109,7 +110,7 @@ class Atlas:
         capacity = self.memory.capacity
         self.xy = np.full((capacity, 2), np.nan, np.float32)
         self.placed, self.changed = np.zeros(capacity, np.int64), np.zeros(capacity, np.int64)
-        self._episode, self._before = np.full(capacity, -1, np.int64), np.full(capacity, np.nan)
+        self.episode, self._before = np.full(capacity, -1, np.int64), np.full(capacity, np.nan)
         self.layout: Layout | None = None
         self._fitted = (0, 0)  # points there were when the layout was made, and points that had arrived
         self.arrived = self.left_out = self.without = 0
@@ -142,7 +143,7 @@ class Atlas:
             slot = self.memory.add(step.step, latent)
             self.arrived += 1
         self.memory.rows[slot] = row_of(step, self.hello, self.columns)
-        self._episode[slot], self._before[slot] = step.episode, step.episode_return - step.reward
+        self.episode[slot], self._before[slot] = step.episode, step.episode_return - step.reward
         if step.episode in self._returns:
             self.memory.rows[slot, RETURN_TO_GO] = self._returns[step.episode] - self._before[slot]
         self._touch(self.changed, slot)
@@ -183,7 +184,7 @@ class Atlas:
         self._returns[episode] = episode_return
         while len(self._returns) > 10_000:
             del self._returns[next(iter(self._returns))]
-        slots = np.flatnonzero(self._episode == episode)
+        slots = np.flatnonzero(self.episode == episode)
         self.memory.rows[slots, RETURN_TO_GO] = episode_return - self._before[slots]
         self._touch(self.changed, slots)
 
@@ -191,13 +192,13 @@ class Atlas:
 
     def _place(self, slots: Indices) -> None:
         if self.layout is None or (self.layout.method == "pca" and self._has_grown):
-            self._lay_out()
+            self.lay_out()
         elif self.layout is not None:
             self.xy[slots] = self.layout.place(self.memory.latents(slots))
             self._touch(self.placed, slots)
 
-    def _lay_out(self) -> None:
-        """Find the principal components of what there is, and place all by them."""
+    def lay_out(self) -> None:
+        """Find the principal components of what there is, and place all by them; nothing where there is too little."""
         if len(self.memory) >= LEAST:
             sample = self._sample()
             before = self.xy[sample].copy() if self.layout is not None else None
@@ -337,7 +338,7 @@ class Atlas:
     def _far(self, one: int, other: int, apart: int) -> bool:
         if one == other:
             return False
-        same = self._episode[one] == self._episode[other]
+        same = self.episode[one] == self.episode[other]
         return not same or abs(int(self.memory.step[one] - self.memory.step[other])) >= apart
 
     def inside(self, polygon: NDArray[Any]) -> Indices:

@@ -2,11 +2,12 @@
 
 import {subscribe} from "./feed.js"
 import {dress, h} from "./kit.js"
+import {onView} from "./view.js"
 
 const COLUMNS = {
-  left: ["stage", "features"],
+  left: ["states", "stage", "features"],
   middle: ["policy", "value", "reward"],
-  right: ["inputs", "returns", "episodes", "explanation"],
+  right: ["inputs", "returns", "episodes", "explanation", "selection", "alike"],
 }
 
 export async function render({model, el}) {
@@ -23,9 +24,18 @@ export async function render({model, el}) {
     if (before.nextElementSibling !== slots.returns) before.after(slots.returns)
   }
 
+  // beside the map there is less room for what it is about: the agent's view goes to the middle
+  function arrange(view) {
+    const states = view === "states"
+    root.classList.toggle("mapped", states)
+    if (states) slots.policy.before(slots.stage)
+    else slots.states.after(slots.stage)
+  }
+
   let connected = true, notices = 0
   const quieten = () => root.classList.toggle("quiet", connected && notices === 0)
   const stops = [
+    onView(arrange),
     subscribe("link", link => { connected = link.connected; quieten() }),
     subscribe("notices", source => { notices = source.items.length; quieten() }),
     subscribe("status", (_, status) => {

@@ -21,5 +21,8 @@ class DeckElement(Element):
     episodes = Child()
     explanation = Child()
     transport = Child()
+    states = Child()
+    selection = Child()
+    alike = Child()
 
     _module = "deck"

@@ -57,13 +57,19 @@ function connect() {
 
 /** Decode a message, to be drawn with the browser's next frame; what comes until then is drawn with it. */
 function accept(from, data) {
-  const received = now(), length = new DataView(data).getUint32(0, true)
-  const header = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 4, length)))
+  const received = now(), header = decode(data)
   if (server !== null && server !== header.server) return location.reload()
   server = header.server
-  readArrays(header.sections, data, 4 + length)
   arrived.push({from, header, received})
   if (arrived.length === 1) requestAnimationFrame(show)
+}
+
+/** Return a message's header; the arrays that it describes have their elements as `data`. */
+export function decode(data) {
+  const length = new DataView(data).getUint32(0, true)
+  const header = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 4, length)))
+  readArrays(header.sections, data, 4 + length)
+  return header
 }
 
 /** Draw what has arrived, up to one picture: the next one is seen as well, with the frame after this. */

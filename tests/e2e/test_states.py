@@ -1,0 +1,144 @@
+"""The state map in Chromium: points of a running agent and of a recording, and what the pointer does on them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import fakes
+import numpy as np
+import pytest
+from e2e.harness import Tab, World
+from e2e.test_replay import Replay
+from states import states
+
+from agentwrap_viewer.recording.writer import RecordingWriter
+
+#: Steps of the recording: three episodes, four groups of states.
+STEPS = 260
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    path: Path = tmp_path_factory.mktemp("states") / "run.mcap"
+    with RecordingWriter(path, fakes.hello()) as writer:
+        for step in states(STEPS):
+            writer.add(step)
+    replay = Replay(path)
+    yield replay.address
+    replay.close()
+
+
+def shown(tab: Tab) -> Tab:
+    """Wait until the map is at rest, laid out by t-SNE."""
+    tab.until(lambda: tab.find(f".card.states[data-method=tsne][data-count='{STEPS}']").count(), "the t-SNE")
+    drawn = -1
+
+    def rests() -> bool:
+        nonlocal drawn
+        before, drawn = drawn, int(tab.find(".card.states").get_attribute("data-drawn") or 0)
+        tab.page.wait_for_timeout(250)
+        return before == drawn
+
+    tab.until(rests, "points at rest")
+    return tab
+
+
+def painted(tab: Tab) -> np.ndarray:
+    """Where there are pixels of points, bool (H, W)."""
+    text = tab.find("canvas.points").evaluate(
+        "c => { const {data} = c.getContext('2d').getImageData(0, 0, c.width, c.height);"
+        " return JSON.stringify([c.height, c.width, Array.from(data.filter((_, k) => k % 4 === 3), a => +(a > 0))]) }"
+    )
+    height, width, alpha = json.loads(text)
+    return np.array(alpha, bool).reshape(height, width)
+
+
+def a_point(tab: Tab) -> tuple[float, float]:
+    """Where on the page a point is drawn."""
+    rows, columns = np.nonzero(painted(tab))
+    box = tab.find("canvas.overlay").bounding_box()
+    assert box is not None
+    middle = len(rows) // 2
+    return box["x"] + float(columns[middle]), box["y"] + float(rows[middle])
+
+
+def test_points_of_a_running_agent_appear_while_it_runs(world: World, open_tab: Callable[..., Tab]) -> None:
+    world.agent.make_step = lambda number: states(1, first=number)[0]
+    world.agent.play(60)
+    tab = open_tab(world.address)
+    tab.until(lambda: tab.step() > 5, "steps")
+    assert tab.find(".slot.states").is_hidden()
+    tab.page.get_by_role("button", name="State map").click()
+    count = tab.find(".card.states")
+    tab.until(lambda: int(count.get_attribute("data-count") or 0) >= 20 and painted(tab).sum() > 50, "points")
+    before = int(count.get_attribute("data-count") or 0)
+    tab.until(lambda: int(count.get_attribute("data-count") or 0) > before + 20, "further points")
+    assert "steps" in tab.find(".card.states .caption").inner_text()
+    tab.page.get_by_role("button", name="Agent", exact=True).click()
+    tab.until(lambda: tab.find(".slot.value").is_visible() and tab.find(".slot.states").is_hidden(), "the agent's view")
+    assert tab.errors == []
+
+
+def test_without_latents_the_page_says_how_to_get_them(world: World, open_tab: Callable[..., Tab]) -> None:
+    world.agent.play(60)
+    tab = open_tab(world.address + "#states")
+    told = tab.find(".card.states .plane .empty")
+    tab.until(lambda: "layers=" in told.inner_text(), "what to do")
+    assert tab.errors == []
+
+
+def test_hover_click_lasso_and_neighbours(address: str, open_tab: Callable[..., Tab]) -> None:
+    tab = shown(open_tab(address + "#states"))
+    tab.until(lambda: tab.find(".alike .grid button").count() == 8, "frames like the first one")
+
+    x, y = a_point(tab)
+    tab.page.mouse.move(x, y)
+    tip = tab.find(".states .tip")
+    tab.until(lambda: tip.is_visible() and tip.locator("canvas").is_visible(), "the frame under the pointer")
+    step = int(tip.get_attribute("data-step") or -1)
+    pixels = tip.locator("canvas").evaluate(
+        "c => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)"
+    )
+    np.testing.assert_array_equal(np.array(pixels).reshape(210, 160, 4)[..., :3], fakes.frame_of(step))
+    tab.page.mouse.down()
+    tab.page.mouse.up()
+    tab.until(lambda: tab.step() == step, "the step that was clicked")
+
+    box = tab.find("canvas.overlay").bounding_box()
+    assert box is not None
+    left, top, right, bottom = box["x"] + 3, box["y"] + 3, box["x"] + box["width"] - 3, box["y"] + box["height"] - 3
+    tab.page.keyboard.down("Shift")
+    tab.page.mouse.move(left, top)
+    tab.page.mouse.down()
+    for corner in [(right, top), (right, bottom), (left, bottom), (left, top)]:
+        tab.page.mouse.move(*corner, steps=3)
+    tab.page.mouse.up()
+    tab.page.keyboard.up("Shift")
+    chosen = tab.find(f".card.selection[data-count='{STEPS}']")
+    tab.until(chosen.count, "all steps chosen")
+    tab.until(lambda: tab.find(".card.selection[data-frames='64']").count(), "their mean frame")
+    sample = [index * STEPS // 64 for index in range(64)]
+    mean = np.rint(np.mean([fakes.frame_of(number) for number in sample], axis=0))
+    pixels = tab.find(".selection canvas.frame").evaluate(
+        "c => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)"
+    )
+    np.testing.assert_allclose(np.array(pixels).reshape(210, 160, 4)[..., :3], mean, atol=1)
+    assert "FIRE" in tab.find(".selection .bars").inner_text()
+    tab.page.get_by_role("button", name="Clear").click()
+    tab.until(lambda: not chosen.count(), "no selection")
+    assert tab.errors == []
+
+
+def test_colours_and_layout_can_be_chosen(address: str, open_tab: Callable[..., Tab]) -> None:
+    tab = shown(open_tab(address + "#states"))
+    before = tab.find("canvas.points").evaluate("c => c.toDataURL()")
+    tab.page.get_by_label("Colour by").select_option("action")
+    tab.until(lambda: "NOOP" in tab.find(".states .legend").inner_text(), "the actions' colours")
+    assert tab.find("canvas.points").evaluate("c => c.toDataURL()") != before
+    tab.page.get_by_label("Layout").select_option("pca")
+    tab.until(lambda: tab.find(".card.states[data-method=pca]").count(), "principal components")
+    tab.page.get_by_label("Layout").select_option("tsne")
+    shown(tab)
+    assert tab.errors == []
