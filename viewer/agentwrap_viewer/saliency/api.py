@@ -69,7 +69,9 @@ def refine(policy: Any, observation: Observation, *, budget_ms: float = 16.0, **
         request: As in ``explain``.
 
     Yields:
-        What ``explain`` returns, after each level and each ``budget_ms``; the last equals what ``explain`` returns.
+        What ``explain`` returns, after each level and each ``budget_ms``; the last equals what ``explain`` returns. For
+        `perturbation` and `sarfa` of a policy that is evaluated incrementally the first map (``refined`` 0) is what
+        gradients predict to first order; its rank correlation with the last is 0.97 (see ``docs/performance.md``).
 
     Raises:
         SaliencyError: As in ``explain``.

@@ -25,7 +25,7 @@ class Arrangement(Protocol):
     def estimate(self, scores: torch.Tensor, level: int, sizes: torch.Tensor | None = None) -> torch.Tensor | None:
         """Guess all scores (targets, count) from those of the levels below ``level``; None where there is no way to.
 
-        ``sizes`` (count,) are what scores can be expected to be proportional to, as far as that is known.
+        ``sizes`` (count,), or (targets, count), are what scores can be expected to be proportional to, as far as known.
         """
 
     def grid(self, scores: Floats, known: np.ndarray[Any, Any], estimate: Floats | None) -> Floats:

@@ -25,7 +25,7 @@ class SaliencyMap:
         forwards: Observations evaluated so far, perturbed ones or those that gradients were taken at, for all maps that
             share them.
         refined: Share of the full computation that the map rests on, 0..1; 1 is final. Until then, scores that are not
-            computed are interpolated from a coarser grid.
+            computed are interpolated from a coarser grid; at 0 all are predicted from gradients, to first order.
         entry: For a dict observation, the entry explained with the others held; else "".
         evaluation: How observations were evaluated: ``gradient``; for perturbed ones ``incremental`` (only what a mask
             changes was computed), ``incremental, dense from aten.… on`` (there is no rule for that operator), or

@@ -53,12 +53,13 @@ class SeparableMasks:
         masks = torch.bmm(scaled.to(indices.device), self._rows[column].to(indices.device))
         return torch.where(masks < self._cut, 0, masks) if self._cut else masks
 
-    def sums(self, plane: torch.Tensor) -> torch.Tensor:
-        """Return the sum of ``plane`` (H, W) under each mask, (count,), as if nothing were cut."""
-        columns, rows, scale = (part.to(plane) for part in (self._columns, self._rows, self._scale))
+    def sums(self, planes: torch.Tensor) -> torch.Tensor:
+        """Return the sum of each plane (…, H, W) under each mask, (…, count), as if nothing were cut."""
+        columns, rows, scale = (part.to(planes) for part in (self._columns, self._rows, self._scale))
         count, _, terms = columns.shape
-        down = columns.transpose(1, 2).reshape(count * terms, -1) @ plane  # two products: einsum looks for a path anew
-        return (down.view(count, -1) @ rows.flatten(1).T).flatten() * scale
+        down = columns.transpose(1, 2).reshape(count * terms, -1) @ planes  # einsum would look for a path anew
+        under = down.reshape(*planes.shape[:-2], count, -1) @ rows.flatten(1).T
+        return under.flatten(-2) * scale
 
     def normalised(self) -> SeparableMasks:
         """Divide each mask by its maximum; returns itself."""

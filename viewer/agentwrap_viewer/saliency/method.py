@@ -211,9 +211,12 @@ class MaskMethod(PerturbingMethod):
     Attributes:
         growth: The power of what a mask changes with which scores grow, for guessing between scores that are computed;
             0 where nothing is known of that.
+        first_order: Whether masks change so little that gradients tell beforehand which will matter: ``refine`` then
+            begins with what they tell.
     """
 
     growth: ClassVar[float] = 0.0
+    first_order: ClassVar[bool] = False
 
     @abstractmethod
     def make_masks(self, layout: Layout) -> Masks:

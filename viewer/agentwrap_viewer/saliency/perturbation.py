@@ -17,6 +17,7 @@ class BlurMethod(MaskMethod):
     """A method that looks at the image through soft round spots of blur."""
 
     growth = 2.0  # the outputs' squared distance; measured to serve sarfa as well
+    first_order = True  # see prediction.py for what was measured
 
     stride: int
     mask_sigma: float

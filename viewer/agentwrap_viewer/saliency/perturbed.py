@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from .errors import SaliencyError
-from .method import Context, MaskedImages, PerturbingMethod
+from .method import Context, MaskedImages, MaskMethod, PerturbingMethod
+from .prediction import LEAST
 from .subject import Subject
 from .targets import resolve_targets
 from .ways import find_way
@@ -19,7 +20,7 @@ class PerturbedPart:
     """The explanation of one entry of the observation by perturbing it, the others held; see ``explanation``.
 
     Attributes:
-        level: Levels that are complete.
+        level: Levels that are complete; the prediction by which a method may begin counts as one.
         count: Perturbed observations in all.
     """
 
@@ -42,10 +43,12 @@ class PerturbedPart:
         self._buffer = image.new_empty((min(self._chunk, self.count), *subject.layout.shape))
         self._scores = image.new_zeros((len(self.targets), self.count))
         self._known = np.zeros(self.count, bool)
-        self.level = -1
+        self.level = 0
         self._left: list[torch.Tensor] = []
+        self._predicted: torch.Tensor | None = None
         self._estimate: torch.Tensor | None = None
-        self._next_level()
+        self._predicts = isinstance(method, MaskMethod) and method.first_order and self._incremental is not None
+        self._begin_level(0)
 
     @property
     def done(self) -> bool:
@@ -63,11 +66,14 @@ class PerturbedPart:
     def merge_levels(self) -> None:
         """Line up everything at once, if that saves work and nothing has been computed yet."""
         if self._incremental is not None and not self._known.any():
-            self.level = len(self.arrangement.levels) - 1
+            self._at, self._predicts = len(self.arrangement.levels) - 1, False
+            self.level = self._at
             self._left = self._incremental.blocks(torch.arange(self.count), self._block)
 
     def advance(self) -> int:
-        """Evaluate the next chunk; returns how many perturbed observations that were."""
+        """Evaluate the next chunk; returns how many perturbed observations that were, none for a prediction."""
+        if self._predicts and self._predict():
+            return 0
         perturbed = None if self._incremental is None else self._bound.evaluate_masked(self._incremental, self._left[0])
         if perturbed is None:
             self._go_dense()
@@ -81,7 +87,8 @@ class PerturbedPart:
         self._scores[:, here] = torch.stack(scores)
         self._known[indices.numpy()] = True
         if not self._left:
-            self._next_level()
+            self.level += 1
+            self._begin_level(self._at + 1)
         return len(indices)
 
     def grids(self) -> list[Any]:
@@ -92,13 +99,24 @@ class PerturbedPart:
             self.arrangement.grid(row, self._known, estimate) for row, estimate in zip(scores, estimates, strict=True)
         ]
 
-    def _next_level(self) -> None:
-        """Line up the next level's chunks, those first that the levels before let expect to matter."""
+    def _predict(self) -> bool:
+        """Estimate all scores by gradients; whether that was possible."""
+        self._predicts = False
+        assert self._incremental is not None
+        self._predicted = self._bound.predicted(self._incremental, self.method, self.clean, self._resolved)
+        if self._predicted is None:
+            return False
+        self._estimate = self._predicted
         self.level += 1
-        if self.level >= len(self.arrangement.levels):
+        return True
+
+    def _begin_level(self, level: int) -> None:
+        """Line up a level's chunks, those first that the levels before let expect to matter."""
+        self._at = level
+        if level >= len(self.arrangement.levels):
             return
-        indices = self.arrangement.levels[self.level]
-        self._estimate = self.arrangement.estimate(self._scores, self.level, self._sizes() if self.level else None)
+        indices = self.arrangement.levels[level]
+        self._estimate = self.arrangement.estimate(self._scores, level, self._sizes() if level else None)
         expected = None if self._estimate is None else _importance(self._estimate)
         if self._incremental is not None:  # plans are kept for sets of masks: the sets stay, their order may change
             self._left = self._incremental.level_blocks(indices, self.count, self._block)
@@ -110,6 +128,9 @@ class PerturbedPart:
         self._left = list(torch.split(indices, self._chunk))
 
     def _sizes(self) -> torch.Tensor | None:
+        if self._predicted is not None:
+            sizes = self._predicted.abs()
+            return sizes + LEAST * sizes.amax(1, keepdim=True)
         return self._perturbations.sizes() if isinstance(self._perturbations, MaskedImages) else None
 
     def _go_dense(self) -> None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -24,13 +24,15 @@ from .errors import NotIncremental, SaliencyError
 from .exported import replica_of
 from .incremental import Incremental
 from .layout import Layout
-from .method import MaskedImages
-from .outputs import Outputs
+from .method import MaskedImages, PerturbingMethod
+from .outputs import Outputs, Target
+from .prediction import predicted_scores
 
 Array = np.ndarray[Any, Any] | torch.Tensor
 #: One array, or a dict of named arrays; without batch axis.
 Observation = Array | Mapping[str, Array]
 Named = Mapping[str, torch.Tensor]
+T = TypeVar("T")
 
 #: Name of the entry when the observation is a single array.
 WHOLE = ""
@@ -193,7 +195,17 @@ class BoundPolicy:
         named = self._refused(lambda: incremental.evaluate(indices))
         return None if named is None else Outputs.from_named(named, len(indices))
 
-    def _refused(self, compute: Callable[[], Named | None]) -> Named | None:
+    def predicted(
+        self, incremental: Incremental, method: PerturbingMethod, clean: Outputs, targets: Sequence[Target]
+    ) -> torch.Tensor | None:
+        """Return the scores to expect of all masks, (targets, count), or None; see `predicted_scores`.
+
+        Raises:
+            SaliencyError: As ``evaluate``.
+        """
+        return self._refused(lambda: predicted_scores(incremental, method, clean, targets))
+
+    def _refused(self, compute: Callable[[], T | None]) -> T | None:
         with torch.no_grad():
             try:
                 return compute()

@@ -36,9 +36,18 @@ class CleanMaps:
         Raises:
             GraphError: The program refuses the image.
         """
+        values = self.values()
+        return [values[slot] for slot in self._run.program.outputs]
+
+    def values(self) -> Values:
+        """Return all values of the program for the image; not to be changed.
+
+        Raises:
+            GraphError: The program refuses the image.
+        """
         if self._values is None:
             self._values = self._run.program.trace(self.filled, self._run.single)
-        return [self._values[slot] for slot in self._run.program.outputs]
+        return self._values
 
     def rows(self, slots: Iterable[int]) -> list[torch.Tensor]:
         """Return the maps in some slots, as rows: (pixels, C), or (features,).

@@ -13,6 +13,7 @@ from agentwrap_viewer.program import Program
 
 from .clean import CleanMaps, Example, shapes_of
 from .costs import costs
+from .first_order import Summing, slopes
 from .plan import Kept, Plan
 
 if TYPE_CHECKING:
@@ -135,6 +136,28 @@ class Incremental:
         """
         run = self._replica.prepared(self._inputs, self._name, rows=1)
         return None if run is None else self._replica.named(self._maps(run).outputs(), 1)
+
+    def first_order(self, directions: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
+        """Return how much each mask adds to sums of outputs, (count, K), to first order: by gradients, all at once.
+
+        Args:
+            directions: For outputs by name, what is summed: (K, numbers of that output).
+
+        Returns:
+            None where gradients cannot be taken, or masks are not of a kind that can be summed under.
+
+        Raises:
+            GraphError: The policy refuses the inputs.
+        """
+        run = self._replica.prepared(self._inputs, self._name, rows=1)
+        if run is None or not isinstance(self._masks, Summing):
+            return None
+        slots = [
+            (output.name, slot) for output, slot in zip(self._replica.graph.outputs, run.program.outputs, strict=True)
+        ]
+        looked_at = {slot: directions[name] for name, slot in slots if name in directions}
+        planes = slopes(run, self._maps(run).values(), self._change.to(run.single[run.place]), self._axes, looked_at)
+        return None if planes is None else self._masks.sums(planes).T
 
     def _maps(self, run: Prepared) -> CleanMaps:
         if self._clean is None or self._clean.filled is not run.filled:  # other weights

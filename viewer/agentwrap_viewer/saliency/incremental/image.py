@@ -6,6 +6,7 @@ image in windows, one for each mask, as which it goes to all other layers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,9 @@ from .values import Image, Map, Planned, Site
 _SCALING = {f"aten.{name}" for name in ("_to_copy.default", "mul.Tensor", "div.Tensor", "mul.Scalar", "div.Scalar")}
 _SHIFTING = {f"aten.{name}" for name in ("add.Tensor", "sub.Tensor", "add.Scalar", "sub.Scalar")}
 
+#: The operator that changes the order of axes.
+ORDER = "aten.permute.default"
+
 #: Most bytes of the masks' pieces, or of the first layer's table.
 MAX_BYTES = 2**28
 
@@ -37,15 +41,24 @@ def image_rule(site: Site) -> Planned | None:
     assert isinstance(kind, Image)
     if not site.rest_is_fixed:
         return None
-    if op in _SCALING | _SHIFTING and all(map(_without_place, site.arguments[1:])):
+    if is_affine(op, site.arguments[1:]) and op != ORDER:
         return _affine(site, kind, change_too=op in _SCALING)
-    if op == "aten.permute.default":
-        order = [axis % len(site.arguments[1]) for axis in site.arguments[1]]
-        axes = (order.index(kind.axes[0]), order.index(kind.axes[1]))
-        return _affine(site, Image(axes), change_too=True)
+    if op == ORDER:
+        return _affine(site, Image(moved(kind.axes, site.arguments[1])), change_too=True)
     if op == "aten.convolution.default" and kind.axes == (2, 3):
         return _first_convolution(site)
     return None
+
+
+def is_affine(op: str, others: Sequence[Any]) -> bool:
+    """Whether a step does to all pixels the same, a scaling or shift or a change of axes; ``others`` come after it."""
+    return op == ORDER or (op in _SCALING | _SHIFTING and all(map(_without_place, others)))
+
+
+def moved(axes: tuple[int, int], order: Sequence[int]) -> tuple[int, int]:
+    """Return where two axes are after a permutation."""
+    positive = [axis % len(order) for axis in order]
+    return positive.index(axes[0]), positive.index(axes[1])
 
 
 def _without_place(argument: Any) -> bool:
