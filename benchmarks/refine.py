@@ -2,8 +2,9 @@
 
 The demo's expert plays Enduro. For each of some frames the first map of ``refine`` is compared with the full one: its
 time, everything included, as a share of that of ``explain``, and Spearman's rank correlation of the two heatmaps.
-Evaluated incrementally it is what gradients predict, in batches it rests on the coarsest masks. Each frame is explained in turn by both, after plans are made. The policy is the module, which is evaluated itself at each
-call too, to see that its replica still computes the same; or the replica alone, as the live explainer has it::
+Evaluated incrementally it is what gradients predict, in batches it rests on the coarsest masks. Each frame is explained
+in turn by both, after plans are made. The policy is the module, which is evaluated itself at each call too, to see that
+its replica still computes the same; or the replica alone, as the live explainer has it::
 
     python -m benchmarks.refine --frames 20 --threads 2
 """

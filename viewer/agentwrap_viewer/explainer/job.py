@@ -112,12 +112,9 @@ class Job:
 
     @property
     def due(self) -> bool:
-        """Whether to publish now: a level is complete, or ``SLICE_MS`` have gone into a finer one.
-
-        What gradients predict before any mask is evaluated is not worth a message: the coarse map follows at once.
-        """
+        """Whether to publish now: a level is complete, or ``SLICE_MS`` have gone into a finer one."""
         sliced = self.coarse_published and self.spent_ms - self._published_ms > SLICE_MS
-        return self.unpublished and (self.explanation.level > self._published_level or sliced)
+        return self.explanation.level > self._published_level or sliced
 
     def message(self, stream: str) -> SaliencyMap:
         """Return the maps as they are now, to be published; ``seq`` and ``time`` are filled in by who publishes."""

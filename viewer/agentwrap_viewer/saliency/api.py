@@ -80,7 +80,8 @@ def refine(policy: Any, observation: Observation, *, budget_ms: float = 16.0, **
     while not explanation.done:
         level, until = explanation.level, time.perf_counter() + budget_ms / 1000
         explanation.advance()  # at least a chunk, however small the budget
-        while not explanation.done and explanation.level == level and time.perf_counter() < until:
+        predicted = explanation.forwards == 0
+        while not (predicted or explanation.done) and explanation.level == level and time.perf_counter() < until:
             explanation.advance()
         maps = explanation.maps()
         yield maps[0] if explanation.single else maps

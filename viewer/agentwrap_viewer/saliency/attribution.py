@@ -162,6 +162,10 @@ class GradientPart:
     def merge_levels(self) -> None:
         """There is one level only."""
 
+    def predict(self) -> bool:
+        """There is nothing to look at before all is computed."""
+        return False
+
     def advance(self) -> int:
         """Compute all; returns how many observations gradients were taken at."""
         # cuDNN computes no gradients of recurrent layers in evaluation mode

@@ -97,12 +97,15 @@ class Explanation:
     def advance(self) -> None:
         """Evaluate the next chunk of perturbed observations, of the entry that is least refined.
 
+        The first call evaluates none where gradients predict all of what is to be computed: that can be looked at.
+
         Raises:
             SaliencyError: The policy's outputs became unusable, for example NaN.
         """
         started = time.perf_counter()
         waiting = [part for part in self._parts if not part.done]
-        if waiting:
+        predicted = not self.forwards and all([part.predict() for part in self._parts])
+        if waiting and not predicted:
             self.forwards += min(waiting, key=lambda part: part.level).advance()
         self.seconds += time.perf_counter() - started
 

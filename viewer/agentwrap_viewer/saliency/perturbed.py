@@ -20,7 +20,7 @@ class PerturbedPart:
     """The explanation of one entry of the observation by perturbing it, the others held; see ``explanation``.
 
     Attributes:
-        level: Levels that are complete; the prediction by which a method may begin counts as one.
+        level: Levels that are complete.
         count: Perturbed observations in all.
     """
 
@@ -70,10 +70,17 @@ class PerturbedPart:
             self.level = self._at
             self._left = self._incremental.blocks(torch.arange(self.count), self._block)
 
+    def predict(self) -> bool:
+        """Estimate all scores by gradients, where that helps; returns whether there is something new to look at."""
+        if not self._predicts or self._incremental is None:
+            return False
+        self._predicts = False
+        self._predicted = self._bound.predicted(self._incremental, self.method, self.clean, self._resolved)
+        self._estimate = self._predicted
+        return self._predicted is not None
+
     def advance(self) -> int:
-        """Evaluate the next chunk; returns how many perturbed observations that were, none for a prediction."""
-        if self._predicts and self._predict():
-            return 0
+        """Evaluate the next chunk; returns how many perturbed observations that were."""
         perturbed = None if self._incremental is None else self._bound.evaluate_masked(self._incremental, self._left[0])
         if perturbed is None:
             self._go_dense()
@@ -98,17 +105,6 @@ class PerturbedPart:
         return [
             self.arrangement.grid(row, self._known, estimate) for row, estimate in zip(scores, estimates, strict=True)
         ]
-
-    def _predict(self) -> bool:
-        """Estimate all scores by gradients; whether that was possible."""
-        self._predicts = False
-        assert self._incremental is not None
-        self._predicted = self._bound.predicted(self._incremental, self.method, self.clean, self._resolved)
-        if self._predicted is None:
-            return False
-        self._estimate = self._predicted
-        self.level += 1
-        return True
 
     def _begin_level(self, level: int) -> None:
         """Line up a level's chunks, those first that the levels before let expect to matter."""
