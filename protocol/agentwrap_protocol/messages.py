@@ -232,6 +232,7 @@ class SaliencyMap(Message, frozen=True, kw_only=True, eq=False):
         ``grid/<target>``: float32 (rows, cols), the scores at the grid's centres.
         ``features/<target>``: float32 (n,), for vector observations, in place of the two.
         For a dict observation each name ends in ``/<key>``.
+        ``past/<target>``: float32 (k,), scores of whole frames, oldest first, the step's own last.
 
     Attributes:
         source: Stream that the step belongs to (``stream`` is the explainer's own).
@@ -250,6 +251,9 @@ class SaliencyMap(Message, frozen=True, kw_only=True, eq=False):
             None where the agent's outputs are not known.
         policy_stale: The weights had already changed when the step was taken; a difference is then expected.
         step_time: ``Step.time`` of the step explained, to tell the map's age.
+        past: Whether ``past/<target>`` scores consecutive ``steps``, or the frames of the ``stack`` that the
+            observation is; None where it was not computed, yet or at all.
+        past_problem: Why there are fewer scores than there could be, or why they may be wrong, for people.
     """
 
     kind: ClassVar[str] = "saliency_map"
@@ -269,6 +273,8 @@ class SaliencyMap(Message, frozen=True, kw_only=True, eq=False):
     replica_max_abs_diff: float | None = None
     policy_stale: bool = False
     step_time: float = 0.0
+    past: Literal["steps", "stack"] | None = None
+    past_problem: Text | None = None
 
 
 class Outputs(Message, frozen=True, kw_only=True, eq=False):

@@ -15,6 +15,7 @@ from agentwrap_viewer.page.components.awaited import awaited, gives_value
 from agentwrap_viewer.page.components.episodes import Episodes
 from agentwrap_viewer.page.components.explanation import Explanation
 from agentwrap_viewer.page.components.features import Features
+from agentwrap_viewer.page.components.inputs import Inputs
 from agentwrap_viewer.page.components.notices import Notices
 from agentwrap_viewer.page.components.policy import Policy, describe
 from agentwrap_viewer.page.components.stage import Stage
@@ -288,3 +289,26 @@ def test_the_age_of_the_weights_counts_from_the_first_step_made_with_them() -> N
         shown = view(step(number, time=100.0 + number, policy_version=version), store=store)
         ages.append(Explanation().update(shown)["weights_age"])
     assert ages == [None, 0.0, 1.0, 0.0], "a policy that never changed has no age"
+
+
+def test_remembered_frames_have_their_pictures_and_shares() -> None:
+    steps = [step(number) for number in range(4)]
+    weights = {"past/actor": np.array([2.0, 0.5, 1.0], np.float32), "past/critic": np.zeros(3, np.float32)}
+    told = {"past": "steps", "past_problem": "2 steps before step 1 were not sent"}
+    source = Inputs().update(view(*steps, maps=(saliency_map(steps[3], arrays=weights, **told),)))
+    assert source["planes"]["shape"][0] == 3 and max(source["planes"]["shape"][1:3]) <= 96  # of steps 1 to 3
+    assert source["past"] == {
+        "kind": "steps",
+        "weights": {"actor": [1.0, 0.25, 0.5], "critic": [0.0, 0.0, 0.0]},
+        "problem": "2 steps before step 1 were not sent",
+    }
+
+
+def test_frames_of_a_stack_have_their_shares_when_the_map_is_of_the_step_shown() -> None:
+    weights = {"past/actor": np.array([0.0, 1.0, 2.0, 4.0], np.float32)}
+    shown = view(step(0), maps=(saliency_map(step(0), arrays=weights, past="stack"),))
+    inputs = Inputs()
+    source = inputs.update(shown)
+    assert source["planes"]["shape"][0] == 4 and source["past"]["weights"] == {"actor": [0.0, 0.25, 0.5, 1.0]}
+    shown.store.add(step(1))
+    assert inputs.update(again(shown))["past"] is None

@@ -19,6 +19,7 @@ from agentwrap_viewer.saliency import SaliencyError
 
 from . import catalogue
 from .job import Job, Moment
+from .past import Past, is_recurrent
 from .schedule import Schedule
 from .settings import Settings
 from .tracking import Policy
@@ -69,7 +70,7 @@ class Engine:
 
     def _forget_policy(self) -> None:
         self._policy = Policy(self._device)
-        self._schedule = Schedule(self._begin)
+        self._schedule, self._past = Schedule(self._begin), Past()
         self._missed = 0
         self._failure: str | None = None
         self._failed_at = 0
@@ -107,7 +108,10 @@ class Engine:
                 self._policy.take_weights(weights)
             case ev.MessageReceived(Step() as step):
                 self._policy.remember(step.arrays)
-                self._schedule.offer(Moment.of_step(step))
+                moment = Moment.of_step(step)
+                if is_recurrent(self._policy.graph):
+                    self._past.remember(moment)
+                self._schedule.offer(moment)
             case ev.Gap(_, missing):
                 self._missed += missing
             case ev.GraphMissing():
@@ -174,7 +178,7 @@ class Engine:
         try:
             if replaced is not None:
                 return self._publish(job) if job.unpublished else None
-            job.explanation.advance()
+            job.advance()
             return self._publish(job) if job.due else None
         except Exception as error:
             self._schedule.drop(job)
@@ -195,10 +199,14 @@ class Engine:
         try:
             method = self.settings.named(self._policy.graph)
             options = catalogue.plain_options(self.settings.in_use(self._policy.graph))
-            return Job(moment, self._policy, method, options)
+            return Job(moment, self._policy, method, options, before=self._steps_before(moment))
         except Exception as error:
             self._fail(error, moment)
             return None
+
+    def _steps_before(self, moment: Moment) -> list[Moment]:
+        """Return known steps before one, the newest first, as far as the policy's state is carried through them."""
+        return self._past.before(moment)
 
     def _fail(self, error: Exception, moment: Moment) -> None:
         """Note why a step could not be explained; the next one is tried all the same."""

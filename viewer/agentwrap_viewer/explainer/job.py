@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from agentwrap_viewer.saliency import Explanation, Request
 from agentwrap_viewer.saliency import SaliencyMap as Map
 
 from .catalogue import plain_options
+from .past import PastWeights, has_past, look_back
 from .tracking import Arrays, Policy
 
 #: Milliseconds of computing after which a map is published though its level is not complete.
@@ -34,6 +36,7 @@ class Moment:
         policy_stale: Whether they had changed since.
         time: When it was taken, on the agent's clock.
         arrays: What the policy saw and computed.
+        episode_step: Its number in its episode, None where that is not known.
     """
 
     source: str
@@ -43,11 +46,21 @@ class Moment:
     policy_stale: bool
     time: float
     arrays: Arrays
+    episode_step: int | None = None
 
     @classmethod
     def of_step(cls, step: Step) -> Moment:
         """Make one of a streamed step."""
-        return cls(step.stream, step.step, step.episode, step.policy_version, step.policy_stale, step.time, step.arrays)
+        return cls(
+            step.stream,
+            step.step,
+            step.episode,
+            step.policy_version,
+            step.policy_stale,
+            step.time,
+            step.arrays,
+            step.episode_step,
+        )
 
     @classmethod
     def of_request(cls, request: Explain) -> Moment:
@@ -72,8 +85,23 @@ class Job:
         version: Version of the weights it is computed with.
     """
 
-    def __init__(self, moment: Moment, policy: Policy, method: str | None, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        moment: Moment,
+        policy: Policy,
+        method: str | None,
+        options: Mapping[str, Any],
+        *,
+        before: Sequence[Moment] = (),
+    ) -> None:
         """Begin.
+
+        Args:
+            moment: What to explain.
+            policy: The policy.
+            method: Name of the method, None for the observation's default.
+            options: The method's options.
+            before: Steps before, the newest first.
 
         Raises:
             GraphError: The step does not have what the policy needs.
@@ -89,16 +117,33 @@ class Job:
         self._published = self._published_level = 0
         self._published_ms = 0.0
         self._difference = max_abs_diff(self.explanation.outputs, moment.arrays)
+        self._policy, self._before = policy, before
+        self._past: PastWeights | None = None
+        self._looked_back, self._looked_ms, self._past_published = not has_past(policy, observation), 0.0, True
 
     @property
     def done(self) -> bool:
         """Whether nothing is left to compute."""
-        return self.explanation.done
+        return self.explanation.done and self._looked_back
 
     @property
     def spent_ms(self) -> float:
         """Milliseconds of computing so far."""
-        return 1000 * self.explanation.seconds
+        return 1000 * self.explanation.seconds + self._looked_ms
+
+    def advance(self) -> None:
+        """Compute a part: the coarsest map, then what the frames before weigh, then finer maps.
+
+        Raises:
+            SaliencyError: The policy's outputs became unusable.
+        """
+        if self.explanation.done or (self.coarse_published and not self._looked_back):
+            began = time.perf_counter()
+            self._past, self._looked_back = look_back(self._policy, self.moment, self._before), True
+            self._looked_ms = 1000 * (time.perf_counter() - began)
+            self._past_published = self._past is None
+        else:
+            self.explanation.advance()
 
     @property
     def coarse_published(self) -> bool:
@@ -108,17 +153,18 @@ class Job:
     @property
     def unpublished(self) -> bool:
         """Whether something was computed since the last publication."""
-        return self.explanation.forwards > self._published
+        return self.explanation.forwards > self._published or not self._past_published
 
     @property
     def due(self) -> bool:
         """Whether to publish now: a level is complete, or ``SLICE_MS`` have gone into a finer one."""
         sliced = self.coarse_published and self.spent_ms - self._published_ms > SLICE_MS
-        return self.explanation.level > self._published_level or sliced
+        return self.explanation.level > self._published_level or sliced or not self._past_published
 
     def message(self, stream: str) -> SaliencyMap:
         """Return the maps as they are now, to be published; ``seq`` and ``time`` are filled in by who publishes."""
-        maps = self.explanation.maps()
+        maps, past = self.explanation.maps(), self._past
+        self._past_published = True
         self._published, self._published_level = self.explanation.forwards, self.explanation.level
         self._published_ms = self.spent_ms
         first = next(iter(self.explanation.methods.values()))
@@ -138,7 +184,9 @@ class Job:
             replica_max_abs_diff=self._difference,
             policy_stale=self.moment.policy_stale,
             step_time=self.moment.time,
-            arrays=_arrays(maps),
+            past=None if past is None else past.kind,
+            past_problem=None if past is None else past.problem,
+            arrays=_arrays(maps) | {f"past/{name}": each for name, each in (past.weights if past else {}).items()},
         )
 
 

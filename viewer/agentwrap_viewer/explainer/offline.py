@@ -21,6 +21,7 @@ from agentwrap_viewer.saliency import SaliencyError
 
 from .catalogue import kind_of
 from .job import Job, Moment
+from .past import FRAMES, is_recurrent
 from .settings import Settings
 from .tracking import HISTORY, Policy
 
@@ -72,8 +73,12 @@ def _explained(recording: Recording, task: Mapping[str, Any], index: int) -> lis
         policy = _policy(task["path"], version, task["device"])
         for earlier in _background(recording, policy, index):
             policy.remember(earlier.arrays)
-        job = Job(Moment.of_step(step), policy, task["method"], task["options"])
+        before = recording.steps[max(index - FRAMES, 0) : index] if is_recurrent(policy.graph) else []
+        moments = [Moment.of_step(earlier) for earlier in before][::-1]
+        job = Job(Moment.of_step(step), policy, task["method"], task["options"], before=moments)
         job.explanation.complete()
+        while not job.done:
+            job.advance()  # the frames before
         message = msgspec.structs.replace(job.message(_STREAM), time=step.time)
     except (RecordingError, SaliencyError, GraphError) as error:
         raise CannotExplain(f"step {step.step} cannot be explained: {error}") from error

@@ -20,6 +20,7 @@ from agentwrap_viewer.saliency import SaliencyError
 from .catalogue import kind_of
 from .engine import Engine
 from .job import Job, Moment
+from .past import FRAMES, is_recurrent
 from .settings import Settings
 from .tracking import HISTORY, Policy
 
@@ -217,6 +218,12 @@ class RecordedEngine(Engine):
             raise SaliencyError(policy.problem or f"version {version} of the policy cannot be run")
         self._policies[version] = policy, graph.seq
         self._policy = policy
+
+    def _steps_before(self, moment: Moment) -> list[Moment]:
+        if not is_recurrent(self._policy.graph):
+            return []
+        end = int(np.searchsorted(self._step_numbers, moment.step))
+        return [Moment.of_step(step) for step in self._recording.steps[max(end - FRAMES, 0) : end]][::-1]
 
     def _remember_before(self, moment: Moment) -> None:
         """Remember the observations before a step, where a method may draw a vector's values from them."""

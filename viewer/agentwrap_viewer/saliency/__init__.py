@@ -33,6 +33,7 @@ from .method import MaskMethod, Method, Option, PerturbingMethod, option
 from .outputs import Outputs
 from .registry import methods, register
 from .request import Request
+from .temporal import TemporalSaliency, explain_frames, explain_stack
 
 __all__ = [
     "DEFAULT_METHODS",
@@ -47,7 +48,10 @@ __all__ = [
     "Request",
     "SaliencyError",
     "SaliencyMap",
+    "TemporalSaliency",
     "explain",
+    "explain_frames",
+    "explain_stack",
     "layout_of",
     "methods",
     "option",

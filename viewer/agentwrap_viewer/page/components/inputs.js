@@ -1,34 +1,65 @@
-// What the network sees: the newest pictures of the observation, oldest first.
+// What the network sees: the newest pictures of the observation, or the frames that a recurrent policy remembers, oldest
+// first, and how much each of them matters now.
 
 import {subscribe} from "./feed.js"
+import {keysOf} from "./heat.js"
 import {card, dress, h, put} from "./kit.js"
 
 export async function render({model, el}) {
   await dress(el)
-  const {root, caption, body} = card("inputs", "Network input")
-  const strip = h("div", {class: "strip"})
-  body.append(strip)
-  let cells = []
+  const {root, heading, caption, aside, body} = card("inputs", "Network input")
+  const strip = h("div", {class: "strip"}), note = h("p", {class: "note", hidden: true})
+  body.append(strip, note)
+  let cells = [], drawnKeys = null
 
-  function makeCells(count) {
+  function makeCells(count, pictures) {
     cells = Array.from({length: count}, (_, index) => {
-      const canvas = h("canvas", {width: 1, height: 1})
-      const label = index === count - 1 ? "t" : `t−${count - 1 - index}`
-      strip.append(h("figure", {}, canvas, h("figcaption", {}, label)))
-      return canvas
+      const canvas = h("canvas", {width: 1, height: 1}), label = index === count - 1 ? "t" : `t−${count - 1 - index}`
+      const actor = h("i", {class: "fill actor"}), critic = h("i", {class: "fill critic"})
+      const tracks = h("span", {class: "tracks"}, h("span", {class: "track"}, actor), h("span", {class: "track"}, critic))
+      canvas.hidden = !pictures
+      return {canvas, tracks, actor, critic, root: h("figure", {}, canvas, h("figcaption", {}, label), tracks)}
     })
+    strip.replaceChildren(...cells.map(cell => cell.root))
+    strip.classList.toggle("many", count > 4)
+    strip.classList.toggle("bare", !pictures)
+  }
+
+  function drawKeys(targets) {
+    const wanted = targets.join()
+    if (wanted === drawnKeys) return
+    drawnKeys = wanted
+    aside.replaceChildren(...(targets.length ? keysOf(targets, "magnitude") : []))
   }
 
   const stop = subscribe("inputs", source => {
-    put(caption, source.shape ? source.shape.join(" × ") : "")
+    const past = source.past, steps = past !== null && past.kind === "steps", weights = past === null ? {} : past.weights
+    const targets = Object.keys(weights)
+    put(heading, steps ? "Remembered frames" : "Network input")
+    put(caption, steps ? "" : source.shape ? source.shape.join(" × ") : "")
+    root.title = targets.length ? "how much the outputs change when a frame is perturbed as a whole and what follows is computed anew" : ""
+    drawKeys(targets)
+    note.hidden = past === null || past.problem === null
+    put(note, past !== null && past.problem !== null ? past.problem : "")
+    const count = source.planes !== null ? source.planes.shape[0] : targets.length ? weights[targets[0]].length : 0
+    if (cells.length !== count || strip.classList.contains("bare") !== (source.planes === null)) makeCells(count, source.planes !== null)
+    cells.forEach((cell, index) => drawWeights(cell, weights, index, count))
     if (source.planes === null) return
-    const [count, high, wide, channels = 1] = source.planes.shape, data = source.planes.data
-    if (cells.length !== count) { strip.replaceChildren(); makeCells(count) }
-    const size = high * wide * channels
-    cells.forEach((canvas, index) => drawPlane(canvas, data.subarray(index * size, (index + 1) * size), wide, high, channels))
+    const [, high, wide, channels = 1] = source.planes.shape, data = source.planes.data, size = high * wide * channels
+    cells.forEach(({canvas}, index) => drawPlane(canvas, data.subarray(index * size, (index + 1) * size), wide, high, channels))
   })
   model.on("remove", stop)
   return root
+}
+
+/** Draw a frame's share of the largest score, for actor and critic. */
+function drawWeights(cell, weights, index, count) {
+  cell.tracks.hidden = !Object.keys(weights).length
+  for (const target of ["actor", "critic"]) {
+    const scores = weights[target], share = scores === undefined ? 0 : scores[index - count + scores.length] ?? 0
+    cell[target].parentElement.hidden = scores === undefined
+    cell[target].style.width = `${100 * share}%`
+  }
 }
 
 function drawPlane(canvas, data, wide, high, channels) {
