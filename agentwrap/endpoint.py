@@ -11,7 +11,7 @@ import zmq
 
 from .errors import EndpointError, PortTakenError
 
-#: Where streams go by default: the first of these ports that is free.
+#: Where streams go by default: the first of these ports that is free, or any where none is.
 PORTS = range(5590, 5690)
 
 #: Overrides the default where ``endpoint`` is not given.
@@ -26,11 +26,11 @@ def bind(socket: zmq.Socket[bytes], endpoint: str | None) -> str:
     Args:
         socket: An unbound socket.
         endpoint: ``tcp://127.0.0.1:<port>`` (port ``*`` for any free one) or ``ipc://<path>``. None for what the
-            environment variable ``AGENTWRAP_ENDPOINT`` says, or else the first free port of 5590…5689.
+            environment variable ``AGENTWRAP_ENDPOINT`` says, or else the first free port of 5590…5689, or else any.
 
     Raises:
         EndpointError: The endpoint is malformed or reaches beyond this machine.
-        PortTakenError: Something else listens there, or on all ports of the default.
+        PortTakenError: Something else listens there.
     """
     endpoint = endpoint or os.environ.get(ENVIRONMENT_VARIABLE) or None
     if endpoint is not None:
@@ -40,10 +40,7 @@ def bind(socket: zmq.Socket[bytes], endpoint: str | None) -> str:
             return _bind(socket, f"tcp://127.0.0.1:{port}")
         except PortTakenError:
             continue
-    raise PortTakenError(
-        f"all ports from {PORTS[0]} to {PORTS[-1]} on 127.0.0.1 are taken: end streams that are no longer needed, "
-        f'or give another with endpoint="tcp://127.0.0.1:<port>" or {ENVIRONMENT_VARIABLE}'
-    )
+    return _bind(socket, "tcp://127.0.0.1:*")  # hundreds of agents: the announcement says where
 
 
 def bind_beside(socket: zmq.Socket[bytes], endpoint: str) -> str:

@@ -10,7 +10,7 @@ from agentwrap_protocol.announcement import MAX_BYTES, Announcement, decode_anno
 from agentwrap_protocol.errors import ProtocolError
 
 #: Files looked at. Far more than anybody runs; a directory full of rubbish does not stall the page.
-MAX_FILES = 256
+MAX_FILES = 1024
 
 
 def live_streams(folder: Path | None = None) -> list[Announcement]:

@@ -17,6 +17,7 @@ from tornado.websocket import WebSocketClosedError
 
 from .components import all_components
 from .components.recorder import Recorder
+from .components.roster import Roster
 from .cursor import Cursor
 from .packet import EncodedCache, Packet
 from .receiver import Receiver
@@ -107,7 +108,28 @@ class Record(Command, frozen=True, tag="record"):
     on: bool
 
 
-COMMANDS = msgspec.json.Decoder(Painted | Live | Pause | Play | Speed | Move | Go | Follow | Jump | Repeat | Record)
+class List(Command, frozen=True, tag="list"):
+    """Open the list of all agents, or close it; of a running agent."""
+
+    open: bool
+
+
+class Watch(Command, frozen=True, tag="watch"):
+    """Show this environment of the agent at an endpoint; of a running agent."""
+
+    endpoint: Annotated[str, Meta(max_length=1024)]
+    environment: Annotated[int, Meta(ge=0, le=65_535)] = 0
+
+
+class Choose(Command, frozen=True, tag="choose"):
+    """Have the environment that is shown chosen by a rule; of a running agent."""
+
+    rule: Literal["none", "best", "worst", "newest"]
+
+
+COMMANDS = msgspec.json.Decoder(
+    Painted | Live | Pause | Play | Speed | Move | Go | Follow | Jump | Repeat | Record | List | Watch | Choose
+)
 
 
 class Tab:
@@ -136,7 +158,9 @@ class Tab:
         self.cursor = Cursor(receiver.store) if cursor is None else cursor
         self._receiver = receiver
         self._cache = cache
-        self._components = [*all_components(), Recorder(receiver)] if components is None else components
+        self._roster = Roster(receiver)
+        own = (Recorder(receiver), self._roster)
+        self._components = [*all_components(), *own] if components is None else components
         self._generation: int | None = None
         self._sent = 0
 
@@ -163,6 +187,11 @@ class Tab:
     def wants_map(self, view: View) -> bool:
         """Whether to ask for a map of the step shown: paused, where it has no complete one."""
         return self.cursor.mode == "paused" and (view.saliency_map is None or view.saliency_map.refined < 1)
+
+    def close(self) -> None:
+        """The tab is gone."""
+        if self._roster.is_open:
+            self._roster.open(False)
 
     def obey(self, command: Command) -> None:
         """Do what the tab asks for.
@@ -192,6 +221,12 @@ class Tab:
                 self.cursor.go(found)
             case Record(on):
                 self._receiver.record(on=on)
+            case List(is_open):
+                self._roster.open(is_open)
+            case Watch(endpoint, environment):
+                self._receiver.watch(endpoint, environment)
+            case Choose(rule):
+                self._receiver.choose_by(rule)
             case _:
                 raise ValueError(f"a running agent's view cannot do {command!r}")
 
@@ -235,6 +270,7 @@ class FrameSocket(PageSocket):
 
     def on_close(self) -> None:
         """Stop sending."""
+        self._tab.close()
         if self._pump is not None:
             self._pump.cancel()
 

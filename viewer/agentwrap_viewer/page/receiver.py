@@ -13,10 +13,11 @@ import zmq
 import zmq.asyncio
 
 from agentwrap_protocol import Announcement, ProtocolError, VersionError, decode, encode
-from agentwrap_protocol.messages import Configure, Explain, Explainer, Message, Reply, SaliencyMap, Step
+from agentwrap_protocol.messages import Configure, Explain, Explainer, Message, Reply, SaliencyMap, Step, Watch
 
 from .discovery import live_streams
 from .keeping import Keeper
+from .roster import Roster, Rule
 from .store import FROM_AGENT, Store
 
 logger = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class Receiver:
     Attributes:
         endpoint: What is followed now, or None.
         streams: The streams announced when last looked.
+        roster: How all of them do.
     """
 
     def __init__(
@@ -58,6 +60,9 @@ class Receiver:
         self.keeper = keeper
         self.endpoint = endpoint
         self.streams: list[Announcement] = []
+        self.roster = Roster()
+        self._agent_control: tuple[str, zmq.asyncio.Socket] | None = None
+        self._unasked: dict[str, Any] | None = None  # what to ask an agent for that has not said yet where
         self._pinned = endpoint is not None
         self._name: str | None = None
         self._find_streams = find_streams
@@ -84,6 +89,7 @@ class Receiver:
                 self._discover()
                 await asyncio.sleep(1.0)
         finally:
+            self.roster.close()
             for task in self._tasks.values():
                 task.cancel()
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
@@ -98,6 +104,55 @@ class Receiver:
         self._pinned = endpoint not in {stream.endpoint for stream in self.streams}
         if endpoint != self.endpoint:
             self._switch(endpoint)
+
+    def watch(self, endpoint: str, environment: int) -> None:
+        """Show this environment of the agent at an endpoint from now on, chosen by a person.
+
+        Raises:
+            ValueError: It is not an endpoint.
+        """
+        self.roster.rule = "none"
+        self.follow(endpoint)
+        told = self.roster.told_by(endpoint)
+        several = told is not None and len(told.arrays["length"]) > 1
+        self._ask_agent({"environment": environment, "follow": "none"} if several else None)
+        self.store.notify()
+
+    def choose_by(self, rule: Rule) -> None:
+        """Have what is shown chosen: whenever the episode shown ends, of all agents and all their environments."""
+        self.roster.rule = rule
+        self.look_around()
+
+    def look_around(self) -> None:
+        """Listen to all agents as far as somebody wants to know, and turn to another where the rule says so."""
+        self.roster.look(self.streams, self._context)
+        choice = self.roster.choice(self.endpoint)
+        if choice is not None:
+            self.follow(choice)
+        told, rule = self.roster.told_by(self.endpoint), self.roster.rule
+        if told is not None and told.follow != rule and len(told.arrays["length"]) > 1 and self._unasked is None:
+            if rule != "none":
+                self._ask_agent({"follow": rule})
+            elif self.roster.wanted_by:  # who looks at the list has said to stay
+                self._ask_agent({"environment": told.shown, "follow": "none"})
+        self._ask_agent(self._unasked)
+        self.store.notify()
+
+    def _ask_agent(self, what: dict[str, Any] | None) -> None:
+        """Ask the agent that is followed to show another environment, as soon as it has said where to ask."""
+        self._unasked = what
+        hello, endpoint = self.store.hello, self.endpoint
+        if what is None or hello is None or hello.control is None or endpoint is None:
+            return
+        self._unasked = None
+        if _host(hello.control) != _host(endpoint):
+            logger.warning("not asking %r, which is elsewhere than the agent at %s", hello.control, endpoint)
+            return
+        if self._agent_control is None or self._agent_control[0] != hello.control:
+            old = self._agent_control[1] if self._agent_control is not None else None
+            self._agent_control = hello.control, self._replace(old, zmq.DEALER, hello.control)
+        request = Watch(stream=self._identity, seq=self._next_request(), time=time.time(), source=hello.stream, **what)
+        self._send(self._agent_control[1], request)
 
     def explain_with(self, publish: str, control: str) -> None:
         """Connect to an explainer that has just started, and tell it what to do."""
@@ -166,13 +221,15 @@ class Receiver:
         return self._requests
 
     def _request(self, message: Message) -> None:
-        if self._control is None:
-            return
+        if self._control is not None:
+            self._send(self._control, message)
+
+    def _send(self, socket: zmq.asyncio.Socket, message: Message) -> None:
         try:
-            # a plain send on the underlying socket: never waits, and an explainer that is gone loses the request
-            zmq.Socket.shadow(self._control.underlying).send_multipart(encode(message), flags=zmq.NOBLOCK)
+            # a plain send on the underlying socket: never waits, and who is gone loses the request
+            zmq.Socket.shadow(socket.underlying).send_multipart(encode(message), flags=zmq.NOBLOCK)
         except zmq.Again:
-            logger.debug("the explainer takes no requests now")
+            logger.debug("requests are not taken now")
 
     def _discover(self) -> None:
         streams = self._find_streams()
@@ -189,6 +246,8 @@ class Receiver:
         self.store.advance()
         if changed or self.store.connection != "connected":
             self.store.notify()
+        if self.roster.wanted_by or self.roster.rule != "none" or changed:
+            self.look_around()
 
     def _follow_announced(self) -> None:
         if self.endpoint in {stream.endpoint for stream in self.streams}:
@@ -260,3 +319,8 @@ class Receiver:
                 self.store.explainer_problem = None if message.ok else message.problem
             elif message.kind in kinds:
                 self.store.add(message)
+
+
+def _host(endpoint: str) -> str:
+    """Where an endpoint is: its host, or that it is a file."""
+    return endpoint.rpartition(":")[0] if endpoint.startswith("tcp://") else endpoint.partition("://")[0]

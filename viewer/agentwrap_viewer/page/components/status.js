@@ -2,6 +2,7 @@
 
 import {subscribe} from "./feed.js"
 import {dress, h, integer, number, put} from "./kit.js"
+import {roster} from "./roster.js"
 
 const WORDS = {
   connected: "streaming", waiting: "waiting for an agent", silent: "agent silent", gone: "agent gone", ended: "agent has ended",
@@ -12,14 +13,14 @@ const FIGURES = ["step", "episode", "return", "V(s)", "steps / s", "dropped"]
 export async function render({model, el}) {
   await dress(el)
   const dot = h("i", {class: "dot"}), words = h("b"), name = h("span", {class: "name"})
-  const pill = h("span", {class: "pill", role: "status"}, dot, words, name)
+  const all = roster(dot, h("span", {class: "said", role: "status"}, words, name))
   const figures = h("dl", {class: "headline"})
   const cells = Object.fromEntries(FIGURES.map(label => {
     const value = h("dd")
     figures.append(h("div", {class: label.replace(/\W+/g, "")}, h("dt", {}, label), value))
     return [label, value]
   }))
-  const root = h("div", {class: "status"}, h("span", {class: "brand"}, "agentwrap"), pill, figures)
+  const root = h("div", {class: "status"}, h("span", {class: "brand"}, "agentwrap"), all.button, all.panel, figures)
   let connected = true
 
   function drawState(status) {
@@ -27,8 +28,8 @@ export async function render({model, el}) {
     const state = !connected ? "lost" : held ? "held" : status.connection
     root.dataset.state = state
     put(words, WORDS[state] || state)
-    put(name, status.stream || "")
-    name.title = status.stream || ""
+    const which = status.environments > 1 ? ` · ${status.environment}` : ""
+    put(name, (status.stream || "") + which)
   }
 
   const stops = [
@@ -44,6 +45,7 @@ export async function render({model, el}) {
       cells["V(s)"].parentElement.hidden = status.gives_value === false
     }, {calm: true}),
   ]
+  stops.push(all.stop)
   model.on("remove", () => stops.forEach(stop => stop()))
   return root
 }

@@ -34,6 +34,8 @@ class Status:
             "connection": store.connection,
             "silent": round(store.silent_for, 1),
             "stream": store.title,
+            "environment": step.environment if step else 0,
+            "environments": store.hello.environments if store.hello else 1,
             "env": store.hello.env_id if store.hello else None,
             "rate": heartbeat.steps_per_second if heartbeat and store.connection == "connected" else None,
             "dropped": store.dropped,
