@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import zmq.asyncio
@@ -64,6 +65,12 @@ def test_rows_are_all_environments_of_all_agents(heard: Any) -> None:
         ("agent 3", 0, 1, None, None, None, True),
     ]
     assert roster.count == 4
+
+
+def test_agents_of_one_name_are_told_apart(heard: Any) -> None:
+    roster = heard()
+    roster._streams = [msgspec.structs.replace(each, name="actor") for each in roster._streams] + [announced(4)]
+    assert [row.name for row in roster.rows()] == ["actor :1", "actor :2", "actor :3", "agent 4"]
 
 
 def test_no_more_rows_than_can_be_listed_but_all_are_counted(heard: Any, monkeypatch: Any) -> None:

@@ -14,11 +14,15 @@ from agentwrap_protocol.messages import MethodInfo, OptionInfo, Scalar
 
 from .components.features import vector_of
 from .components.stage import StageElement
+from .discovery import names_of
 from .pictures import size_of
 from .receiver import Receiver
 
 #: Milliseconds offered for one step. The explainer accepts 1 to 60,000.
 BUDGETS = (10, 20, 30, 50, 100, 200, 500, 1000)
+
+#: Streams offered in the sidebar. Of more, one is found in the list that the header opens.
+MOST_STREAMS = 12
 
 #: What a select shows before there is anything to choose from.
 NOTHING = {"none yet": ""}
@@ -78,7 +82,8 @@ class Controls:
         explanation = (self.method, self.method_doc, self.options, self.defaults, self.budget)
         heat = (self.targets, self.opacity, self.scale, self.smooth, *((self.wait,) if self._live else ()))
         self._heat = _section("Heat", *heat)
-        source = (_section("Source", self.stream),) if self._live else ()
+        self._source = _section("Source", self.stream)
+        source = (self._source,) if self._live else ()
         return [*source, _section("Explanation", *explanation), self._heat]
 
     def update(self) -> None:
@@ -92,8 +97,10 @@ class Controls:
             self._updating = False
 
     def _update_streams(self) -> None:
-        options = {_label(stream): stream.endpoint for stream in self._receiver.streams}
-        endpoint = self._receiver.endpoint
+        streams, endpoint = self._receiver.streams, self._receiver.endpoint
+        self._source.visible = len(streams) <= MOST_STREAMS
+        names = names_of(streams)
+        options = {_label(stream, names[stream.endpoint]): stream.endpoint for stream in streams[:MOST_STREAMS]}
         if endpoint is not None and endpoint not in options.values():
             options[endpoint] = endpoint
         options = options or NOTHING
@@ -216,8 +223,8 @@ def _make_room(control: Viewable, value: Scalar) -> None:
         control.end = value
 
 
-def _label(stream: Announcement) -> str:
-    return stream.env_id if stream.name == stream.env_id else f"{stream.name} · {stream.env_id}"
+def _label(stream: Announcement, name: str) -> str:
+    return name if stream.name == stream.env_id else f"{name} · {stream.env_id}"
 
 
 def _section(title: str, *parts: Viewable) -> Viewable:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from agentwrap_protocol.announcement import MAX_BYTES, Announcement, decode_announcement, directory
@@ -35,6 +37,20 @@ def live_streams(folder: Path | None = None) -> list[Announcement]:
             with contextlib.suppress(OSError):
                 file.unlink()
     return sorted(found, key=lambda announcement: announcement.started, reverse=True)
+
+
+def names_of(streams: Sequence[Announcement]) -> dict[str, str]:
+    """Return a name for each endpoint: the stream's, with where it is for those that share theirs with others."""
+    count = Counter(stream.name for stream in streams)
+    return {
+        each.endpoint: each.name if count[each.name] == 1 else f"{each.name} :{_place(each.endpoint)}"
+        for each in streams
+    }
+
+
+def _place(endpoint: str) -> str:
+    """The port of an endpoint, or the name of its file."""
+    return endpoint.rpartition(":" if endpoint.startswith("tcp://") else "/")[2]
 
 
 def _read(file: Path) -> Announcement | None:

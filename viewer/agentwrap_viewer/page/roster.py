@@ -17,6 +17,8 @@ import zmq.asyncio
 from agentwrap_protocol import Announcement, ProtocolError, decode
 from agentwrap_protocol.messages import Environments, Heartbeat
 
+from .discovery import names_of
+
 #: Environments listed; where there are more, the others are counted.
 MOST_ROWS = 1000
 
@@ -33,7 +35,7 @@ class Row:
 
     Attributes:
         endpoint: Where its agent streams.
-        name: The stream's name.
+        name: The stream's name; where several bear the same, with where it is.
         env_id: The environment's id.
         environment: Its index among those of the agent.
         of: How many the agent has.
@@ -122,8 +124,9 @@ class Roster:
     def rows(self) -> list[Row]:
         """All environments, those of one agent together, agents that started last first; at most ``MOST_ROWS``."""
         rows: list[Row] = []
+        names = names_of(self._streams)
         for stream in self._streams:
-            rows += self._rows_of(stream)[: MOST_ROWS - len(rows)]
+            rows += self._rows_of(stream, names[stream.endpoint])[: MOST_ROWS - len(rows)]
         return rows
 
     @property
@@ -131,8 +134,8 @@ class Roster:
         """Number of environments known."""
         return sum(len(told.arrays["length"]) if (told := self._told.get(s.stream)) else 1 for s in self._streams)
 
-    def _rows_of(self, stream: Announcement) -> list[Row]:
-        told, who = self._told.get(stream.stream), (stream.endpoint, stream.name, stream.env_id)
+    def _rows_of(self, stream: Announcement, name: str) -> list[Row]:
+        told, who = self._told.get(stream.stream), (stream.endpoint, name, stream.env_id)
         if told is None:
             return [Row(*who)]
         columns = [told.arrays[name].tolist() for name in ("return", "running", "length", "episodes")]
