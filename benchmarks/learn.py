@@ -30,7 +30,7 @@ TITLE = "What looking on costs a model that learns"
 
 Model = PPO | DQN
 
-#: Models as the library makes them, but for a rollout that is not longer than a turn. The environment draws no pictures:
+#: Models as the library makes them, but for a rollout no longer than a turn. The environment draws no pictures:
 #: CartPole's take pygame 4 ms each, which would be most of what looking on costs.
 MODELS: dict[str, Callable[[], Model]] = {
     "PPO": lambda: PPO("MlpPolicy", gym.make("CartPole-v1"), n_steps=1024, seed=0, device="cpu"),
