@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 from .errors import SaliencyError
 from .method import Context, MaskedImages, MaskMethod, PerturbingMethod
-from .prediction import LEAST
+from .prediction import LEAST, predicted_scores
 from .subject import Subject
 from .targets import resolve_targets
 from .ways import find_way
@@ -75,7 +76,8 @@ class PerturbedPart:
         if not self._predicts or self._incremental is None:
             return False
         self._predicts = False
-        self._predicted = self._bound.predicted(self._incremental, self.method, self.clean, self._resolved)
+        first_order = partial(self._bound.first_order, self._incremental)
+        self._predicted = predicted_scores(first_order, self.method, self.clean, self._resolved)
         self._estimate = self._predicted
         return self._predicted is not None
 

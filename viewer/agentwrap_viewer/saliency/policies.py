@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -24,9 +24,8 @@ from .errors import NotIncremental, SaliencyError
 from .exported import replica_of
 from .incremental import Incremental
 from .layout import Layout
-from .method import MaskedImages, PerturbingMethod
-from .outputs import Outputs, Target
-from .prediction import predicted_scores
+from .method import MaskedImages
+from .outputs import Outputs
 
 Array = np.ndarray[Any, Any] | torch.Tensor
 #: One array, or a dict of named arrays; without batch axis.
@@ -195,15 +194,13 @@ class BoundPolicy:
         named = self._refused(lambda: incremental.evaluate(indices))
         return None if named is None else Outputs.from_named(named, len(indices))
 
-    def predicted(
-        self, incremental: Incremental, method: PerturbingMethod, clean: Outputs, targets: Sequence[Target]
-    ) -> torch.Tensor | None:
-        """Return the scores to expect of all masks, (targets, count), or None; see `predicted_scores`.
+    def first_order(self, incremental: Incremental, directions: Named) -> torch.Tensor | None:
+        """Return what each mask adds to sums of outputs, to first order; see `Incremental.first_order`.
 
         Raises:
             SaliencyError: As ``evaluate``.
         """
-        return self._refused(lambda: predicted_scores(incremental, method, clean, targets))
+        return self._refused(lambda: incremental.first_order(directions))
 
     def _refused(self, compute: Callable[[], T | None]) -> T | None:
         with torch.no_grad():

@@ -9,16 +9,18 @@ novice, 0.91 for `sarfa`. For black squares and discs, which change much, it say
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
 import torch
 from scipy.fft import dct
 
-from .incremental import Incremental
 from .method import PerturbingMethod
 from .outputs import ACTOR_NAMES, Outputs, Target
+
+#: Directions (K, numbers of an output) by the output's name → what each mask adds to their sums, (count, K), or None.
+FirstOrder = Callable[[Mapping[str, torch.Tensor]], torch.Tensor | None]
 
 #: Most directions in which a whole actor's outputs are looked at: the first cosines over its outputs, since scores are
 #: squared lengths, which a few orthogonal directions estimate. With three of nine the correlation is 0.97, not 0.99.
@@ -32,21 +34,18 @@ LEAST = 1e-4
 
 
 def predicted_scores(
-    incremental: Incremental, method: PerturbingMethod, clean: Outputs, targets: Sequence[Target]
+    first_order: FirstOrder, method: PerturbingMethod, clean: Outputs, targets: Sequence[Target]
 ) -> torch.Tensor | None:
     """Return the scores to expect of all masks, float32 (targets, count).
 
     Args:
-        incremental: What evaluates the masks.
+        first_order: Says what each mask adds to sums of outputs.
         method: Turns outputs into scores.
         clean: The outputs without a mask.
         targets: What is explained, ``chosen`` resolved.
 
     Returns:
         None where gradients cannot be taken or say nothing of some target, or there are too many outputs.
-
-    Raises:
-        GraphError: The policy refuses the observation.
     """
     of_actor = _actor_directions(clean, targets)
     of_value = torch.eye(1) if clean.value is not None and "critic" in targets else torch.empty(0, 1)
@@ -59,7 +58,7 @@ def predicted_scores(
     device = next(iter(clean.named.values())).device
     if not rows:
         return None
-    added = incremental.first_order({name: each.to(device) for name, each in directions.items()})
+    added = first_order({name: each.to(device) for name, each in directions.items()})
     if added is None:
         return None
     outputs = _outputs(clean, added[:, : len(of_actor)], added[:, len(of_actor) :], of_actor.to(device))
