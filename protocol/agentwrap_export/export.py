@@ -164,9 +164,17 @@ def _trace(forward: _Forward, call: Call, layout: Layout, *, squeeze: bool) -> P
         raise
     except Exception as error:
         operation, place = _blame(error)
-        reason = str(error).strip().split("\n")[0]
-        text = f"{operation} cannot be exported{place}: {type(error).__name__}: {reason}"
-        raise ExportError(operation, text) from error
+        raise ExportError(operation, f"{operation} cannot be exported{place}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Why a computation cannot be traced, in words where it is the usual reason, else as PyTorch puts it."""
+    if "DataDependent" in type(error).__name__ or "data-dependent" in str(error):
+        return (
+            "it depends on the numbers in a tensor (a branch, a loop, .item(), a shape), and a graph has no branches: "
+            "compute both sides and choose with torch.where, or multiply by a mask"
+        )
+    return f"{type(error).__name__}: {str(error).strip().split(chr(10))[0]}"
 
 
 def _arguments(layout: Layout, count: int, call: Call, *, squeeze: bool) -> tuple[torch.Tensor, ...]:

@@ -59,15 +59,20 @@ def test_estimate_is_zero_where_all_scores_and_sizes_are():
 
 
 @pytest.mark.parametrize(
-    "arrangement", [Mixture(np.ones((50, 3, 4), np.float32), 0.5), FeatureTable(5, 4), FeatureTable(3, 1)]
+    "arrangement",
+    [Mixture(np.ones((50, 3, 4), np.float32), 0.5), FeatureTable(5, 4), FeatureTable(100, 9), FeatureTable(3, 1)],
 )
 def test_levels_of_other_arrangements_hold_every_perturbation_once(arrangement):
     assert sorted(torch.cat(arrangement.levels).tolist()) == list(range(arrangement.count))
 
 
 def test_features_first_level_has_a_sample_of_each():
-    table = FeatureTable(3, 4)
-    known = np.zeros(12, bool)
+    table = FeatureTable(200, 4)
+    known = np.zeros(800, bool)
     known[table.levels[0]] = True
     scores = np.where(known, 2, 77).astype(np.float32)
-    np.testing.assert_array_equal(table.grid(scores, known, None), [2, 2, 2])
+    np.testing.assert_array_equal(table.grid(scores, known, None), np.full(200, 2))
+
+
+def test_few_features_are_complete_at_once():
+    assert len(FeatureTable(4, 16).levels) == 1

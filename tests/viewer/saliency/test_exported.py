@@ -228,7 +228,7 @@ def test_distributions_stand_for_their_parameters():
 
 
 NOT_EXPORTED = {
-    "branches on values": (Returns(lambda q, x: q if float(x.sum()) > 3 else 2 * q), "cannot be exported"),
+    "branches on values": (Returns(lambda q, x: q if float(x.sum()) > 3 else 2 * q), "torch.where"),
     "leaves torch": (Returns(lambda q, x: q.detach().numpy()), "without any tensor"),
     "plain callable": (lambda x: x.flatten(1)[:, :3], "dense: what a plain callable computes is not known"),
 }

@@ -1,4 +1,5 @@
 import doctest
+import importlib
 import importlib.metadata
 import os
 import subprocess
@@ -7,11 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-import torch
 
 import agentwrap_viewer.saliency.api
 from agentwrap_viewer.saliency import MaskMethod, Option, SaliencyError, explain, methods, option, register, registry
-from agentwrap_viewer.saliency.masks import patch_masks
 
 
 @pytest.fixture
@@ -27,39 +26,6 @@ def test_methods_that_there_are():
         assert method.name == name and method.title and method.doc and method.source
         assert all(isinstance(item, Option) and item.doc for item in method.options().values())
         assert {*method.targets, *method.fallback} <= set(method.accepts)
-
-
-def test_own_method_is_one_class(scratch_registry):
-    @register
-    @dataclass(frozen=True, kw_only=True)
-    class Erase(MaskMethod):
-        name = "erase"
-        title = "Erase"
-        doc = "How much the value falls when a square is painted black."
-        accepts = targets = ("critic",)
-        side: int = option(2, doc="side of the square", minimum=1)
-
-        def make_masks(self, layout):
-            return patch_masks(layout.size, self.side, self.side)
-
-        def baseline(self, image, layout):
-            return torch.zeros_like(image)
-
-        def score(self, clean, perturbed, target):
-            return (clean.columns(target) - perturbed.columns(target))[:, 0]
-
-    image = np.arange(16, dtype=np.float32).reshape(4, 4)
-    (saliency,) = explain(lambda batch: {"value": batch.sum((1, 2))}, image, method="erase")
-    np.testing.assert_allclose(saliency.grid, [[10, 18], [42, 50]])
-    assert saliency.options == {"side": 2} and methods()["erase"] is Erase
-
-
-def test_name_of_another_method_is_refused(scratch_registry):
-    class Impostor(MaskMethod):
-        name = "sarfa"
-
-    with pytest.raises(SaliencyError, match="method 'sarfa' already"):
-        register(Impostor)
 
 
 METHOD = """
@@ -84,6 +50,26 @@ class Erase(MaskMethod):
         return (clean.columns(target) - perturbed.columns(target))[:, 0]
 """
 
+
+def test_own_method_is_one_class(scratch_registry, tmp_path, monkeypatch):
+    assert len(METHOD.strip().splitlines()) <= 20
+    (tmp_path / "eraser.py").write_text(METHOD)
+    monkeypatch.syspath_prepend(tmp_path)
+    eraser = importlib.import_module("eraser")
+    image = np.arange(16, dtype=np.float32).reshape(4, 4)
+    (saliency,) = explain(lambda batch: {"value": batch.sum((1, 2))}, image, method="erase")
+    np.testing.assert_allclose(saliency.grid, [[10, 18], [42, 50]])
+    assert saliency.options == {"side": 2} and methods()["erase"] is eraser.Erase
+
+
+def test_name_of_another_method_is_refused(scratch_registry):
+    class Impostor(MaskMethod):
+        name = "sarfa"
+
+    with pytest.raises(SaliencyError, match="method 'sarfa' already"):
+        register(Impostor)
+
+
 MENU = """
 import numpy as np
 from agentwrap_viewer.explainer.engine import Engine
@@ -95,7 +81,6 @@ print(explain(lambda batch: {"value": batch.sum((1, 2))}, np.ones((4, 4)), metho
 
 
 def test_method_of_another_package_is_in_the_menu(tmp_path):
-    assert len(METHOD.strip().splitlines()) <= 20
     (tmp_path / "eraser.py").write_text(METHOD)
     info = tmp_path / "eraser-1.0.dist-info"
     info.mkdir()

@@ -144,6 +144,8 @@ class Job:
             self._past_published = self._past is None
         else:
             self.explanation.advance()
+            if not self.explanation.forwards:  # what gradients predict needs no message: masks follow at once
+                self.explanation.advance()
 
     @property
     def coarse_published(self) -> bool:
@@ -160,16 +162,6 @@ class Job:
         """Whether to publish now: a level is complete, or ``SLICE_MS`` have gone into a finer one."""
         sliced = self.coarse_published and self.spent_ms - self._published_ms > SLICE_MS
         return self.explanation.level > self._published_level or sliced or not self._past_published
-
-    def advance(self) -> None:
-        """Compute for a few milliseconds.
-
-        Raises:
-            SaliencyError: As ``Explanation.advance``.
-        """
-        self.explanation.advance()
-        if not self.explanation.forwards:  # what gradients predict: masks follow at once, so that it needs no message
-            self.explanation.advance()
 
     def message(self, stream: str) -> SaliencyMap:
         """Return the maps as they are now, to be published; ``seq`` and ``time`` are filled in by who publishes."""

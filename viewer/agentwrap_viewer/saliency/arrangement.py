@@ -155,14 +155,20 @@ class Mixture:
 
 
 class FeatureTable:
-    """Perturbations of single features, several samples for each; a feature's score is its samples' mean."""
+    """Perturbations of single features, several samples for each; a feature's score is its samples' mean.
+
+    Few are one level: a batch of vectors takes as long as the first sample of each would alone.
+    """
+
+    FEW = 512
 
     def __init__(self, features: int, samples: int) -> None:
         """Keep the sizes. Perturbation ``sample * features + feature`` changes ``feature``."""
         self.features, self.samples = features, samples
         self.count = features * samples
         first, rest = torch.arange(features), torch.arange(features, self.count)
-        self.levels: tuple[torch.Tensor, ...] = (first, rest) if samples > 1 else (first,)
+        few = samples == 1 or self.count <= self.FEW
+        self.levels: tuple[torch.Tensor, ...] = (torch.arange(self.count),) if few else (first, rest)
 
     def estimate(self, scores: torch.Tensor, level: int, sizes: torch.Tensor | None = None) -> torch.Tensor | None:
         """Return None: every feature is scored by the first sample already."""
