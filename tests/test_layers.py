@@ -38,6 +38,11 @@ ALLOWED = {
         *("agentwrap_viewer.explainer", "agentwrap_viewer.saliency", "agentwrap_viewer.recording", *REPLICA),
         *("agentwrap_protocol", "msgspec", "numpy", "torch", "zmq"),
     },
+    "agentwrap_viewer.comparison": {
+        *("agentwrap_viewer.comparison", "agentwrap_viewer.explainer", "agentwrap_viewer.recording", *REPLICA),
+        *("agentwrap_protocol", "numpy"),
+    },
+    "agentwrap_viewer.comparison.measures": {"agentwrap_protocol", "numpy"},  # for the page, which has no torch
     "agentwrap_viewer.commands": {"agentwrap_viewer", "agentwrap_protocol", "joblib", "zmq"},
     "agentwrap_viewer.recording": {
         *("agentwrap_viewer.recording", "agentwrap_viewer.replica", "agentwrap_protocol"),
@@ -52,6 +57,7 @@ ALLOWED = {
     },
     "agentwrap_viewer.replay": {
         *("agentwrap_viewer.replay", "agentwrap_viewer.page", "agentwrap_viewer.recording", "agentwrap_viewer.launch"),
+        "agentwrap_viewer.comparison.measures",
         *("agentwrap_protocol", "numpy"),
     },
     "agentwrap_viewer.states": {
@@ -86,6 +92,7 @@ NOT_LOADED = {
         *("torch", "panel", "bokeh", "scipy", "gymnasium", "zmq", "agentwrap"),
         *("mcap", "zstandard", "joblib", "pyarrow", "av", "PIL"),
     ),
+    "agentwrap_viewer.comparison.measures": ("torch", "panel", "bokeh", "agentwrap"),
     "agentwrap_viewer.launch": ("torch", "panel", "bokeh", "agentwrap"),
     "agentwrap_viewer.explainer": ("panel", "bokeh", "gymnasium", "agentwrap"),
     "agentwrap_viewer.page.server": ("torch", "sklearn", "gymnasium", "agentwrap"),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .comparison.compare import compare
     from .recording import open_recording
 
-__all__ = ["open_recording"]
+__all__ = ["compare", "open_recording"]
 
 
 def __getattr__(name: str) -> Any:
@@ -15,4 +16,8 @@ def __getattr__(name: str) -> Any:
         from .recording import open_recording
 
         return open_recording
+    if name == "compare":
+        from .comparison.compare import compare
+
+        return compare
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

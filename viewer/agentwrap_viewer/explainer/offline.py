@@ -15,7 +15,7 @@ import msgspec
 import torch
 
 from agentwrap_protocol import GraphError, encode
-from agentwrap_protocol.messages import Step
+from agentwrap_protocol.messages import SaliencyMap, Step
 from agentwrap_viewer.recording import Recording, RecordingError, open_recording
 from agentwrap_viewer.saliency import SaliencyError
 
@@ -68,21 +68,35 @@ def explain(task: Mapping[str, Any], indices: Sequence[int], *, threads: int | N
 
 def _explained(recording: Recording, task: Mapping[str, Any], index: int) -> list[bytes]:
     step = recording.steps[index]
+    version = task["version"] if task["version"] is not None else step.policy_version or None
     try:
-        version = task["version"] if task["version"] is not None else step.policy_version or None
         policy = _policy(task["path"], version, task["device"])
+    except (RecordingError, GraphError) as error:
+        raise CannotExplain(f"step {step.step} cannot be explained: {error}") from error
+    return [bytes(frame) for frame in encode(explain_step(recording, policy, index, task["method"], task["options"]))]
+
+
+def explain_step(
+    recording: Recording, policy: Policy, index: int, method: str | None, options: Mapping[str, Any]
+) -> SaliencyMap:
+    """Return the complete maps of a step of a recording, with any version of its policy.
+
+    Raises:
+        CannotExplain: The text says why.
+    """
+    step = recording.steps[index]
+    try:
         for earlier in _background(recording, policy, index):
             policy.remember(earlier.arrays)
         before = recording.steps[max(index - FRAMES, 0) : index] if is_recurrent(policy.graph) else []
         moments = [Moment.of_step(earlier) for earlier in before][::-1]
-        job = Job(Moment.of_step(step), policy, task["method"], task["options"], before=moments)
+        job = Job(Moment.of_step(step), policy, method, options, before=moments)
         job.explanation.complete()
         while not job.done:
             job.advance()  # the frames before
-        message = msgspec.structs.replace(job.message(_STREAM), time=step.time)
     except (RecordingError, SaliencyError, GraphError) as error:
         raise CannotExplain(f"step {step.step} cannot be explained: {error}") from error
-    return [bytes(frame) for frame in encode(message)]
+    return msgspec.structs.replace(job.message(_STREAM), time=step.time)
 
 
 def _background(recording: Recording, policy: Policy, index: int) -> Iterator[Step]:
@@ -106,7 +120,17 @@ def _opened(path: str) -> Recording:
 
 @lru_cache(maxsize=2)
 def _policy(path: str, version: int | None, device: str) -> Policy:
-    recording, policy = _opened(path), Policy(device)
+    return policy_of(_opened(path), version, device)
+
+
+def policy_of(recording: Recording, version: int | None, device: str) -> Policy:
+    """Return a version of a recording's policy, ready to explain with.
+
+    Raises:
+        RecordingError: There is no such version.
+        GraphError: It cannot be run here.
+    """
+    policy = Policy(device)
     policy.take_graph(recording.graph(version))
     policy.take_weights(recording.weights(version))
     policy.settle()
