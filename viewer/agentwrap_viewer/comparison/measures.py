@@ -28,11 +28,11 @@ class Apart:
 
     Attributes:
         distance: float64 (k,), 0 for the same and 1 for the opposite. Of ``logits``: the total variation distance of
-            the action distributions, the largest difference in probability that they give to any set of actions (of several
-            choices at once, the largest of theirs). Of ``q_values``: what each loses by the other's best action, as a
-            share of the range of its Q-values, on average of the two. Of ``mean`` and ``log_std``: the Hellinger
-            distance of the normal distributions. Of ``mean`` alone: the largest difference of an action's element, as
-            a share of the action space's range, or of 2 where that is unbounded. NaN where an output is.
+            the action distributions, the largest difference in probability that they give to any set of actions (of
+            several choices at once, the largest of theirs). Of ``q_values``: what each loses by the other's best
+            action, as a share of the range of its Q-values, on average of the two. Of ``mean`` and ``log_std``: the
+            Hellinger distance of the normal distributions. Of ``mean`` alone: the largest difference of an action's
+            element, as a share of the action space's range, or of 2 where that is unbounded. NaN where an output is.
         disagree: bool (k,): discrete, whether the most probable (best) actions differ; else ``distance`` of at least
             0.5.
         actions: What each would do, a pair of int64 (k, choices), or of float64 (k, n) for continuous actions.
