@@ -93,13 +93,16 @@ class Cursor:
 
     def saliency_map(self, step: Step) -> SaliencyMap | None:
         """Return the map to draw over ``step``: its own; while the view moves else the newest recent one before it."""
-        own = self._store.maps.get(step.step)
+        own = self._map_of(step)
         if step is self._held:
             self._held_map = own or self._held_map
             return self._held_map
         if own is not None or self.mode == "paused":
             return own
         return self._earlier_map(step)
+
+    def _map_of(self, step: Step) -> SaliencyMap | None:
+        return self._store.maps.get(step.step)
 
     def _earlier_map(self, step: Step) -> SaliencyMap | None:
         """Return the newest map of an earlier step of the episode that still says something about this one."""
@@ -177,7 +180,7 @@ class Cursor:
 
     def _hold(self, step: Step | None) -> None:
         self._held = step
-        self._held_map = self._store.maps.get(step.step) if step is not None else None
+        self._held_map = self._map_of(step) if step is not None else None
 
     def _live_position(self) -> int:
         newest = self._store.newest

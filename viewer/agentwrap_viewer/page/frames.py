@@ -102,6 +102,12 @@ class Repeat(Command, frozen=True, tag="repeat"):
     last: Annotated[int, Meta(ge=0, le=2**62)] | None = None
 
 
+class ExplainWith(Command, frozen=True, tag="explain_with"):
+    """Explain steps with this version of the policy, or with each step's own (None); of a recording."""
+
+    version: Annotated[int, Meta(ge=0, le=2**62)] | None = None
+
+
 class Record(Command, frozen=True, tag="record"):
     """Begin to record the stream to a file, or end that; of a running agent."""
 
@@ -128,7 +134,7 @@ class Choose(Command, frozen=True, tag="choose"):
 
 
 COMMANDS = msgspec.json.Decoder(
-    Painted | Live | Pause | Play | Speed | Move | Go | Follow | Jump | Repeat | Record | List | Watch | Choose
+    Painted | Live | Pause | Play | Speed | Move | Go | Follow | Jump | Repeat | ExplainWith | Record | List | Watch | Choose
 )
 
 
@@ -173,8 +179,7 @@ class Tab:
         view = View.of(store, self.cursor, packet, fresh=fresh)
         sections = {component.name: component.update(view) for component in self._components}
         self._sent += 1
-        if view.step is not None and self.wants_map(view):
-            self._receiver.explain(view.step)
+        self.ask(view)
         return packet.finish(
             {
                 "number": self._sent,
@@ -183,6 +188,11 @@ class Tab:
                 "sections": {name: section for name, section in sections.items() if section is not None},
             }
         )
+
+    def ask(self, view: View) -> None:
+        """Ask the explainer for what the view lacks."""
+        if view.step is not None and self.wants_map(view):
+            self._receiver.explain(view.step)
 
     def wants_map(self, view: View) -> bool:
         """Whether to ask for a map of the step shown: paused, where it has no complete one."""

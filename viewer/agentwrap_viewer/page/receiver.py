@@ -6,14 +6,27 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+import numpy as np
 import zmq
 import zmq.asyncio
+from numpy.typing import NDArray
 
 from agentwrap_protocol import Announcement, ProtocolError, VersionError, decode, encode
-from agentwrap_protocol.messages import Configure, Explain, Explainer, Message, Reply, SaliencyMap, Step, Watch
+from agentwrap_protocol.messages import (
+    Configure,
+    Evaluate,
+    Explain,
+    Explainer,
+    Message,
+    Outputs,
+    Reply,
+    SaliencyMap,
+    Step,
+    Watch,
+)
 
 from .discovery import live_streams
 from .keeping import Keeper
@@ -22,7 +35,7 @@ from .store import FROM_AGENT, Store
 
 logger = logging.getLogger(__name__)
 
-FROM_EXPLAINER = tuple(kind.kind for kind in (SaliencyMap, Explainer))
+FROM_EXPLAINER = tuple(kind.kind for kind in (SaliencyMap, Outputs, Explainer))
 
 #: Messages that may wait in a socket while the page is busy, and those handled before others get their turn.
 HIGH_WATER_MARK = 256
@@ -73,7 +86,7 @@ class Receiver:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._identity = uuid.uuid4().hex
         self._requests = 0
-        self._asked: tuple[int, int] | None = None
+        self._asked: set[tuple[int, int, int]] = set()  # generation, step, version: all of one step
         self._wanted: dict[str, Any] = {}
 
     async def run(self) -> None:
@@ -162,7 +175,7 @@ class Receiver:
         self._start("control", self._receive(self._control, (Reply.kind,)))
         self.store.explainer_alive = True
         self.store.explainer = None
-        self._asked = None
+        self._asked.clear()
         self.configure(source=self.endpoint, **self._wanted)
         self.store.notify()
 
@@ -178,15 +191,21 @@ class Receiver:
                 self._wanted["options"] = {**self._wanted.get("options", {}), **value}
             elif name != "source" and value is not None:
                 self._wanted[name] = value
-        self._asked = None
+        self._asked.clear()
         if any(value is not None for value in settings.values()):
             self._request(Configure(stream=self._identity, seq=self._next_request(), time=time.time(), **settings))
 
-    def explain(self, step: Step) -> None:
-        """Ask for a map of this step before newer ones; once for each step and explainer."""
-        if self._asked == (self.store.generation, step.step) or self._control is None:
+    def explain(self, step: Step, *, version: int | None = None) -> None:
+        """Ask for a map of this step before newer ones; once for each step, version and explainer.
+
+        Args:
+            step: The step.
+            version: Version of the policy to explain it with; None for its own, and always so of a running agent.
+        """
+        wanted = (self.store.generation, step.step, step.policy_version if version is None else version)
+        if wanted in self._asked or self._control is None:
             return
-        self._asked = (self.store.generation, step.step)
+        self._asked = {*(other for other in self._asked if other[:2] == wanted[:2]), wanted}
         arrays = {name: array for name, array in step.arrays.items() if name.startswith(EXPLAINED_PREFIXES)}
         self._request(
             Explain(
@@ -196,7 +215,7 @@ class Receiver:
                 source=step.stream,
                 step=step.step,
                 episode=step.episode,
-                policy_version=step.policy_version,
+                policy_version=wanted[2],
                 policy_stale=step.policy_stale,
                 step_time=step.time,
                 arrays=arrays,
@@ -215,6 +234,22 @@ class Receiver:
             self.keeper.begin(self.endpoint, self.store.title or "run")
         else:
             self.keeper.end()
+
+    def evaluate(self, steps: NDArray[np.int64], versions: Sequence[int]) -> bool:
+        """Ask for the outputs of recorded steps with these versions of the policy; return whether it could be asked."""
+        if self._control is None or not self.store.explainer_alive or self.store.stream is None:
+            return False
+        self._request(
+            Evaluate(
+                stream=self._identity,
+                seq=self._next_request(),
+                time=time.time(),
+                source=self.store.stream,
+                policy_versions=tuple(versions),
+                arrays={"step": steps},
+            )
+        )
+        return True
 
     def _next_request(self) -> int:
         self._requests += 1

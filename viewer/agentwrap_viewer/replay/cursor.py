@@ -26,13 +26,15 @@ class ReplayCursor(Cursor):
 
     Attributes:
         loop: First and last position of the range that is played over and over, or None.
+        version: Version of the policy that steps are explained with; None for each step's own.
     """
 
     speeds: ClassVar[tuple[float, ...]] = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 
     def __init__(self, store: RecordedStore, *, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__(store, clock=clock)
         self._recorded = store
+        self.version: int | None = None
+        super().__init__(store, clock=clock)
         self.go(0)
 
     def live(self) -> None:
@@ -71,6 +73,23 @@ class ReplayCursor(Cursor):
     def repeat_not(self) -> None:
         """Play on beyond the range."""
         self.loop = None
+
+    def choose_version(self, version: int | None) -> None:
+        """Explain steps with a version of the policy from now on, with each step's own for None.
+
+        Raises:
+            ValueError: The recording does not have it.
+        """
+        if version is not None and version not in self._recorded.recording.versions:
+            raise ValueError(f"version {version} was not recorded")
+        self.version = version
+        if self._held is not None:
+            self._hold(self._held)
+
+    def map_by(self, step: Step, version: int | None) -> SaliencyMap | None:
+        """Return the map of a step by a version of the policy; while the view moves else the newest before it."""
+        own = self._recorded.map_of(step.step, version)
+        return own if own is not None or self.mode == "paused" else self._earlier_map(step, version)
 
     def wait(self) -> float | None:
         """Return the seconds until the next step is to be shown, or None where only news can change the view."""
@@ -120,12 +139,16 @@ class ReplayCursor(Cursor):
     def _drop_anchor(self) -> None:
         self._anchor = (float(self._recorded.columns.clock[self._position]), self._clock())
 
-    def _earlier_map(self, step: Step) -> SaliencyMap | None:
+    def _map_of(self, step: Step) -> SaliencyMap | None:
+        return self._recorded.map_of(step.step, self.version)
+
+    def _earlier_map(self, step: Step, version: int | None = None) -> SaliencyMap | None:
         columns, position = self._recorded.columns, self._position
+        version = self.version if version is None else version
         for earlier in range(position - 1, max(position - BACK, 0) - 1, -1):
             if columns.episode[earlier] != step.episode or columns.clock[position] - columns.clock[earlier] > MAP_LIFE:
                 return None
-            known = self._recorded.maps.get(int(columns.step[earlier]))
+            known = self._recorded.map_of(int(columns.step[earlier]), version)
             if known is not None:
                 return known
         return None

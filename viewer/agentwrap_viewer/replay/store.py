@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 
-from agentwrap_protocol.messages import SaliencyMap, Step
+from agentwrap_protocol.messages import Message, Outputs, SaliencyMap, Step
 from agentwrap_viewer.page.marks import Marks
 from agentwrap_viewer.page.ring import MapShelf, StepRing, size_of
 from agentwrap_viewer.page.store import Store
 from agentwrap_viewer.recording import Recording, RecordingError
 
 from .columns import Columns
+from .contrast import Contrast
 
 #: Bytes of steps, and of maps, that are kept: going back and forth reads and computes each once.
 STEP_BYTES, MAP_BYTES = 32 * 2**20, 128 * 2**20
+
+#: Versions of the policy of which maps are kept that did not make the steps, and bytes of each.
+SHELVES, SHELF_BYTES = 8, 32 * 2**20
 
 
 class CannotReplay(RuntimeError):
@@ -148,6 +152,7 @@ class RecordedStore(Store):
         recording: The recording.
         columns: What is known of all its steps.
         marks: What is marked on its timeline.
+        contrast: Two versions of its policy that are compared, or None.
 
     Raises:
         CannotReplay: There is nothing to show, or the maps are of another recording or another policy.
@@ -161,12 +166,15 @@ class RecordedStore(Store):
         if maps is not None:
             check_maps(recording, maps)
         self.recording, self.columns, self.marks = recording, Columns.of(recording), Marks()
+        self.contrast: Contrast | None = None
         self.hello = hello
         self.steps: RecordedSteps = RecordedSteps(recording, self.columns)
         self.maps: RecordedMaps = RecordedMaps(file=maps)
         self._follow, self._last_episode = follow, -1
         self._not_followed: str | None = None
         self._add_recorded_episodes()
+        self._by_version: OrderedDict[int, RecordedMaps] = OrderedDict()
+        self._kind: object = None
         self._newest = self.steps.at(self.steps.last)
         if not recording.versions:
             problem = hello.policy.problem or "The policy was not called while it was recorded."
@@ -234,17 +242,48 @@ class RecordedStore(Store):
             notes.append(f"{len(unreadable):,} of the steps looked at cannot be read: {why}")
         return notes
 
+    def map_of(self, step: int, version: int | None = None) -> SaliencyMap | None:
+        """Return the best map of a step by a version of the policy; None for the version that made the step."""
+        own = self.maps.get(step)
+        if version is None or (own is not None and own.policy_version == version):
+            return own
+        shelf = self._by_version.get(version)
+        return shelf.get(step) if shelf is not None else None
+
     def _add_map(self, message: SaliencyMap) -> None:
-        """Keep a map, if it is of the policy that made the step."""
+        """Keep a map: with the others where it is of the policy that made the step, else with those of its version."""
         position = self.steps.position_of(message.step)
         step = self.steps.at(position) if position is not None else None
-        if step is not None and step.policy_version == message.policy_version:
+        if step is None or message.source != self.stream:
+            return
+        if step.policy_version == message.policy_version:
             super()._add_map(message)
+        elif self._shelf(message.policy_version).put(message):
+            self._statistics.on_map(message)
+            self.maps.newest = self.maps.newest or message
+
+    def _shelf(self, version: int) -> RecordedMaps:
+        shelf = self._by_version.setdefault(version, RecordedMaps(SHELF_BYTES))
+        shelf.choose(self._kind)
+        self._by_version.move_to_end(version)
+        while len(self._by_version) > SHELVES:
+            self._by_version.popitem(last=False)
+        return shelf
+
+    def add(self, message: Message) -> None:
+        """Take in one message of the explainer."""
+        if isinstance(message, Outputs):
+            if self.contrast is not None and message.source == self.stream:
+                self.contrast.take(message)
+            return
+        super().add(message)
 
     def notify(self) -> None:
         """Tell everyone who listens; the explainer may have changed its method."""
         if self.explainer is not None:
-            self.maps.choose((self.explainer.method, self.explainer.options))
+            self._kind = (self.explainer.method, self.explainer.options)
+            for maps in (self.maps, *self._by_version.values()):
+                maps.choose(self._kind)
         super().notify()
 
 

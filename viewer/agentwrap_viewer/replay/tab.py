@@ -6,7 +6,7 @@ from typing import Any
 
 from agentwrap_viewer.page.components import all_components
 from agentwrap_viewer.page.components.timeline import Marked, Playback, Timeline
-from agentwrap_viewer.page.frames import Command, Jump, Repeat, Tab
+from agentwrap_viewer.page.frames import Command, ExplainWith, Jump, Repeat, Tab
 from agentwrap_viewer.page.packet import EncodedCache
 from agentwrap_viewer.page.receiver import Receiver
 from agentwrap_viewer.page.ring import Series
@@ -75,8 +75,13 @@ class ReplayTab(Tab):
         """Whether the step shown has no complete map of the method chosen, be it paused or playing."""
         if view.step is None or self._recorded.without_maps is not None:
             return False
-        known = self._recorded.maps.get(view.step.step)
+        known = self._recorded.map_of(view.step.step, self._place.version)
         return known is None or known.refined < 1
+
+    def ask(self, view: View) -> None:
+        """Ask for a map of the step shown, by the version of the policy that was chosen."""
+        if view.step is not None and self.wants_map(view):
+            self._receiver.explain(view.step, version=self._place.version)
 
     def obey(self, command: Command) -> None:
         """Do what the tab asks for.
@@ -94,5 +99,7 @@ class ReplayTab(Tab):
                 self._place.repeat(first, last)
             case Repeat():
                 self._place.repeat_not()
+            case ExplainWith(version):
+                self._place.choose_version(version)
             case _:
                 super().obey(command)

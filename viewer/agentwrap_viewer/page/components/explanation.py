@@ -36,7 +36,7 @@ class Explanation:
             "budget": explainer.budget_ms if explainer else None,
             "weights_age": _weights_age(view.store, view.step),
             "policy_version": explainer.policy_version if explainer else None,
-            "replica": replica_check(shown),
+            "replica": replica_check(shown, view.step),
             "map": None,
         }
         if shown is not None and view.step is not None:
@@ -53,10 +53,14 @@ def explainer_state(store: Store) -> str:
     return store.explainer.state if store.explainer else "starting"
 
 
-def replica_check(message: SaliencyMap | None) -> dict[str, Any]:
-    """Compare the viewer's replica with what the agent computed: ``unknown``, ``same``, ``stale`` or ``differs``."""
+def replica_check(message: SaliencyMap | None, step: Step | None) -> dict[str, Any]:
+    """Compare the viewer's replica with what the agent computed: ``unknown``, ``same``, ``stale`` or ``differs``.
+
+    A map by another version of the policy than the step's says nothing of that: it is meant to differ.
+    """
     difference = message.replica_max_abs_diff if message else None
-    if message is None or difference is None:
+    other = message is not None and step is not None and message.policy_version != step.policy_version
+    if message is None or difference is None or (other and message.step == (step.step if step else None)):
         return {"state": "unknown", "difference": None}
     if difference <= TOLERANCE:
         return {"state": "same", "difference": difference}

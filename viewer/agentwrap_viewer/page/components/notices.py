@@ -131,7 +131,7 @@ def _about_explainer(view: View) -> list[dict[str, Any]]:
 
 
 def _about_replica(view: View) -> list[dict[str, Any]]:
-    check = replica_check(view.saliency_map)
+    check = replica_check(view.saliency_map, view.step)
     if check["state"] != "differs":
         return []
     text = (
