@@ -144,6 +144,8 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--steps", type=int, help="end after so many steps (default: play on)")
     options.add_argument("--speed", type=float, default=30.0, help="steps per second, 0 for as fast as it goes")
     options.add_argument("--seed", type=int, help="make the game and the sampled actions repeatable")
+    options.add_argument("--record", metavar="FILE", help="record to this file")
+    options.add_argument("--takeover", choices=POLICIES, help="the policy that takes over after half of the steps")
     options.add_argument("--endpoint", help="where to stream (default: the first free port from 5590)")
     options.add_argument(
         "--companion", action="store_true", help="begin when an explainer listens, end when standard input closes"
@@ -153,7 +155,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Play until told to stop (Ctrl-C, SIGTERM, ``--steps``). Returns the exit status."""
-    arguments = parser().parse_args(argv)
+    options = parser()
+    arguments = options.parse_args(argv)
+    if arguments.takeover is not None and arguments.steps is None:
+        options.error("--takeover needs --steps: it happens after half of them")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     if arguments.companion:
         stop_with_standard_input()
@@ -168,11 +173,24 @@ def run(arguments: argparse.Namespace) -> None:
     """Play as the command line says."""
     torch.set_num_threads(1)
     policy = load_policy(models_directory() / f"enduro-{arguments.policy}.safetensors")
-    env = InterpretWrapper(make_enduro(), policy, endpoint=arguments.endpoint, name=f"Enduro, {arguments.policy}")
+    env = InterpretWrapper(
+        make_enduro(),
+        policy,
+        endpoint=arguments.endpoint,
+        name=f"Enduro, {arguments.policy}",
+        record=arguments.record,
+        weights_every=1e-9,  # seconds: the step after the takeover is one of the other policy
+    )
     with contextlib.closing(env):
         if arguments.companion:
             env.wait_for_viewer()
-        play(env, policy, steps=arguments.steps, speed=arguments.speed, seed=arguments.seed)
+        steps = arguments.steps
+        if arguments.takeover is not None:
+            steps = steps - steps // 2
+            play(env, policy, steps=arguments.steps // 2, speed=arguments.speed, seed=arguments.seed)
+            other = load_policy(models_directory() / f"enduro-{arguments.takeover}.safetensors")
+            policy.load_state_dict(other.state_dict())
+        play(env, policy, steps=steps, speed=arguments.speed, seed=arguments.seed)
 
 
 if __name__ == "__main__":

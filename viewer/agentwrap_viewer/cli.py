@@ -34,7 +34,7 @@ def _main(argv: Sequence[str] | None) -> int:
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     from . import demo
-    from .commands import explain, export, info, record, replay
+    from .commands import compare, explain, export, info, record, replay
 
     top = argparse.ArgumentParser(prog="agentwrap", description="See why a reinforcement-learning agent acts.")
     top.add_argument("--version", action=_Version, nargs=0, help="show the versions of program and protocol")
@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     demo.add_arguments(shown)
     shown.set_defaults(run=demo.run)
 
-    for module in (record, replay, info, explain, export):
+    for module in (record, replay, compare, info, explain, export):
         name = module.__name__.rpartition(".")[2]
         command = commands.add_parser(name, help=module.HELP, description=getattr(module, "DESCRIPTION", None))
         module.add_arguments(command)

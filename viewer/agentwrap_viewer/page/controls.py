@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import panel_material_ui as pmui
@@ -34,18 +35,36 @@ FINEST = 20
 SCALES = {"largest of this map": "map", "99 % of this map": "most", "largest of recent maps": "recent"}
 
 
+#: What the choice of a version shows first.
+OWN = "the one of each step"
+
+#: Versions offered at most.
+MOST_VERSIONS = 500
+
+
 class Controls:
     """The controls of one tab. What they ask of the explainer holds for all tabs; ``update`` shows what it answered.
 
     Args:
         receiver: Takes the requests.
         stage: The stage whose drawing they set.
+        others: Further stages that are drawn alike.
+        versions: Versions of a recording's policy by name; with more than one, which of them explains can be chosen.
         live: Whether there are streams to choose from and steps to wait for; not so over a recording.
     """
 
-    def __init__(self, receiver: Receiver, stage: StageElement, *, live: bool = True) -> None:
+    def __init__(
+        self,
+        receiver: Receiver,
+        stage: StageElement,
+        *,
+        live: bool = True,
+        others: Sequence[StageElement] = (),
+        versions: Mapping[str, int] | None = None,
+    ) -> None:
         self._receiver = receiver
-        self._stage = stage
+        self._stage, self._others = stage, others
+        self._versions = {OWN: 0, **spread(versions or {})}
         self._live = live
         self._updating = False
         self._drawn_for: tuple[Any, ...] | None = None
@@ -60,6 +79,7 @@ class Controls:
         self.budget = pmui.Select(
             label="Time for one step", options={f"{ms} ms": float(ms) for ms in BUDGETS}, size="small", **wide
         )
+        self.version = pmui.Select(label="Policy", options=self._versions, value=0, size="small", **wide)
         self.targets = pmui.RadioButtonGroup(label="Show", options=TARGETS, value=stage.targets, size="small", **wide)
         self.opacity = pmui.FloatSlider(
             label="Opacity", start=0.0, end=1.0, step=0.05, value=stage.opacity, size="small", **wide
@@ -72,14 +92,17 @@ class Controls:
 
     def _connect(self) -> None:
         for name in ("targets", "opacity", "scale", "smooth", "wait"):
-            getattr(self, name).link(self._stage, value=name)
+            for stage in (self._stage, *self._others):
+                getattr(self, name).link(stage, value=name)
+        self.version.link(self._stage, value="version")
         self.stream.param.watch(lambda event: self._choose_stream(event.new), "value")
         self.method.param.watch(lambda event: self._ask(method=event.new), "value")
         self.budget.param.watch(lambda event: self._ask(budget_ms=event.new), "value")
         self.defaults.on_click(lambda _: self._ask(options=dict(self._defaults)))
 
     def _layout(self) -> list[Viewable]:
-        explanation = (self.method, self.method_doc, self.options, self.defaults, self.budget)
+        version = (self.version,) if len(self._versions) > 2 else ()
+        explanation = (*version, self.method, self.method_doc, self.options, self.defaults, self.budget)
         heat = (self.targets, self.opacity, self.scale, self.smooth, *((self.wait,) if self._live else ()))
         self._heat = _section("Heat", *heat)
         self._source = _section("Source", self.stream)
@@ -221,6 +244,13 @@ def _make_room(control: Viewable, value: Scalar) -> None:
     end = getattr(control, "end", None)
     if isinstance(value, int | float) and end is not None and value > end:
         control.end = value
+
+
+def spread(versions: Mapping[str, int]) -> dict[str, int]:
+    """Return the versions to offer: all, or as many as there is room for, evenly spread from the first to the last."""
+    names, count = list(versions), min(len(versions), MOST_VERSIONS)
+    kept = {names[index * (len(names) - 1) // max(count - 1, 1)] for index in range(count)}
+    return {name: version for name, version in versions.items() if name in kept}
 
 
 def _label(stream: Announcement, name: str) -> str:

@@ -294,7 +294,9 @@ class FrameSocket(PageSocket):
                 self._commanded.clear()
                 self._news.clear()
                 self._unpainted += 1
-                await self.write_message(self._tab.compose(), binary=True)
+                sending = self.write_message(self._tab.compose(), binary=True)
+                sending.add_done_callback(_retrieve)
+                await sending
                 await self._wait_for_news()
         except (WebSocketClosedError, asyncio.CancelledError):
             pass  # the tab was closed, in the middle of a message perhaps
@@ -307,6 +309,12 @@ class FrameSocket(PageSocket):
             await _wait(self._commanded, self._tab.patience)
         due = self._tab.cursor.wait()
         await _wait(self._news, IDLE if due is None else min(due, IDLE))
+
+
+def _retrieve(sending: asyncio.Future[None]) -> None:
+    """Take what became of a message, so that nothing is logged where the tab was closed while nobody waited for it."""
+    if not sending.cancelled():
+        sending.exception()
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

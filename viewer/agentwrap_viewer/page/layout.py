@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -102,16 +103,21 @@ html:not([data-aw-shown]) [data-root-id] { visibility: hidden }
 """
 
 
-def build_page(receiver: Receiver, *, transport: type[Element] = TransportElement) -> pmui.Page:
+def build_page(
+    receiver: Receiver,
+    *,
+    transport: type[Element] = TransportElement,
+    versions: Mapping[str, int] | None = None,
+) -> pmui.Page:
     """Build the page of one tab and keep its controls up to date as long as the tab is open.
 
     Args:
         receiver: What the page shows, and who takes its requests.
         transport: The bar at the bottom: of a running agent, or of a recording.
+        versions: Versions of a recording's policy by name, of which one can be chosen.
     """
-    stage, theme = StageElement(), ThemeElement()
-    controls = Controls(receiver, stage, live=transport is TransportElement)
-    controls.update()
+    stage = StageElement()
+    controls = Controls(receiver, stage, live=transport is TransportElement, versions=versions)
     deck = DeckElement(
         notices=NoticesElement(),
         stage=stage,
@@ -129,6 +135,13 @@ def build_page(receiver: Receiver, *, transport: type[Element] = TransportElemen
         alike=AlikeElement(),
         sizing_mode="stretch_both",
     )
+    return shell(deck, controls)
+
+
+def shell(deck: Element, controls: Controls) -> pmui.Page:
+    """Put a deck and its controls into a page of one tab, and keep the controls up to date as long as it is open."""
+    theme = ThemeElement()
+    controls.update()
     page = pmui.Page(
         title="",
         meta_title="agentwrap",

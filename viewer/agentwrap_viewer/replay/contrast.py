@@ -161,10 +161,6 @@ class Contrast:
         here = self.near // PART
         return sorted((part for part in lacking if part not in self._asked), key=lambda part: abs(part - here))
 
-    def forget_requests(self) -> None:
-        """Ask anew for what has not come: the explainer was started again."""
-        self._asked.clear()
-
     # What is shown of it.
 
     def marks(self) -> list[Mark]:

@@ -74,6 +74,7 @@ def _begin(store: RecordedStore, maps: Recording | None, *, port: int | None) ->
     if maps is not None:
         method, options = method_of(maps)
         receiver.configure(method=method, options=options)
-    page = partial(build_page, transport=TimelineElement)
+    versions = {store.recording.name_of(version): version for version in store.recording.versions}
+    page = partial(build_page, transport=TimelineElement, versions=versions)
     states = ("--recording", str(store.recording.path.resolve()))
     return receiver, serve(receiver, port=port, page=page, tab=ReplayTab, states=states)

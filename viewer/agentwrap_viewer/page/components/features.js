@@ -6,7 +6,7 @@ import {card, dress, h, number, put} from "./kit.js"
 
 export async function render({model, el}) {
   await dress(el)
-  const {root, caption, aside, body} = card("features", "Observation")
+  const {root, caption, aside, body} = card("features", model.heading)
   const table = h("div", {class: "bars features", role: "table"})
   body.append(table)
   let rows = [], drawnKeys = null
@@ -29,7 +29,7 @@ export async function render({model, el}) {
 
   // where there is no picture, the rows have all the room
   const stopStage = subscribe("stage", source => { if ("frame" in source) root.classList.toggle("alone", source.frame === null) })
-  const stop = subscribe("features", source => {
+  const stop = subscribe(model.source, source => {
     if (rows.length !== source.rows.length) makeRows(source.rows.length)
     put(caption, source.targets.length ? "what the policy depends on" : "")
     drawKeys(source)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import param
 from numpy.typing import NDArray
 
 from agentwrap_protocol.messages import Hello, SaliencyMap, Step
@@ -18,7 +19,15 @@ ROWS = 64
 
 
 class FeaturesElement(Element):
-    """Draws a row for each feature, with a bar for each target."""
+    """Draws a row for each feature, with a bar for each target.
+
+    Attributes:
+        source: Section of the message to the tab that is drawn.
+        heading: The card's title.
+    """
+
+    source = param.String(default="features")
+    heading = param.String(default="Observation")
 
     _module = "features"
 

@@ -10,13 +10,20 @@ const NAMES = {chosen: "chosen action"}
 
 /** The colours of a target's positive and negative scores. Those of neither actor nor critic are drawn like the actor's. */
 export function coloursOf({target, scale}) {
-  if (scale === "signed") return [COLOURS.for, COLOURS.against]
+  if (isSigned(scale)) return [COLOURS.for, COLOURS.against]
   return [COLOURS[target] || COLOURS.actor, COLOURS.actor]
 }
 
-/** The legend's entries: one for each target; for signed scores what speaks for it and what speaks against. */
-export function keysOf(targets, scale) {
+/** Whether colour tells the sign: of scores, or of a difference of maps. */
+export const isSigned = scale => scale === "signed" || scale === "difference"
+
+/**
+ * The legend's entries: one for each target; for signed scores what speaks for it and what speaks against; for a difference
+ * which of the two policies with these `names` looks there more.
+ */
+export function keysOf(targets, scale, names = []) {
   const name = target => NAMES[target] || target
+  if (scale === "difference") return [h("span", {}, `${targets.map(name).join(", ")}: more of`), key("against", names[0]), key("for", names[1])]
   if (scale !== "signed") return targets.map(target => key(target === "critic" ? "critic" : "actor", name(target)))
   return [key("for", `raises ${targets.map(name).join(", ")}`), key("against", "lowers")]
 }

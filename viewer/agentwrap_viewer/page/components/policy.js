@@ -3,7 +3,7 @@
 import {subscribe} from "./feed.js"
 import {card, dress, h, number, put} from "./kit.js"
 
-const KINDS = {
+export const KINDS = {
   probabilities: ["Policy", "π(a|s), %"],
   q_values: ["Q-values", "Q(s, a)"],
   gaussian: ["Policy", "mean ± deviation"],
@@ -58,7 +58,7 @@ function makeRow() {
 }
 
 /** The range that bars are drawn in, and where zero is in it. */
-function scaleOf({kind, rows, low, high}) {
+export function scaleOf({kind, rows, low, high}) {
   if (kind === "probabilities") return {low: 0, high: 1}
   if (kind === "gaussian") return {low, high}
   const values = rows.map(row => row.value).filter(value => value !== null)
@@ -66,7 +66,7 @@ function scaleOf({kind, rows, low, high}) {
   return {low: lowest, high: highest > lowest ? highest : lowest + 1}
 }
 
-const share = (value, {low, high}) => Math.max(0, Math.min(1, (value - low) / (high - low))) * 100
+export const share = (value, {low, high}) => Math.max(0, Math.min(1, (value - low) / (high - low))) * 100
 
 function drawBar(row, {name, value, taken}, scale) {
   put(row.name, name)

@@ -2,14 +2,15 @@
 // scales both, so that a frame costs its own pixels only and reads back exactly as it was sent.
 
 import {send, subscribe} from "./feed.js"
-import {COLOURS, coloursOf, keysOf} from "./heat.js"
+import {COLOURS, coloursOf, isSigned, keysOf} from "./heat.js"
 import {card, dress, h, put} from "./kit.js"
 
 const RECENT = 0.995  // what a recent largest score keeps of itself with each map: about 200 maps until it is halved
 
 export async function render({model, el}) {
   await dress(el)
-  const {root, caption, aside, body} = card("stage", "Agent view")
+  const {root, caption, aside, body} = card("stage", model.heading)
+  if (model.side) root.classList.add(model.side)
   const frame = h("canvas", {class: "frame", width: 1, height: 1, role: "img", "aria-label": "the agent's view"})
   const heat = h("canvas", {class: "heat", width: 1, height: 1, "aria-hidden": "true"})
   const picture = h("div", {class: "picture"}, frame, heat)
@@ -23,14 +24,14 @@ export async function render({model, el}) {
   for (const [name, colour] of Object.entries(COLOURS)) root.style.setProperty(`--aw-${name}`, `rgb(${colour.join(" ")})`)
 
   const frameContext = frame.getContext("2d", {alpha: false}), heatContext = heat.getContext("2d")
-  let frameImage = null, heatImage = null, layers = null, lag = null, env = "", awaiting = "", drawnKeys = null
+  let told = null, frameImage = null, heatImage = null, layers = null, lag = null, env = "", awaiting = "", drawnKeys = null
   const recent = {}, kind = ({method, target}) => `${method} ${target}`  // methods differ in the size of their scores
 
   function drawFrame(described) {
     const shown = described !== null
     picture.hidden = !shown
     empty.hidden = shown
-    if (!shown) return put(caption, env)
+    if (!shown) return put(caption, told ?? env)
     const [high, wide] = described.shape, data = described.data, channels = described.shape[2] || 1
     if (frame.width !== wide || frame.height !== high || frameImage === null) {
       frame.width = wide; frame.height = high
@@ -43,7 +44,7 @@ export async function render({model, el}) {
       pixels[i] = 0xff000000 | data[j + 2] << 16 | data[j + 1] << 8 | data[j]
     }
     frameContext.putImageData(frameImage, 0, 0)
-    put(caption, `${env}${env ? " · " : ""}${wide} × ${high}`)
+    put(caption, told ?? `${env}${env ? " · " : ""}${wide} × ${high}`)
   }
 
   /** The layers to show. A method that tells neither actor nor critic apart is shown for both. */
@@ -51,7 +52,7 @@ export async function render({model, el}) {
     const all = layers || [], wanted = model.targets
     if (wanted === "none") return []
     // two signed maps over each other say nothing: they have the same two colours
-    if (wanted === "both") return all.length && all[0].scale === "signed" ? all.slice(0, 1) : all
+    if (wanted === "both") return all.length && isSigned(all[0].scale) ? all.slice(0, 1) : all
     const exact = all.filter(layer => layer.target === wanted)
     return exact.length ? exact : all.filter(layer => !(layer.target in COLOURS))
   }
@@ -74,7 +75,7 @@ export async function render({model, el}) {
     out.fill(0)
     for (const layer of shown) {
       const [above, below] = coloursOf(layer), data = layer.heat.data
-      const full = scale === "recent" ? recent[kind(layer)] : layer.full * (scale === "most" ? most(data) : 1)
+      const full = layer.scale === "difference" ? 1 : scale === "recent" ? recent[kind(layer)] : layer.full * (scale === "most" ? most(data) : 1)
       const gain = full > 0 ? opacity * layer.full / full / 127 : 0
       for (let i = 0, j = 0; i < data.length; i++, j += 4) {
         const alpha = Math.min(opacity, Math.abs(data[i]) * gain)
@@ -113,10 +114,10 @@ export async function render({model, el}) {
 
   function drawKeys(shown) {
     const none = layers && model.targets !== "none" ? `this method has no map of the ${model.targets}` : awaiting
-    const wanted = shown.length ? shown.map(({target, scale}) => `${target} ${scale}`).join() : none
+    const wanted = shown.length ? shown.map(({target, scale, names}) => `${target} ${scale} ${names}`).join() : none
     if (wanted === drawnKeys) return
     drawnKeys = wanted
-    keys.replaceChildren(...(shown.length ? keysOf(shown.map(layer => layer.target), shown[0].scale) : [none]))
+    keys.replaceChildren(...(shown.length ? keysOf(shown.map(layer => layer.target), shown[0].scale, shown[0].names) : [none]))
     keys.title = shown.some(layer => layer.scale === "relative") ? "only differences count: drawn from the lowest score" : ""
   }
 
@@ -124,7 +125,8 @@ export async function render({model, el}) {
     env = status.env || ""
     if (status.awaiting !== awaiting) { awaiting = status.awaiting; drawLegend() }
   })
-  const stop = subscribe("stage", (changes, all) => {
+  const stop = subscribe(model.source, (changes, all) => {
+    if ("caption" in changes) { told = changes.caption; put(caption, told) }
     if ("heat" in changes) {
       layers = changes.heat
       for (const layer of layers || []) {
@@ -136,7 +138,7 @@ export async function render({model, el}) {
     root.dataset.step = changes.frame === undefined ? root.dataset.step : String((Number(root.dataset.step) || 0) + 1)
     if (all.lag) heat.dataset.step = all.lag.step
   })
-  const stopLegend = subscribe("stage", (_, all) => { lag = all.lag; drawLegend() }, {calm: true})
+  const stopLegend = subscribe(model.source, (_, all) => { lag = all.lag; drawLegend() }, {calm: true})
   // with a card of features below it the picture is as high as it has to be, and they get the rest
   const stopFeatures = subscribe("features", source => root.classList.toggle("fitted", source.rows.length > 0))
   const smoothen = () => heat.classList.toggle("smooth", model.smooth)
@@ -145,7 +147,12 @@ export async function render({model, el}) {
   model.on("smooth", smoothen)
   const follow = () => send({do: "follow", what: model.wait ? "mapped" : "newest"})
   model.on("wait", follow)
-  const stopLink = subscribe("link", link => { if (link.connected) follow() })
+  const explainWith = () => send({do: "explain_with", version: model.version || null})
+  model.on("version", explainWith)
+  const stopLink = subscribe("link", link => { if (!link.connected) return
+    follow()
+    if (model.version) explainWith()
+  })
   model.on("remove", () => { stop(); stopLegend(); stopStatus(); stopFeatures(); stopLink() })
   return root
 }

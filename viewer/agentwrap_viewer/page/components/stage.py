@@ -27,6 +27,10 @@ class StageElement(Element):
             scores, 99 %, stay below, as a few of a gradient's dwarf the rest (Smilkov et al. 2017, section 3.2); or the
             largest of the ``recent`` maps.
         wait: While live, show the newest step that has a map instead of the newest step.
+        version: Version of the policy that a recording's steps are explained with; 0 for each step's own.
+        source: Section of the message to the tab that is drawn.
+        heading: The card's title.
+        side: Which of two policies it belongs to: ``left``, ``right``, ``difference``, or nothing.
     """
 
     targets = param.Selector(default="both", objects=["both", "actor", "critic", "none"])
@@ -34,6 +38,10 @@ class StageElement(Element):
     smooth = param.Boolean(default=True)
     scale = param.Selector(default="map", objects=["map", "most", "recent"])
     wait = param.Boolean(default=False)
+    version = param.Integer(default=0, bounds=(0, None))
+    source = param.String(default="stage")
+    heading = param.String(default="Agent view")
+    side = param.Selector(default="", objects=["", "left", "right", "difference"])
 
     _module = "stage"
 

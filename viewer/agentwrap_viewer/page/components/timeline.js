@@ -7,7 +7,7 @@ import {momentsPanel} from "./moments.js"
 import {button, listenForKeys, playActions, playButton, speedSelect} from "./playback.js"
 
 const LEFT = 56, RIGHT = 8, TOP = 15  // CSS pixels around the lanes: their names, and the episodes' numbers above them
-const ORDER = ["value", "entropy", "reward"]
+const ORDER = ["distance", "value", "entropy", "reward"]
 const NEAR = 3  // marks described beside the pointer
 
 export async function render({model, el}) {
@@ -224,7 +224,7 @@ function drawLane(context, scale, {name, values: {data, shape: [count]}}, index)
   const {low, high} = rangeOf(data, name), y = value => bottom - (value - low) / (high - low) * (bottom - top)
   const x = k => x0 + k / Math.max(1, count - 1) * (x1 - x0)
   if (name === "reward" && isSparse(data)) return drawRewards(context, data, count, x, y)
-  context.fillStyle = context.strokeStyle = colour({value: "value", entropy: "return"}[name] || name)
+  context.fillStyle = context.strokeStyle = colour({value: "value", entropy: "return", distance: "against"}[name] || name)
   drawBand(context, data, count, x, y, bottom)
 }
 
