@@ -18,7 +18,8 @@ import agentwrap
 
 PROVIDERS = metadata.packages_distributions()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-MODELS = {"agentwrap/models/enduro-expert.safetensors", "agentwrap/models/enduro-novice.safetensors"}
+EXAMPLES = {f"agentwrap/{name}" for name in ("models/enduro-expert.safetensors", "models/enduro-novice.safetensors")}
+EXAMPLES.add("agentwrap/enduro.mcap")
 
 #: Checks in an environment that holds the wheel and its dependencies alone.
 BARE = """
@@ -53,14 +54,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.timeout(300)
-def test_the_wheel_holds_the_packages_and_the_models_and_nothing_else(wheel: Path) -> None:
+def test_the_wheel_holds_the_packages_and_the_examples_and_nothing_else(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert names > MODELS
+    assert names > EXAMPLES
     tops = {name.partition("/")[0] for name in names}
     assert tops == {*PACKAGES, f"agentwrap_rl-{agentwrap.__version__}.dist-info"}
     for package, directory in PACKAGES.items():
         kept = {f"{package}/{path.relative_to(directory)}" for path in source_files(directory)}
-        assert kept == {name for name in names if name.startswith(f"{package}/")} - MODELS
+        assert kept == {name for name in names if name.startswith(f"{package}/")} - EXAMPLES
 
 
 def source_files(directory: Path) -> list[Path]:

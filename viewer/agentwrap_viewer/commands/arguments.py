@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 #: What the page and its explainer import beside the bare installation, by the name it is imported under.
 VIEWER_NEEDS = ("panel", "panel_material_ui", "bokeh", "torch", "scipy")
@@ -21,6 +22,30 @@ def add_endpoint(parser: argparse.ArgumentParser) -> None:
         default=os.environ.get("AGENTWRAP_ENDPOINT") or None,
         help="where the agent streams, e.g. tcp://127.0.0.1:5590 (default: AGENTWRAP_ENDPOINT, else the newest stream)",
     )
+
+
+def add_recording(parser: argparse.ArgumentParser) -> None:
+    """Add the recording, which may be left out to look at the example."""
+    help = "the recording (default: an example, a novice and an expert of Enduro)"
+    parser.add_argument("recording", nargs="?", type=Path, metavar="FILE", help=help)
+
+
+def example() -> Path:
+    """Return the recording that is installed along: inside the package ``agentwrap``, in a checkout in ``examples``.
+
+    Raises:
+        LaunchError: It is not there.
+    """
+    import importlib.util
+
+    from agentwrap_viewer.launch import LaunchError
+
+    found = importlib.util.find_spec("agentwrap")
+    package = Path(found.origin).parent if found is not None and found.origin is not None else Path()
+    for path in (package / "enduro.mcap", package.parent / "examples" / "enduro.mcap"):
+        if path.is_file():
+            return path
+    raise LaunchError("the example is not installed here: name a recording")
 
 
 def add_page(parser: argparse.ArgumentParser) -> None:

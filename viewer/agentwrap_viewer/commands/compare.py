@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from agentwrap_viewer.launch import LaunchError
 
-from .arguments import VIEWER_NEEDS, add_device, add_page, need
+from .arguments import VIEWER_NEEDS, add_device, add_page, add_recording, example, need
 from .errors import NEEDED
 
 HELP = "compare two policies on a recording"
@@ -20,7 +19,7 @@ DESCRIPTION = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``agentwrap compare``."""
-    parser.add_argument("recording", metavar="FILE", help="the recording")
+    add_recording(parser)
     parser.add_argument(
         "--policies", metavar="WEIGHTS", nargs="+", default=(), help="safetensors files of the recorded architecture"
     )
@@ -52,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     try:
         compare(
-            Path(arguments.recording),
+            arguments.recording or example(),
             policies=arguments.policies,
             versions=arguments.versions,
             port=arguments.port,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agentwrap_viewer.launch import LaunchError
 
-from .arguments import VIEWER_NEEDS, add_device, add_page, need
+from .arguments import VIEWER_NEEDS, add_device, add_page, add_recording, example, need
 from .errors import NEEDED
 
 HELP = "look at a recording"
@@ -20,7 +20,7 @@ DESCRIPTION = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``agentwrap replay``."""
-    parser.add_argument("recording", metavar="FILE", help="the recording")
+    add_recording(parser)
     parser.add_argument("--maps", metavar="MAPS", help="maps that agentwrap explain made of it")
     parser.add_argument("--follow", action="store_true", help="show also what is being written to it (End goes there)")
     add_page(parser)
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     try:
         replay(
-            Path(arguments.recording),
+            arguments.recording or example(),
             maps=Path(arguments.maps) if arguments.maps is not None else None,
             follow=arguments.follow,
             port=arguments.port,

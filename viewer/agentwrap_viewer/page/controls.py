@@ -79,7 +79,7 @@ class Controls:
         self.budget = pmui.Select(
             label="Time for one step", options={f"{ms} ms": float(ms) for ms in BUDGETS}, size="small", **wide
         )
-        self.version = pmui.Select(label="Policy", options=self._versions, value=0, size="small", **wide)
+        self.version = pmui.Select(label="Policy version", options=self._versions, value=0, size="small", **wide)
         self.targets = pmui.RadioButtonGroup(label="Show", options=TARGETS, value=stage.targets, size="small", **wide)
         self.opacity = pmui.FloatSlider(
             label="Opacity", start=0.0, end=1.0, step=0.05, value=stage.opacity, size="small", **wide

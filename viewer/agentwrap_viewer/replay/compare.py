@@ -28,6 +28,7 @@ def compare(
     *,
     policies: Sequence[str | os.PathLike[str]] = (),
     versions: Sequence[int] = (),
+    names: tuple[str, str] | None = None,
     port: int | None = None,
     open_browser: bool = True,
     device: str = "cpu",
@@ -43,6 +44,7 @@ def compare(
         policies: Files of weights.
         versions: Versions of the recorded policy. Two of versions and files together are compared, versions on the
             left; where neither is given, the first and the last version.
+        names: What the two are called; by default after their files or versions.
         port: As for ``replay``, like what follows.
         open_browser: Open the page in the user's browser.
         device: Where maps are computed.
@@ -59,7 +61,7 @@ def compare(
     with open_recording(path) as recording:
         chosen = choose(recording, policies, versions)
         store = RecordedStore(recording)
-        store.contrast = contrast_of(store, chosen)
+        store.contrast = contrast_of(store, chosen, names)
         added = ("--policies", *(str(Path(each).resolve()) for each in policies)) if policies else ()
         arguments = (*settings(device, method, budget_ms), "--recording", str(recording.path.resolve()), *added)
 
@@ -111,14 +113,14 @@ def choose(
     return left, right
 
 
-def contrast_of(store: RecordedStore, versions: tuple[int, int]) -> Contrast:
+def contrast_of(store: RecordedStore, versions: tuple[int, int], names: tuple[str, str] | None = None) -> Contrast:
     """Return what will be known of two versions of the policy on all steps of a recording."""
     recording, hello = store.recording, store.hello
     assert isinstance(hello, Hello)
     return Contrast(
         store.columns.step,
         versions,
-        short(recording.name_of(versions[0]), recording.name_of(versions[1])),
+        names or short(recording.name_of(versions[0]), recording.name_of(versions[1])),
         hello.action_space,
         action_name=lambda index: action_names(hello, index + 1)[index],
     )

@@ -17,7 +17,7 @@ export async function render({model, el}) {
   function makeRows(count) {
     rows = Array.from({length: count}, makeRow)
     table.replaceChildren(...rows.map(row => row.root))
-    table.classList.toggle("many", count > 12)
+    table.classList.toggle("many", count > 5)
   }
 
   function draw(source) {

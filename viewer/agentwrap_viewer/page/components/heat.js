@@ -23,7 +23,7 @@ export const isSigned = scale => scale === "signed" || scale === "difference"
  */
 export function keysOf(targets, scale, names = []) {
   const name = target => NAMES[target] || target
-  if (scale === "difference") return [h("span", {}, `${targets.map(name).join(", ")}: more of`), key("against", names[0]), key("for", names[1])]
+  if (scale === "difference") return [h("span", {title: "who looks there more, as shares of each map's largest score"}, `${targets.map(name).join(", ")}:`), key("against", names[0]), key("for", names[1])]
   if (scale !== "signed") return targets.map(target => key(target === "critic" ? "critic" : "actor", name(target)))
   return [key("for", `raises ${targets.map(name).join(", ")}`), key("against", "lowers")]
 }
