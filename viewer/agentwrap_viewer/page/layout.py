@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,18 +135,24 @@ def build_page(
         alike=AlikeElement(),
         sizing_mode="stretch_both",
     )
-    return shell(deck, controls)
+    return shell(deck, controls, header=[ViewsElement()])
 
 
-def shell(deck: Element, controls: Controls) -> pmui.Page:
-    """Put a deck and its controls into a page of one tab, and keep the controls up to date as long as it is open."""
+def shell(deck: Element, controls: Controls, *, header: Sequence[Element] = ()) -> pmui.Page:
+    """Put a deck and its controls into a page of one tab, and keep the controls up to date as long as it is open.
+
+    Args:
+        deck: The page's parts.
+        controls: Its sidebar.
+        header: What stands between the headline figures and the theme's button.
+    """
     theme = ThemeElement()
     controls.update()
     page = pmui.Page(
         title="",
         meta_title="agentwrap",
         favicon=FAVICON,
-        header=[StatusElement(), ViewsElement(), theme],
+        header=[StatusElement(), *header, theme],
         sidebar=controls.root,
         sidebar_width=248,
         sidebar_resizable=False,

@@ -145,7 +145,7 @@ class ComparedTimeline(Timeline):
     """Source of the timeline for one tab: with how far the policies are apart, as that is computed."""
 
     def __init__(self, store: RecordedStore, contrast: Contrast) -> None:
-        super().__init__(store.columns.overview, len(store.columns.step))
+        super().__init__(lambda: store.columns)
         self._contrast = contrast
         self._known = -1
 
