@@ -58,7 +58,7 @@ ALLOWED = {
     "agentwrap_viewer.replay": {
         *("agentwrap_viewer.replay", "agentwrap_viewer.page", "agentwrap_viewer.recording", "agentwrap_viewer.launch"),
         "agentwrap_viewer.comparison.measures",
-        *("agentwrap_protocol", "numpy"),
+        *("agentwrap_protocol", "msgspec", "numpy"),
     },
     "agentwrap_viewer.states": {
         *("agentwrap_viewer.states", "agentwrap_viewer.recording", "agentwrap_viewer.page.store", "agentwrap_protocol"),

@@ -134,7 +134,21 @@ class Choose(Command, frozen=True, tag="choose"):
 
 
 COMMANDS = msgspec.json.Decoder(
-    Painted | Live | Pause | Play | Speed | Move | Go | Follow | Jump | Repeat | ExplainWith | Record | List | Watch | Choose
+    Painted
+    | Live
+    | Pause
+    | Play
+    | Speed
+    | Move
+    | Go
+    | Follow
+    | Jump
+    | Repeat
+    | ExplainWith
+    | Record
+    | List
+    | Watch
+    | Choose
 )
 
 
