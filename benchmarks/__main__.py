@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from . import learn, memory, page, recording, refine, saliency, wrapper
+from . import learn, memory, page, recording, refine, saliency, state_map, wrapper
 from .report import print_all
 
 
@@ -23,6 +23,7 @@ def main() -> None:
             (saliency.TITLE, saliency.measure(rounds=2 if quick else 9)),
             (refine.TITLE, refine.measure(frames=4, rounds=1) if quick else refine.measure()),
             (page.TITLE, page.measure(seconds=5 if quick else 60)),
+            (state_map.TITLE, state_map.measure(points=5000, seconds=2) if quick else state_map.measure()),
             (memory.TITLE, memory.measure(minutes=arguments.minutes or (0.1 if quick else 5))),
         ]
     )

@@ -3,6 +3,7 @@
 
 import {categories, ramp, unknown} from "./ramps.js"
 
+const MANY = 40_000  // points of which single ones need no smooth edge
 const GLIDE = 700  // milliseconds in which points move to where a new layout has them
 
 /** The points of a map, by slot. */
@@ -145,8 +146,8 @@ export function paint(image, points, colours, {scale, x: originX, y: originY}, d
   const solid = [], soft = []
   for (let k = 0; k < stamp.length; k += 3) {
     const offset = stamp[k + 1] * width + stamp[k]
-    if (stamp[k + 2] > 0.85) solid.push(offset)
-    else soft.push(offset, Math.round(stamp[k + 2] * 255))
+    if (stamp[k + 2] > (points.count > MANY ? 0.4 : 0.85)) solid.push(offset)
+    else if (points.count <= MANY) soft.push(offset, Math.round(stamp[k + 2] * 255))
   }
   const inner = Int32Array.from(solid), edge = Int32Array.from(soft), {x, y, count} = points
   for (const standing of chosen === null ? [1] : [0, 1]) {
