@@ -12,7 +12,7 @@ from agentwrap_protocol.messages import EpisodeEnd, Hello, Step
 from agentwrap_protocol.packing import unpack
 from agentwrap_viewer.recording import Recording, RecordingError
 
-from .atlas import Atlas, Fit
+from .atlas import SAMPLE, Atlas, Fit
 from .errors import StatesError
 from .layouts import Method
 from .tab import StateTab, alike, selection
@@ -163,8 +163,11 @@ class Service:
     def _lay_out(self) -> None:
         if self._method != "tsne" or self._fitting is not None or self._atlas is None:
             return
-        # of a recording that is being read there will be more in a moment: only the first of it is laid out meanwhile
-        early = self._recording is not None and self._read < len(self._recording.steps) and self._atlas.method == "tsne"
+        if self._recording is not None and self._read < len(self._recording.steps):
+            # there will be more in a moment: until then the components do, and after that one t-SNE of many
+            early = self._atlas.method == "tsne" or len(self._atlas) < SAMPLE
+        else:
+            early = False
         if self._atlas.wants_fit and time.monotonic() >= self._rest_until and not early:
             self._fit = self._atlas.begin_fit()
             self._fitting = asyncio.create_task(self._compute(self._atlas, self._fit))

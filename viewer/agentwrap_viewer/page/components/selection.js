@@ -5,7 +5,7 @@ import {card, dress, h, integer, number, put} from "./kit.js"
 import {keysOf} from "./heat.js"
 import {paintFrame, paintHeat} from "./picture.js"
 
-const ACTIONS = 6  // rows at most
+const ACTIONS = 5  // rows at most
 
 export async function render({model, el}) {
   await dress(el)
