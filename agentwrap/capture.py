@@ -129,14 +129,17 @@ class PolicyCapture:
         self._policy, self._action_space, self._names_given = policy, action_space, outputs
         self.row = 0
         self._guard = guard or Guard()
-        self._inner: nn.Module = getattr(policy, "_orig_mod", policy)  # what torch.compile wraps
+        from agentwrap_export.wrapping import unwrapped
+
+        self._inner: nn.Module = unwrapped(policy)
         self._layers = find_layers(self._inner, layers)
         self._expected: Shapes = {}
         self._verdicts: dict[Any, bool | None] = {}  # by shape
         self._names: tuple[str, ...] = ()
         self._head: nn.Module | None = None
         self._search: LatentSearch | None = None
-        self._searched = self._inner is not policy  # a compiled policy's layers are not run as modules
+        # a compiled policy's layers are not run as modules
+        self._searched = hasattr(policy, "_orig_mod") or hasattr(getattr(policy, "module", None), "_orig_mod")
         self._outside: Any = None  # handle of the hook that notes calls
         self._handles: list[Any] = []  # of those within
         self._compiled = self._closely = False

@@ -124,6 +124,7 @@ class PolicyFeed:
 
     def _export(self, call: Call | Act, publisher: Publisher | Outlets) -> None:
         from agentwrap_export.export import export_policy
+        from agentwrap_export.wrapping import unwrapped
 
         if not self._quiet:
             print("agentwrap: exporting the policy for the viewer, the agent pauses once", file=sys.stderr, flush=True)
@@ -141,7 +142,7 @@ class PolicyFeed:
         publisher.publish(graph)
         self._weights = WeightsWatch(
             exported.parameters,
-            module=getattr(self._policy, "_orig_mod", self._policy),
+            module=unwrapped(self._policy),
             sources=exported.sources,
             every=self._weights_every,
         )

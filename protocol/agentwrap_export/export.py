@@ -23,6 +23,7 @@ from .arrays import tensor_to_array
 from .call import EXPLAINED, Call, Layout, close, find_layout, prepare, single, undisturbed
 from .errors import ExportError
 from .program import GraphWriter, Program, dtype_name, head_input, obstacle, sort_program
+from .wrapping import unwrapped
 
 #: Bytes of tensors held fixed that a graph may carry.
 MAX_CONSTANT_BYTES = 64 * 2**20
@@ -50,7 +51,7 @@ class ExportedPolicy:
 
 def own_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
     """Return a module's parameters and buffers as they are now, by name."""
-    module = getattr(module, "_orig_mod", module)  # what torch.compile wraps
+    module = unwrapped(module)
     return {
         **dict(module.named_parameters(remove_duplicate=False)),
         **dict(module.named_buffers(remove_duplicate=False)),
@@ -81,7 +82,7 @@ def export_policy(
             way and where in the user's code.
         TypeError: The arguments do not fit the module's signature.
     """
-    module = getattr(module, "_orig_mod", module)  # what torch.compile wraps
+    module = unwrapped(module)
     call = prepare(module, args, kwargs, output_names)
     with undisturbed([given.tensor for given in call.inputs]):
         _check_batch(call, batched)
