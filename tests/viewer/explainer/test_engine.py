@@ -196,7 +196,14 @@ def test_options_stay_until_another_method_is_chosen(bench):
     bench.configure(options={"stride": 8})
     bench.configure(options={"mask_sigma": 3.0})
     status = bench.engine.status()
-    assert status["options"] == {"stride": 8, "mask_sigma": 3.0, "blur_sigma": 3.0, "mask_cut": 0.0, "frames": "all"}
+    assert status["options"] == {
+        "stride": 8,
+        "mask_sigma": 3.0,
+        "blur_sigma": 3.0,
+        "mask_cut": 0.0,
+        "flat": 0.0,
+        "frames": "all",
+    }
     bench.configure(method="sarfa", options={"stride": 7})
     assert bench.engine.status()["options"]["mask_sigma"] == 5.0
 

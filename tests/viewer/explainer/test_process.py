@@ -49,7 +49,14 @@ def test_map_says_how_it_was_made(followed, eye):
     assert found.step_time == step.time and found.seconds > 0 and found.forwards == 64
     assert found.replica_max_abs_diff < 1e-5
     assert found.method == "perturbation" and found.targets == ("actor", "critic")
-    assert found.options == {"stride": 5, "mask_sigma": 5.0, "blur_sigma": 3.0, "mask_cut": 0.0, "frames": "all"}
+    assert found.options == {
+        "stride": 5,
+        "mask_sigma": 5.0,
+        "blur_sigma": 3.0,
+        "mask_cut": 0.0,
+        "flat": 0.0,
+        "frames": "all",
+    }
 
 
 def test_newest_step_comes_before_those_that_waited(followed, eye):

@@ -131,3 +131,27 @@ def test_targets_share_the_forwards():
 def test_a_map_prints_what_it_is_and_not_its_numbers(policy):
     first = next(iter(refine(policy, OBSERVATION, target="actor", budget_ms=0)))
     assert repr(first) == "<SaliencyMap perturbation of actor, 84×84, 0% after 0 forwards>"
+
+
+@pytest.mark.parametrize("evaluation", ["auto", "dense"])
+def test_flat_parts_are_left_out_and_the_rest_is_exact(evaluation):
+    class Corner(torch.nn.Module):
+        """Sees the first quarter of the picture alone."""
+
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.conv = torch.nn.Conv2d(1, 4, 4, 4)
+
+        def forward(self, x):
+            return self.conv(x[:, :1])[:, :, :10, :10].square().mean((2, 3))
+
+    options = {"target": "actor", "evaluation": evaluation, "stride": 4}
+    image = gaussian_filter(OBSERVATION[:1].astype(np.float32), (0, 2, 2)) / 255
+    whole, flat = explain(Corner(), image, **options), explain(Corner(), image, flat=0.05, **options)
+    *_, last = refine(Corner(), image, budget_ms=0, flat=0.05, **options)
+    assert flat.forwards < whole.forwards == whole.grid.size and flat.refined == last.refined == 1
+    np.testing.assert_array_equal(last.grid, flat.grid)
+    exact = np.isclose(flat.grid, whole.grid, rtol=1e-3, atol=1e-4 * whole.grid.max())
+    assert exact[whole.grid > 0.3 * whole.grid.max()].all()
+    np.testing.assert_allclose(flat.grid, whole.grid, rtol=0, atol=0.25 * whole.grid.max())

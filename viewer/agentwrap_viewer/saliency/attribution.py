@@ -140,6 +140,7 @@ class GradientPart:
     """
 
     evaluation = "gradient"
+    skipped = 0
 
     def __init__(self, subject: Subject, method: GradientMethod) -> None:
         """Prepare."""

@@ -91,8 +91,8 @@ class Explanation:
 
     @property
     def refined(self) -> float:
-        """Share of the full computation that is done, 0..1."""
-        return self.forwards / sum(part.count for part in self._parts)
+        """Share of the full computation that is done or, where the map is flat, left out; 0..1."""
+        return (self.forwards + sum(part.skipped for part in self._parts)) / sum(part.count for part in self._parts)
 
     def advance(self) -> None:
         """Evaluate the next chunk of perturbed observations, of the entry that is least refined.

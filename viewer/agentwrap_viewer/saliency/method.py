@@ -103,6 +103,19 @@ def option(default: Any, *, doc: str, **limits: Any) -> Any:
     return field(default=default, metadata={"option": {"doc": doc, **limits}})
 
 
+def flat_option() -> float:
+    """Make the option that stops refinement where the map is flat: fewer masks to evaluate, and not exact.
+
+    Of perturbation on Enduro in whole batches 0.02 leaves out half of the masks: 0.64 of the time, scores off by 3 %
+    of the maximum for the actor and 1 % for the critic (median over frames; worst 7 %). Evaluated incrementally it
+    leaves out a fifth, with errors below 0.5 %, and takes longer than ``explain`` without it, which goes by large
+    blocks: it is for pictures where a block of masks takes seconds.
+    """
+    doc = "approximate: stop refining where scores below this share of the maximum are expected"
+    flat: float = option(0.0, doc=doc, minimum=0, maximum=0.5)
+    return flat
+
+
 class Perturbations(Protocol):
     """The perturbed observations of one entry, made a few at a time."""
 
@@ -213,10 +226,13 @@ class MaskMethod(PerturbingMethod):
             0 where nothing is known of that.
         first_order: Whether masks change so little that gradients tell beforehand which will matter: ``refine`` then
             begins with what they tell.
+        flat: Masks are left out that are expected to score below this share of the largest score so far; 0 leaves out
+            none. A method that offers it makes it an option, with ``flat_option``.
     """
 
     growth: ClassVar[float] = 0.0
     first_order: ClassVar[bool] = False
+    flat: float = 0.0
 
     @abstractmethod
     def make_masks(self, layout: Layout) -> Masks:

