@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from agentwrap import demo as agent
-from agentwrap_viewer import cli
+from agentwrap_viewer import cli, open_recording
 from agentwrap_viewer.demo import why_without_maps
 from agentwrap_viewer.page.store import Store
 
@@ -128,6 +128,29 @@ def test_the_demo_explains_what_its_agent_does() -> None:
     assert figures["maps"] > 0 and figures["maps_per_s"] > 0
     assert 0 < figures["map_ms_p50"] and 0 < figures["step_to_map_ms_p50"]
     assert figures["replica_max_abs_diff"] < 1e-4
+
+
+def test_the_demo_compares_both_agents() -> None:
+    with started("-m", "agentwrap_viewer", "demo", "--compare", "--steps", "40", "--no-browser", "--json") as process:
+        output, errors = process.communicate(timeout=110)
+    assert process.returncode == 0, errors
+    recording, address, *_, last = output.splitlines()
+    assert "40 steps" in recording and "http://127.0.0.1:" in address
+    figures = json.loads(last)
+    assert (figures["steps"], figures["known"]) == (40, 40)
+    assert 0 < figures["disagreements"] <= 40 and 0 < figures["mean_distance"] < 1
+
+
+def test_the_example_holds_what_both_agents_computed() -> None:
+    path = Path(__file__).parents[1] / "examples" / "enduro.mcap"
+    assert path.stat().st_size <= 2 * 2**20
+    with open_recording(path) as recording:
+        assert [recording.name_of(version) for version in recording.versions] == ["enduro-novice", "enduro-expert"]
+        for index in (0, -1):
+            step = recording.steps[index]
+            replica = recording.policy(step.policy_version)
+            logits = replica(replica.inputs_from_step(step.arrays))["logits"]
+            torch.testing.assert_close(logits[0], torch.tensor(step.arrays["output/logits"]), rtol=1e-4, atol=1e-4)
 
 
 def test_without_maps_the_demo_says_why() -> None:

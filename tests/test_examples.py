@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from agentwrap.demo import load_policy
+from agentwrap_viewer import open_recording
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -22,6 +24,14 @@ def run(name: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[st
     result = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=100, check=False)
     assert result.returncode == 0, result.stderr
     return result
+
+
+def test_the_example_recording_can_be_made_anew(tmp_path: Path) -> None:
+    shutil.copytree(EXAMPLES / "models", tmp_path / "models")
+    run("record_enduro.py", "enduro.mcap", "--share", "0.02", cwd=tmp_path)
+    with open_recording(tmp_path / "enduro.mcap") as recording:
+        assert len(recording.steps) == 3 + 6 and recording.notes == []
+        assert recording.weights(2).arrays and recording.name_of(1) == "enduro-novice"
 
 
 def test_cartpole_trains_and_streams(tmp_path: Path) -> None:

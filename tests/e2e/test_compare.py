@@ -140,6 +140,49 @@ def test_versions_of_vectors_are_compared_by_feature(
     assert tab.errors == []
 
 
+def choose(tab: Tab, version: str) -> None:
+    """Choose the version of the policy, and leave the control: a select that has the focus keeps the keys to itself."""
+    tab.page.get_by_label("Policy version").click()
+    tab.page.get_by_role("menuitem", name=version).click()
+    tab.page.get_by_role("menuitem", name=version).wait_for(state="detached")
+    tab.find(".brand").click()
+
+
+def test_a_frame_is_explained_with_the_version_that_is_chosen(
+    run: Path, served: Callable[..., Command], open_tab: Callable[..., Tab]
+) -> None:
+    tab = open_tab(served("replay", run).address)
+
+    def explained_by(version: int) -> bool:
+        return f"v{version}" in tab.find(".card.explanation").inner_text() and tab.alpha() > 0
+
+    tab.until(lambda: explained_by(1), "a map by the policy that acted")
+    tab.until(lambda: "100 %" in tab.find(".stage .share").inner_text(), "all of it")
+    own = tab.canvas("heat")["data"]
+    choose(tab, "version 2")
+    tab.until(lambda: explained_by(2), "a map by the other one")
+    tab.until(lambda: "100 %" in tab.find(".stage .share").inner_text(), "all of it")
+    assert tab.canvas("heat")["data"] != own
+    assert not tab.find(".notice.replica").count(), "another policy computes something else: that is no fault"
+    tab.press("End")
+    tab.until(lambda: tab.step() == 2 * STEPS - 1 and explained_by(2), "the last step")
+    choose(tab, "the one of each step")
+    tab.press("Home")
+    tab.until(lambda: tab.step() == 0 and explained_by(1), "the first step by its own policy")
+    assert tab.errors == []
+
+
+def test_the_recording_that_is_installed_along_opens_and_its_weights_are_found(
+    served: Callable[..., Command], open_tab: Callable[..., Tab]
+) -> None:
+    tab = open_tab(served("compare").address)
+    for side in ("left", "difference", "right"):
+        tab.until(lambda side=side: pixels(tab, side, "heat")[..., 3].max() > 0, f"heat, {side}")
+    assert [tab.find(f".slot.{side} h2").inner_text() for side in ("left", "right")] == ["novice", "expert"]
+    tab.until(lambda: marks(tab) > 0, "disagreements")
+    assert tab.errors == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -30,7 +30,8 @@ export async function render({model, el}) {
     put(cells.compute, milliseconds(map ? map.seconds : null))
     put(cells.age, map ? (map.behind === 0 ? "this step" : milliseconds(map.age)) : "–")
     put(cells.refined, map ? `${Math.floor(map.refined * 100 + 1e-6)} %` : "–")
-    put(version, source.policy_version === null ? "–" : `v${integer(source.policy_version)}`)
+    const weights = source.map ? source.map.version : source.policy_version  // a recording is explained by several
+    put(version, weights === null ? "–" : `v${integer(weights)}`)
     put(age, source.weights_age === null ? "" : `${integer(Math.round(source.weights_age))} s`)
     drawCheck(cells.replica, source.replica)
     list.title = map ? `step ${integer(map.step)}, ${integer(map.forwards)} forwards` : ""
