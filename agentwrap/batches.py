@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 
 from .arrays import Array
-from .capture import Call, Held, Inside, PolicyCapture, Seen
+from .capture import Call, Glance, Held, Inside, PolicyCapture, Seen
 from .guard import Guard
 from .hooks import is_tensor
 from .matching import Shapes, single_observation
@@ -51,8 +51,12 @@ class BatchCapture(PolicyCapture):
 
     def choose(self, seen: Seen, observation: Mapping[str, Array]) -> Call | None:
         """Return the call that led to a step, as if it had been made for the one environment alone."""
-        calls = self._recall(seen) if isinstance(seen, tuple) else seen or []
-        return super().choose([self._of_row(call) for call in calls], observation)
+        if not isinstance(seen, tuple):
+            seen = [self._of_row(call) for call in seen or []]
+        return super().choose(seen, observation)
+
+    def _recall(self, glance: Glance) -> list[Call]:
+        return [self._of_row(call) for call in super()._recall(glance)]
 
     def _single(self, given: Shapes) -> bool | None:
         if any(shape[:1] != (self._rows,) for shape in given.values()):

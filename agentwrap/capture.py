@@ -146,6 +146,8 @@ class PolicyCapture:
         self._inside: Inside | None = None
         self._calls: deque[Call] = deque(maxlen=MOST_CALLS)
         self._glance: Glance | None = None
+        self._glances = 0
+        self._glanced_at_several = False
         self._versions: tuple[int | None, ...] = ()  # of the outputs of the newest call that was looked at closely
         self._copied: set[str] = set()  # names of what is changed in place
         self._changes_input = False
@@ -217,6 +219,7 @@ class PolicyCapture:
     def take(self) -> Seen:
         """Return what was seen of the policy's calls since the last time, for ``choose``."""
         glance, self._glance = self._glance, None
+        self._glanced_at_several, self._glances = self._glances > 1, 0
         if not self._calls:
             return glance
         calls = list(self._calls)
@@ -247,6 +250,8 @@ class PolicyCapture:
             self._trust -= 1
             return None
         newest = next(reversed(calls), None)
+        if isinstance(seen, tuple) and self._glanced_at_several:
+            return None  # the ones before, which nobody looked at, may have been about this step
         if newest is not None and not all(same_observation(call.unlike, newest.unlike) for call in calls):
             self._guard.warn_once(
                 "matching calls",
@@ -317,6 +322,7 @@ class PolicyCapture:
     def _note(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         if not self._closely:
             self._glance = args, kwargs, result
+            self._glances += 1
             return
         inside, self._inside = self._inside, None
         if not self._guard.is_on(CAPTURING):

@@ -395,6 +395,30 @@ def test_environments_that_share_a_policy_each_show_their_own_call(
             np.testing.assert_array_equal(step.arrays["output/logits"], expected[number][step.step])
 
 
+def test_environments_that_share_a_policy_show_no_others_call_where_observations_are_prepared(
+    wrap: Wrap, listen: Listen, policy: nn.Module
+) -> None:
+    """Which call is whose cannot be told then: nothing is shown rather than another's, also of ends of episodes."""
+    envs = [wrap(policy, Fresh(length=25), strict=False) for _ in range(2)]
+    listeners = [listen(env, "step", "episode_end") for env in envs]
+    expected: list[list[Any]] = [[], []]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(4):
+            observations = [env.reset()[0] for env in envs]
+            for _ in range(25):
+                with torch.no_grad():
+                    for number, observation in enumerate(observations):
+                        prepared = torch.as_tensor(observation)[None] * (number + 2)
+                        expected[number].append(policy(prepared)[0][0].numpy().copy())
+                observations = [env.step(0)[0] for env in envs]
+    for number, listener in enumerate(listeners):
+        listener.wait(EpisodeEnd, lambda end: end.episode == 3)
+        for step in listener.of(Step):
+            if "output/logits" in step.arrays:
+                np.testing.assert_array_equal(step.arrays["output/logits"], expected[number][step.step])
+
+
 def test_an_episodes_last_step_has_outputs_although_nobody_knew_that_it_would_be_sent(
     wrap: Wrap, listen: Listen, policy: nn.Module
 ) -> None:
