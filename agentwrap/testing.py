@@ -120,6 +120,7 @@ class _Check:
         arrays = copied("observation", observation)[0]
         given = self._as_batch(arrays, self._view.agent)
         self._capture.attach()
+        self._capture.expect(observation)
         try:
             with torch.no_grad():
                 action, after = self._library(observation, given)

@@ -42,6 +42,7 @@ class Act:
         given: What the entry was called with.
         seen: What was seen, by array name.
         row: Which row is this environment's; known once the act was chosen.
+        alone: Whether it was one observation without a batch axis.
         args: The environment's observation with a batch axis, and the state that entered, for the exported module;
             likewise.
         names: Names of the outputs of the exported module.
@@ -53,6 +54,7 @@ class Act:
     names: tuple[str, ...]
     seen: dict[str, Held] = field(default_factory=dict)
     row: int = 0
+    alone: bool = False
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = field(default_factory=dict)
     batched: bool = True
@@ -95,6 +97,7 @@ class WatchCapture:
         self._handles: list[Any] = []
         self._layer_handles: list[Any] = []
         self._copied: set[str] = set()  # names of what is changed in place
+        self._shapes: set[tuple[int, ...]] = set()
         self._closely = False
         self._unlike = 0
 
@@ -148,7 +151,9 @@ class WatchCapture:
         self.take()
 
     def expect(self, observation: Any) -> None:
-        """Nothing: acts are compared with each observation itself."""
+        """Tell what the environment's observations look like: some libraries act on one without a batch axis."""
+        parts = observation.values() if isinstance(observation, Mapping) else (observation,)
+        self._shapes = {tuple(getattr(part, "shape", ())) for part in parts}
 
     def take(self) -> Sequence[Act] | None:
         """Return what was seen of the policy's acts since the last time, for ``choose``."""
@@ -174,7 +179,7 @@ class WatchCapture:
         given = as_batch(observation, self._agent)
         expected = self._acting.prepare(given)
         for act in reversed(acts):
-            row = _row(act.given, expected)
+            row = _row(_batched(act.given) if act.alone else act.given, expected)
             if row is not None:
                 act.row, self._unlike = row, -1
                 return self._with_arguments(act, given)
@@ -198,6 +203,8 @@ class WatchCapture:
     def _row_of(self, act: Act, name: str) -> torch.Tensor:
         """Return this environment's part of what was seen, with a batch axis of one."""
         tensor, place = act.seen[name][0], self._places.get(name)
+        if act.alone:
+            return tensor[None]
         return tensor.narrow(0 if place is None else place.axis, act.row, 1)
 
     def arrays(self, act: Act) -> dict[str, Array]:
@@ -240,6 +247,10 @@ class WatchCapture:
         first = next(iter(given.values()), None) if isinstance(given, dict) else given
         if not isinstance(first, torch.Tensor) or not first.dim():
             return
+        if tuple(first.shape) in self._shapes:
+            self._open = Act(given, self._names, alone=True)
+            self._acts.append(self._open)
+            return
         rows = first.shape[0]
         if rows == 1 or (rows <= self._most_rows and not torch.is_grad_enabled()):  # others are minibatches of learning
             self._open = Act(given, self._names)
@@ -276,6 +287,10 @@ def as_batch(observation: Mapping[str, Array], agent: nn.Module) -> Observation:
         return tensors["observation"]
     start = "observation/"
     return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
+
+
+def _batched(given: Any) -> Any:
+    return {key: part[None] for key, part in given.items()} if isinstance(given, dict) else given[None]
 
 
 def _row(given: Any, expected: Any) -> int | None:

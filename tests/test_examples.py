@@ -68,6 +68,11 @@ def test_many_environments_learn_at_once(tmp_path: Path) -> None:
     assert "update     0:" in result.stdout and "agentwrap view" in result.stderr
 
 
+def test_an_actor_of_torchrl_learns(tmp_path: Path) -> None:
+    result = run("torchrl_reinforce.py", "--episodes", "21", cwd=tmp_path)
+    assert "episode   20:" in result.stdout and "agentwrap view" in result.stderr
+
+
 def test_train_atari_trains_and_saves_what_the_demo_can_load(tmp_path: Path) -> None:
     result = run("train_atari.py", "--games", "2", "--rollout", "8", "--steps", "32", cwd=tmp_path)
     assert "32 of 32 steps" in result.stdout

@@ -6,6 +6,7 @@ from agentwrap.policy import Adapter
 
 from .cleanrl import CleanRL
 from .stable_baselines3 import StableBaselines3
+from .torchrl import TorchRL
 
 #: Adapters that come with agentwrap; at most one may match a policy.
-BUILT_IN: tuple[type[Adapter], ...] = (CleanRL, StableBaselines3)
+BUILT_IN: tuple[type[Adapter], ...] = (CleanRL, StableBaselines3, TorchRL)

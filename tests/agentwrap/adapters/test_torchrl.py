@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from listener import eventually
+from tensordict import TensorDict
+from tensordict.nn import NormalParamExtractor, TensorDictModule, TensorDictSequential
+from torch import nn
+from torchrl.data import OneHot
+from torchrl.modules import (
+    MLP,
+    ActorValueOperator,
+    LSTMModule,
+    ProbabilisticActor,
+    QValueActor,
+    TanhNormal,
+    ValueOperator,
+)
+
+from agentwrap import PolicyTypeError
+from agentwrap.policy import view_policy
+from agentwrap.testing import check_policy
+from agentwrap_protocol.messages import PolicyGraph, Step, Weights
+from agentwrap_viewer.replica import Replica
+
+
+def q_values() -> Any:
+    return QValueActor(MLP(in_features=4, out_features=2, num_cells=[8]), in_keys=["observation"], spec=OneHot(2))
+
+
+def gaussian() -> Any:
+    network = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2), NormalParamExtractor())
+    module = TensorDictModule(network, in_keys=["observation"], out_keys=["loc", "scale"])
+    return ProbabilisticActor(module, in_keys=["loc", "scale"], distribution_class=TanhNormal)
+
+
+def operator() -> Any:
+    common = TensorDictModule(nn.Sequential(nn.Linear(4, 8), nn.Tanh()), ["observation"], ["hidden"])
+    actor = TensorDictModule(nn.Linear(8, 2), ["hidden"], ["logits"])
+    chance = ProbabilisticActor(actor, in_keys=["logits"], distribution_class=torch.distributions.Categorical)
+    return ActorValueOperator(common, chance, ValueOperator(nn.Linear(8, 1), in_keys=["hidden"]))
+
+
+def plain() -> Any:
+    return TensorDictModule(nn.Linear(4, 2), in_keys=["observation"], out_keys=[("agent", "logits")])
+
+
+POLICIES: dict[str, tuple[Callable[[], Any], str, str]] = {
+    "QValueActor": (q_values, "CartPole-v1", "q_values"),
+    "ProbabilisticActor": (gaussian, "Pendulum-v1", "mean, log_std"),
+    "ActorValueOperator": (operator, "CartPole-v1", "logits, value, latent"),
+    "TensorDictModule": (plain, "CartPole-v1", "logits"),
+}
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_what_is_seen_what_is_exported_and_what_the_library_does_agree(name: str) -> None:
+    make, env, outputs = POLICIES[name]
+    report = check_policy(make(), gym.make(env))
+    assert report.passed and f"seen when the library acts: {outputs}" in str(report), str(report)
+
+
+def test_what_is_watched_is_what_the_policys_own_call_writes() -> None:
+    policy = operator()
+    outputs = view_policy(policy, gym.make("CartPole-v1")).module(x := torch.rand(5, 4))
+    written = policy(TensorDict({"observation": x}, batch_size=[5]))
+    assert torch.equal(outputs["logits"], written["logits"]) and torch.equal(outputs["value"], written["state_value"])
+
+
+def test_a_loop_that_acts_on_one_observation_without_a_batch_axis_is_streamed(wrap: Any, listen: Any) -> None:
+    policy, env = operator(), gym.make("CartPole-v1")
+    env = wrap(policy, env, fps=1e6)
+    listener = listen(env, "step", "policy_graph", "weights")
+    observation, _ = env.reset(seed=0)
+    values = []
+    for _ in range(5):
+        acted = policy(TensorDict({"observation": torch.as_tensor(observation)}, batch_size=[]))
+        values.append(float(acted["state_value"].detach()))
+        batch = TensorDict({"observation": torch.rand(4, 4)}, batch_size=[4])  # learning: as many rows as features
+        policy(batch)["state_value"].sum().backward()
+        observation, *_ = env.step(int(acted["action"]))
+    steps = eventually(lambda: listener.of(Step) if len(listener.of(Step)) == 5 else None)
+    assert np.allclose([step.arrays["output/value"] for step in steps], values)
+    replica = Replica.from_messages(listener.wait(PolicyGraph), listener.wait(Weights))
+    for step in steps:
+        logits = replica(replica.inputs_from_step(step.arrays))["logits"][0].numpy()
+        assert np.allclose(logits, step.arrays["output/logits"], atol=1e-5)
+
+
+def test_dict_observations_are_read_by_their_keys() -> None:
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(5, 3)
+
+        def forward(self, near: torch.Tensor, far: torch.Tensor) -> torch.Tensor:
+            return self.head(torch.cat([near, far], -1))
+
+    class Env(gym.Env[Any, Any]):
+        observation_space = gym.spaces.Dict(
+            {key: gym.spaces.Box(-1, 1, (size,)) for key, size in (("near", 2), ("far", 3))}
+        )
+        action_space = gym.spaces.Discrete(3)
+
+        def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+            super().reset(seed=seed)
+            self.observation_space.seed(seed)
+            return self.observation_space.sample(), {}
+
+        def step(self, action: Any) -> Any:
+            return self.observation_space.sample(), 0.0, False, False, {}
+
+    module = TensorDictModule(Both(), in_keys=["near", "far"], out_keys=["logits"])
+    chance = ProbabilisticActor(module, in_keys=["logits"], distribution_class=torch.distributions.Categorical)
+    report = check_policy(chance, Env())
+    assert report.passed, str(report)
+
+
+@pytest.mark.parametrize(
+    ("policy", "env", "says"),
+    [
+        (
+            lambda: TensorDictModule(nn.Linear(4, 2), ["observation"], ["scores"]),
+            "CartPole-v1",
+            "writes scores.*out_keys",
+        ),
+        (lambda: TensorDictModule(nn.Bilinear(4, 4, 2), ["a", "b"], ["logits"]), "CartPole-v1", "reads.*'a', 'b'"),
+        (lambda: TensorDictModule(lambda x: x, ["observation"], ["logits"]), "CartPole-v1", "no torch.nn.Module"),
+        (
+            lambda: TensorDictSequential(
+                LSTMModule(input_size=4, hidden_size=4, in_key="observation", out_key="hidden"),
+                TensorDictModule(nn.Linear(4, 2), ["hidden"], ["logits"]),
+            ),
+            "CartPole-v1",
+            "LSTMModule",
+        ),
+    ],
+)
+def test_what_cannot_be_watched_is_refused_in_words(policy: Callable[[], Any], env: str, says: str) -> None:
+    with pytest.raises(PolicyTypeError, match=says):
+        view_policy(policy(), gym.make(env))
