@@ -22,6 +22,7 @@ ALLOWED = {
         *("agentwrap", "agentwrap_export", "agentwrap_protocol"),
         *("gymnasium", "msgspec", "numpy", "platformdirs", "torch", "zmq"),
     },
+    "agentwrap.adapters.torchrl": {"agentwrap", "gymnasium", "tensordict", "torch"},
     "agentwrap.callbacks": {"agentwrap", "gymnasium", "stable_baselines3"},
     "agentwrap.demo": {"agentwrap", "agentwrap_protocol", "gymnasium", "numpy", "torch", *ATARI},
     "agentwrap_viewer": {"agentwrap_viewer", "agentwrap_protocol"},
