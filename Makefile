@@ -6,6 +6,7 @@ SHELL := bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+XAITK := .venv-xaitk
 ARGS ?=
 
 .PHONY: help demo test check format bench clean chromium
@@ -29,11 +30,11 @@ format: $(VENV)/dev.stamp ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/bench.stamp chromium ## Measure what it costs: a table, then JSON lines (ARGS="--quick")
+bench: $(VENV)/bench.stamp $(XAITK)/stamp chromium ## Measure what it costs: a table, then JSON lines (ARGS="--quick")
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## Remove the environment and what was built or cached
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(XAITK) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is older than pyproject.toml or constraints.txt when an extra or a pin has changed: then pip looks again.
@@ -42,6 +43,14 @@ $(VENV)/%.stamp: pyproject.toml constraints.txt
 	  rm -rf $(VENV); \
 	  echo "make: no virtual environment could be made (on Debian: apt-get install python3-venv)" >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$*]"
+	touch $@
+
+# XAITK-Saliency wants a Pillow that MoviePy refuses: it has an environment of its own, which finds all else in ours.
+$(XAITK)/stamp: $(VENV)/bench.stamp
+	$(BIN)/python -m venv $(XAITK)
+	$(XAITK)/bin/python -m pip install --quiet --constraint constraints.txt 'xaitk-saliency==0.15.0'
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  > "$$($(XAITK)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/ours.pth"
 	touch $@
 
 # The browser tests drive a Chromium that is installed on the system; nothing is downloaded past the package manager.

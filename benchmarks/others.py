@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+import atexit
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from captum.attr import Occlusion
 from torch import nn
+
+#: Where `make bench` installs XAITK-Saliency, whose dependencies want a Pillow that MoviePy refuses.
+XAITK_PYTHON = Path(__file__).parents[1] / ".venv-xaitk" / "bin" / "python"
 
 #: Perturbed images that a library is asked to evaluate at a time; it is measured with the best.
 CHUNKS = (32, 128)
@@ -37,33 +41,33 @@ def captum(policy: Policy, image: torch.Tensor, action: int, *, patch: int, stri
     return way
 
 
-def xaitk(policy: Policy, image: torch.Tensor, action: int, *, patch: int, stride: int, chunk: int) -> Way | None:
-    """Return XAITK-Saliency's sliding window over the image (C, H, W) for one logit; None where it is not installed."""
-    try:
-        from smqtk_classifier.interfaces.classify_image import ClassifyImage
-        from xaitk_saliency.impls.gen_image_classifier_blackbox_sal.slidingwindow import SlidingWindowStack
-    except ImportError:
+def xaitk(case: str, *, chunk: int) -> Way | None:
+    """Return XAITK-Saliency's sliding window for a case by name; None where its environment is not there.
+
+    It runs in a process of its own, from which each call waits for one map.
+    """
+    if not XAITK_PYTHON.exists():
         return None
+    command = [str(XAITK_PYTHON), "-m", "benchmarks.xaitk", case, str(chunk), str(torch.get_num_threads())]
+    worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    atexit.register(_end, worker)
 
-    class Classifier(ClassifyImage):
-        """The policy as that library calls it."""
+    def way() -> None:
+        assert worker.stdin is not None and worker.stdout is not None
+        worker.stdin.write("map\n")
+        worker.stdin.flush()
+        if worker.stdout.readline() != "done\n":
+            raise RuntimeError(f"{' '.join(command)} ended with {worker.wait()}")
 
-        def get_labels(self) -> list[int]:
-            return [action]
+    way()  # until it has started
+    return way
 
-        def classify_images(self, images: Iterable[np.ndarray[Any, Any]]) -> Iterator[dict[int, float]]:
-            left = iter(images)
-            while some := list(islice(left, chunk)):
-                batch = torch.from_numpy(np.stack(some)).permute(0, 3, 1, 2).float()
-                yield from ({action: score} for score in policy(batch)[:, action].tolist())
 
-        def get_config(self) -> dict[str, Any]:
-            return {}
-
-    stack, classifier = SlidingWindowStack((patch, patch), (stride, stride)), Classifier()
-    stack.fill = [0] * image.shape[0]
-    pixels = image.permute(1, 2, 0).numpy().astype(np.uint8)
-    return lambda: stack(pixels, classifier)
+def _end(worker: subprocess.Popen[str]) -> None:
+    for stream in (worker.stdin, worker.stdout):
+        assert stream is not None
+        stream.close()
+    worker.wait()
 
 
 def logits_of(module: nn.Module) -> Policy:

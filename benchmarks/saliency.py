@@ -141,18 +141,18 @@ class Case:
             return {}
         ways: dict[str, Callable[[], Any]] = {}
         squares = {"patch": self.options["patch"], "stride": self.options["patch_stride"]}
-        for name, make in _OTHERS.items():
-            made: list[Callable[[], Any] | None] = [
-                make(logits_of(self.module), self.image, self.chosen, chunk=chunk, **squares)
-                for chunk in CHUNKS_OF_OTHERS
-            ]
+        makers: dict[str, Callable[..., Callable[[], Any] | None]] = {
+            "Captum": partial(captum, logits_of(self.module), self.image, self.chosen, **squares),
+            "XAITK-Saliency": partial(xaitk, self.name),
+        }
+        for name, make in makers.items():
+            made: list[Callable[[], Any] | None] = [make(chunk=chunk) for chunk in CHUNKS_OF_OTHERS]
             found: list[Callable[[], Any]] = [way for way in made if way is not None]
             if found:
                 ways[name] = min(found, key=lambda way: _seconds(way, 1))
         return ways
 
 
-_OTHERS: dict[str, Callable[..., Callable[[], Any] | None]] = {"Captum": captum, "XAITK-Saliency": xaitk}
 _BIG: dict[str, Any] = {"shape": (3, 224, 224), "method": "occlusion", "options": {"patch": 16, "patch_stride": 4}}
 CASES: dict[str, Callable[[str], Case]] = {
     "Nature, 289 soft masks": partial(
