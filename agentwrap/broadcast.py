@@ -69,7 +69,13 @@ class Broadcast:
     ) -> None:
         self.recorder: Recorder | None = None
         self.publisher = Publisher(
-            stream, endpoint, hello=hello, progress=progress, environments=environments, watch=watch
+            stream,
+            endpoint,
+            hello=hello,
+            progress=progress,
+            environments=environments,
+            watch=watch,
+            on_probe=feed.probing.ask,
         )
         self.outlets: Publisher | Outlets = self.publisher
         self.endpoint = self.publisher.endpoint

@@ -21,6 +21,7 @@ class Options(TypedDict, total=False):
     action_meanings: Sequence[str] | None
     feature_names: Sequence[str] | None
     weights_every: float
+    probe_ms_per_s: float
     record: str | os.PathLike[str] | None
     record_every: int
     on_full: OnFull

@@ -55,7 +55,20 @@ def output_names(
         PolicyTypeError: There is no tensor in the result; the text says what is accepted.
         ValueError: ``names`` has another number of names than there are tensors, or one of them twice.
     """
-    leaves = named_leaves(result)
+    leaves = [(own, tuple(tensor.shape)) for own, tensor in named_leaves(result)]
+    return name_leaves(leaves, action_space, names)
+
+
+def name_leaves(
+    leaves: Sequence[tuple[str, tuple[int, ...]]],
+    action_space: gym.Space[Any],
+    names: Sequence[str] | str | None = None,
+) -> tuple[str, ...]:
+    """Name the parts of a result as ``output_names`` does, given each part's own name (or ``""``) and shape.
+
+    Raises:
+        ValueError: As ``output_names`` does.
+    """
     if names is not None:
         return _checked((names,) if isinstance(names, str) else tuple(names), leaves)
     head = "mean" if isinstance(action_space, gym.spaces.Box) else "logits"
@@ -63,8 +76,8 @@ def output_names(
         return (head,)
     own_names = {own for own, _ in leaves if own}
     aliases = {own: ALIASES.get(own, own) for own in own_names if ALIASES.get(own) not in own_names}
-    sizes = [tensor.numel() for own, tensor in leaves if not own]
-    by_size = iter(_names_by_size(sizes, head, _action_size(action_space), {*own_names, *aliases.values()}))
+    sizes = [math.prod(shape) for own, shape in leaves if not own]
+    by_size = iter(_names_by_size(sizes, head, action_size(action_space), {*own_names, *aliases.values()}))
     taken: set[str] = set()
     return tuple(distinct(aliases.get(own, own) if own else next(by_size), taken) for own, _ in leaves)
 
@@ -80,7 +93,7 @@ def doubts(names: Sequence[str], tensors: Sequence[torch.Tensor], action_space: 
     Returns:
         A sentence for people, None where nothing is in doubt.
     """
-    actions = _action_size(action_space)
+    actions = action_size(action_space)
     sizes = {name: tensor.numel() for name, tensor in zip(names, tensors, strict=True)}
     head = next((name for name in ("logits", "q_values", "mean") if name in sizes), None)
     if head is not None and actions is not None and sizes[head] != actions:
@@ -96,7 +109,7 @@ def doubts(names: Sequence[str], tensors: Sequence[torch.Tensor], action_space: 
     return None
 
 
-def _action_size(space: gym.Space[Any]) -> int | None:
+def action_size(space: gym.Space[Any]) -> int | None:
     """How many numbers the logits or the mean of one action have; None where that is not known."""
     match space:
         case gym.spaces.Discrete():
@@ -127,9 +140,9 @@ def _names_by_size(sizes: list[int], head: str, actions: int | None, given: set[
     return names
 
 
-def _checked(names: tuple[str, ...], leaves: list[tuple[str, torch.Tensor]]) -> tuple[str, ...]:
+def _checked(names: tuple[str, ...], leaves: Sequence[tuple[str, tuple[int, ...]]]) -> tuple[str, ...]:
     if len(names) != len(leaves):
-        shapes = ", ".join(str(tuple(tensor.shape)) for _, tensor in leaves)
+        shapes = ", ".join(str(shape) for _, shape in leaves)
         raise ValueError(f"{len(names)} names for {len(leaves)} outputs of the policy, of shapes {shapes}: {names}")
     if len(set(names)) != len(names):
         raise ValueError(f"names of outputs must differ, these do not: {names}")

@@ -46,7 +46,10 @@ if TYPE_CHECKING:
 #: Group of entry points by which an installed package offers its adapter.
 ENTRY_POINTS = "agentwrap.adapters"
 
-ACCEPTED = "a torch.nn.Module whose forward returns logits or action means, (logits, value), or a dict of named outputs"
+ACCEPTED = (
+    "a torch.nn.Module whose forward returns logits or action means, (logits, value), or a dict of named outputs; or a "
+    "function of the observation that returns such as arrays"
+)
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,19 @@ class PolicyView:
         return Acting(self)
 
 
+@dataclass(frozen=True, kw_only=True)
+class CallableView:
+    """A policy of which nothing is known but that it can be called: a function, whatever it computes with.
+
+    Its calls by the user's code cannot be seen, so agentwrap calls it itself, within a budget (``probing.py``).
+
+    Attributes:
+        call: Takes an observation of the environment, with or without a batch axis, and returns outputs.
+    """
+
+    call: Callable[[Any], Any]
+
+
 class Adapter(Protocol):
     """What makes a ``PolicyView`` of the policies of one library. Made anew for each policy, without arguments.
 
@@ -184,7 +200,7 @@ def unregister_adapter(adapter: type[Adapter]) -> None:
     _registered.remove(adapter)
 
 
-def view_policy(policy: Any, env: gym.Env[Any, Any]) -> PolicyView:
+def view_policy(policy: Any, env: gym.Env[Any, Any]) -> PolicyView | CallableView:
     """Find the adapter for a policy and ask it.
 
     Args:
@@ -209,6 +225,9 @@ def view_policy(policy: Any, env: gym.Env[Any, Any]) -> PolicyView:
             )
         if matching:
             return matching[0].view(policy, env)
+    torch = sys.modules.get("torch")  # where nobody has imported it, nobody has a module either
+    if callable(policy) and not isinstance(policy, type if torch is None else (type, torch.nn.Module)):
+        return CallableView(call=policy)
     check_module(policy, tried=[adapter.name for adapter in (*own, *built_in)])
     return PolicyView(agent=policy)
 

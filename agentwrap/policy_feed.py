@@ -15,10 +15,12 @@ from agentwrap_protocol.messages import PolicyGraph, PolicyInfo, Weights
 
 from .arrays import Array
 from .batches import BatchCapture
+from .calling import Called, CallingCapture
 from .capture import Call, PolicyCapture
 from .errors import ExportError
 from .guard import Guard
-from .policy import PolicyView
+from .policy import CallableView, PolicyView
+from .probing import Probing
 from .publisher import Publisher
 
 if TYPE_CHECKING:
@@ -28,11 +30,17 @@ if TYPE_CHECKING:
     from .watching import Act
 
 
-class Capture(Protocol):
-    """Sees what a policy computes: ``PolicyCapture`` where the policy itself is called, else ``WatchCapture``.
+#: Why a function has no graph, for people.
+NO_GRAPH = "a function has no computation that could be sent"
 
-    What ``take`` returns is for ``choose``, and what that returns for ``arrays``. ``row`` is which row of a batch is
-    the environment's, where the policy is called with those of several.
+
+class Capture(Protocol):
+    """Sees what a policy computes; what ``take`` returns is for ``choose``, and what that returns for ``arrays``.
+
+    ``PolicyCapture`` where the policy itself is called, ``BatchCapture`` where that is with the observations of several
+    environments, ``WatchCapture`` where a library calls parts of it, ``CallingCapture`` where it is a function whose
+    calls cannot be seen. ``row`` is which row of a batch is the environment's, where the policy is called with those
+    of several.
     """
 
     row: int
@@ -61,17 +69,20 @@ class PolicyFeed:
 
     Attributes:
         capture: The hooks.
+        probing: Calls the policy for others, where it cannot be exported.
         info: What hello says about the policy.
         version: Version of the newest weights sent, 0 before the first.
         stale: Whether the weights have changed since.
 
     Args:
         view: The policy.
+        observation_space: The environment's.
         action_space: For the names of outputs.
         type_name: What the policy is, for people.
         outputs: Names of outputs to use instead.
         layers: Names of submodules to capture too.
         weights_every: Least seconds between two copies of the weights.
+        probe_ms_per_s: Milliseconds of each second that a policy which cannot be exported may be called for others.
         guard: Told of what goes wrong.
         quiet: Print nothing.
         rows: Observations that the policy is called with at once, where the environment is one of several; else None.
@@ -83,25 +94,36 @@ class PolicyFeed:
 
     def __init__(
         self,
-        view: PolicyView,
+        view: PolicyView | CallableView,
+        observation_space: gym.Space[Any],
         action_space: gym.Space[Any],
         *,
         type_name: str,
         outputs: Sequence[str] | str | None,
         layers: Sequence[str],
         weights_every: float,
+        probe_ms_per_s: float,
         guard: Guard,
         quiet: bool = True,
         rows: int | None = None,
     ) -> None:
-        self.capture = _capture(view, action_space, outputs, layers, guard, rows)
+        self.probing = Probing(probe_ms_per_s)
+        self.capture: Capture
+        self._policy: nn.Module | None = None
+        if isinstance(view, CallableView):
+            self.capture = CallingCapture(
+                view.call, observation_space, action_space, self.probing, outputs=outputs, guard=guard
+            )
+        else:
+            self.capture, self._policy = _capture(view, action_space, outputs, layers, guard, rows), view.module
         self.version, self.stale = 0, False
-        self._policy, self._guard, self._quiet = view.module, guard, quiet
+        self._guard, self._quiet = guard, quiet
+        self._problem: str | None = None
         self._weights_every, self._next_weights = weights_every, 0.0
         self._weights: WeightsWatch | None = None
         self.info = PolicyInfo(type=type_name, parameters=_count(self._policy))
 
-    def update(self, call: Call | Act | None, step: int, publisher: Publisher | Outlets) -> None:
+    def update(self, call: Call | Act | Called | None, step: int, publisher: Publisher | Outlets) -> None:
         """Publish what is new, before a step that will be sent.
 
         Args:
@@ -109,12 +131,17 @@ class PolicyFeed:
             step: Number of the step.
             publisher: Where messages go.
         """
-        if self.info.problem is None and self.capture.problem is not None:
-            self._tell(publisher, graph="failed", problem=self.capture.problem)
+        problem = self.capture.problem or (self.probing.problem if self.info.probe is not None else None)
+        if problem is not None and problem != self._problem:
+            self._problem = problem
+            self._tell(publisher, graph="failed", problem=problem, probe=None)
         if call is not None and call.names != self.info.outputs:
             self._tell(publisher, outputs=call.names, parameters=_count(self._policy))
         if call is not None and self.info.graph == "pending" and publisher.wants(PolicyGraph.kind):
-            self._export(call, publisher)
+            if isinstance(call, Called):
+                self._tell(publisher, graph="failed", problem=NO_GRAPH, probe=self.probing.info)
+            else:
+                self._export(call, publisher)
         if self._weights is not None:
             self._guard.run("watching the weights", self._update_weights, step, publisher)
 
@@ -122,10 +149,15 @@ class PolicyFeed:
         self.info = replace(self.info, **changes)
         publisher.publish_hello()
 
+    def work(self) -> None:
+        """Call the policy for others, as far as the budget allows; from within a step or a reset."""
+        self._guard.run("probing the policy", self.probing.work)
+
     def _export(self, call: Call | Act, publisher: Publisher | Outlets) -> None:
         from agentwrap_export.export import export_policy
         from agentwrap_export.wrapping import unwrapped
 
+        assert self._policy is not None
         if not self._quiet:
             print("agentwrap: exporting the policy for the viewer, the agent pauses once", file=sys.stderr, flush=True)
         try:
@@ -133,7 +165,7 @@ class PolicyFeed:
                 self._policy, call.args, call.kwargs, output_names=call.names, batched=call.batched
             )
         except Exception as error:
-            self._tell(publisher, graph="failed", problem=str(error))
+            self._probe_instead(call, str(error), publisher)
             if not isinstance(error, ExportError):  # a policy may be beyond export; anything else is our fault
                 self._guard.switch_off("exporting the policy", error)
             return
@@ -147,6 +179,17 @@ class PolicyFeed:
             every=self._weights_every,
         )
         self._tell(publisher, graph="exported", problem=None)
+
+    def _probe_instead(self, call: Call | Act, problem: str, publisher: Publisher | Outlets) -> None:
+        """A policy that cannot be exported may be called all the same."""
+        from .module_box import ModuleBox
+
+        assert self._policy is not None
+        try:
+            self.probing.open(ModuleBox(self._policy, call.args, call.kwargs, names=call.names, batched=call.batched))
+        except Exception as error:
+            problem = f"{problem}; nor can it be probed: {error}"
+        self._tell(publisher, graph="failed", problem=problem, probe=self.probing.info)
 
     def _update_weights(self, step: int, publisher: Publisher | Outlets) -> None:
         assert self._weights is not None
@@ -181,8 +224,10 @@ def _capture(
     return WatchCapture(view, layers=layers, guard=guard, rows=rows)
 
 
-def _count(policy: nn.Module) -> int:
+def _count(policy: nn.Module | None) -> int:
     """Number of scalar parameters; those of lazy modules that have not been called are not known yet and left out."""
+    if policy is None:
+        return 0
     from torch.nn.parameter import is_lazy
 
     return sum(parameter.numel() for parameter in policy.parameters() if not is_lazy(parameter))

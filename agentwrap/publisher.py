@@ -18,8 +18,8 @@ import socket
 import threading
 import time
 import weakref
-from collections import defaultdict
-from collections.abc import Callable
+from collections import defaultdict, deque
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, ParamSpec, TypeVar
 
 import msgspec
@@ -29,7 +29,9 @@ from agentwrap_protocol import Limits, Message, ProtocolError, decode, encode
 from agentwrap_protocol import messages as m
 
 from . import endpoint as endpoints
+from .arrays import Array
 from .outbox import Outbox
+from .probing import Answer
 from .subscriptions import Subscriptions
 
 P = ParamSpec("P")
@@ -62,8 +64,8 @@ COPIED = 2**20
 
 _MORE = zmq.NOBLOCK | zmq.SNDMORE
 
-#: Bounds on a request: those to an agent carry no arrays.
-REQUEST_LIMITS = Limits(header=65_536, arrays=0, array=0, total=0)
+#: Bounds on a request: those that ask for the policy's outputs carry observations.
+REQUEST_LIMITS = Limits(header=65_536, arrays=256, array=m.MAX_PROBE_BYTES, total=m.MAX_PROBE_BYTES)
 
 #: Requests answered before steps get their turn again.
 REQUESTS_AT_ONCE = 64
@@ -100,6 +102,8 @@ class Publisher:
         progress: Bound method that says how far the agent is; as ``hello``.
         environments: Bound method that says how the stream's environments do; likewise. None where that is not told.
         watch: Bound method that shows another of them, and returns what stands in the way or None; likewise.
+        on_probe: Takes a request for the policy's outputs, and what to answer it by, from whatever thread; called in
+            the publisher's thread. None where the policy is not asked.
 
     Raises:
         EndpointError: The endpoint is malformed or reaches beyond this machine.
@@ -115,6 +119,7 @@ class Publisher:
         progress: Callable[[], Progress],
         environments: Callable[[], m.Environments] | None = None,
         watch: Callable[[m.Watch], str | None] | None = None,
+        on_probe: Callable[[m.Probe, Answer], None] | None = None,
     ) -> None:
         self.stream = stream
         self.watched = False
@@ -122,6 +127,8 @@ class Publisher:
         self._hello, self._progress = weakref.WeakMethod(hello), weakref.WeakMethod(progress)
         self._environments = _weak(environments)
         self._watch = _weak(watch)
+        self._on_probe = on_probe
+        self._answers: deque[tuple[list[bytes], m.Reply]] = deque()  # to requests that had to wait, with where they go
         self._outbox = Outbox()
         self._using_xpub = (
             threading.Lock()
@@ -151,7 +158,8 @@ class Publisher:
             each.setsockopt(zmq.RCVHWM, 4 * REQUESTS_AT_ONCE)
             each.setsockopt(zmq.HEARTBEAT_IVL, int(STALLED * 200))
             each.setsockopt(zmq.HEARTBEAT_TIMEOUT, int(STALLED * 1000))
-            each.setsockopt(zmq.MAXMSGSIZE, REQUEST_LIMITS.header)
+        self._xpub.setsockopt(zmq.MAXMSGSIZE, REQUEST_LIMITS.header)
+        self._router.setsockopt(zmq.MAXMSGSIZE, REQUEST_LIMITS.array)
         self._xpub.setsockopt(zmq.XPUB_VERBOSE, 1)  # reports every subscription, not only a topic's first: late joiners
         try:
             self.endpoint = endpoints.bind(self._xpub, endpoint)
@@ -237,6 +245,7 @@ class Publisher:
                 poller.poll(self._milliseconds_to_beat())
                 self._clear_wake()
                 self._guarded("answer requests", self._answer_requests)
+                self._guarded("answer requests", self._send_answers)
                 with self._using_xpub:
                     self._guarded("read subscriptions", self._read_subscriptions)
                     self._guarded("send what is due", self._send_due)
@@ -294,12 +303,34 @@ class Publisher:
                 except ProtocolError as error:
                     self._log_once(f"request: {type(error).__name__}", "agentwrap: ignored a request: %s", error)
                     continue
-                reply = self._numbered(self._answer(request))
-                self._router.send_multipart([*envelope, *encode(reply)], zmq.NOBLOCK)
+                if isinstance(request, m.Probe):
+                    self._ask_policy(request, envelope)
+                else:
+                    self._answers.append((envelope, self._reply(request, self._do(request), {})))
 
-    def _answer(self, request: Message) -> m.Reply:
-        """Do what a request asks for."""
-        problem = None
+    def _ask_policy(self, request: m.Probe, envelope: list[bytes]) -> None:
+        """Hand a request to the agent's thread, which answers when it gets to it."""
+
+        def answer(arrays: Mapping[str, Array], problem: str | None) -> None:
+            self._answers.append((envelope, self._reply(request, problem, arrays)))
+            if threading.current_thread() is not self._thread:
+                self._wake()
+
+        if request.source != self.stream:
+            answer({}, f"this is stream {self.stream}, not {request.source}")
+        elif self._on_probe is None:
+            answer({}, "this agent's policy is not probed")
+        else:
+            self._on_probe(request, answer)
+
+    def _send_answers(self) -> None:
+        while self._answers:
+            envelope, reply = self._answers.popleft()
+            with contextlib.suppress(zmq.Again):  # who asked takes nothing
+                self._router.send_multipart([*envelope, *encode(self._numbered(reply))], zmq.NOBLOCK)
+
+    def _do(self, request: Message) -> str | None:
+        """Do what a request asks for; return why not, or None."""
         if isinstance(request, m.Resend):
             now = time.monotonic()
             for kind in request.kinds:  # weights are large: what comes sooner is answered by the one before
@@ -308,10 +339,20 @@ class Publisher:
                     self._due.add(kind)
         elif isinstance(request, m.Watch):
             watch = self._watch()
-            problem = watch(request) if watch is not None else "there is one environment, which is shown"
+            return watch(request) if watch is not None else "there is one environment, which is shown"
         elif not isinstance(request, m.Ping):
-            problem = f"an agent answers ping, resend and watch, not {request.kind}"
-        return m.Reply(stream=self.stream, time=time.time(), request=request.seq, ok=problem is None, problem=problem)
+            return f"an agent answers ping, resend, watch and probe, not {request.kind}"
+        return None
+
+    def _reply(self, request: Message, problem: str | None, arrays: Mapping[str, Array]) -> m.Reply:
+        return m.Reply(
+            stream=self.stream,
+            time=time.time(),
+            request=request.seq,
+            ok=problem is None,
+            problem=problem,
+            arrays=dict(arrays),
+        )
 
     def _send_due(self) -> None:
         if self._hello_changed:

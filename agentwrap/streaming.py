@@ -94,6 +94,7 @@ class Stream:
         "_observation",
         "_outlets",
         "_passing",
+        "_probing",
         "_record_every",
         "_recording",
         "_return",
@@ -128,6 +129,7 @@ class Stream:
         action_meanings: Sequence[str] | None = None,
         feature_names: Sequence[str] | None = None,
         weights_every: float = 2.0,
+        probe_ms_per_s: float = 50.0,
         record: str | os.PathLike[str] | None = None,
         record_every: int = 1,
         on_full: OnFull = "wait",
@@ -140,6 +142,8 @@ class Stream:
         for option, value in (("fps", fps), ("weights_every", weights_every)):
             if not (value > 0 and math.isfinite(value)):
                 raise ValueError(f"{option} must be a positive number, not {value!r}")
+        if not (probe_ms_per_s >= 0 and math.isfinite(probe_ms_per_s)):
+            raise ValueError(f"probe_ms_per_s must be a number from 0, not {probe_ms_per_s!r}")
         if record_every < 1:
             raise ValueError(f"record_every must be at least 1, not {record_every!r}")
         self.id = uuid.uuid4().hex
@@ -148,11 +152,13 @@ class Stream:
         self._snapshots, self._sampler = Snapshots(env, self._guard), Sampler(fps)
         self._feed = PolicyFeed(
             seen_as,
+            env.observation_space,
             env.action_space,
             type_name=type(policy).__name__,
             outputs=outputs,
             layers=[layers] if isinstance(layers, str) else list(layers or ()),
             weights_every=weights_every,
+            probe_ms_per_s=probe_ms_per_s,
             guard=self._guard,
             quiet=quiet,
             rows=None if tally is None else len(tally.last),
@@ -160,6 +166,7 @@ class Stream:
         self._tally = tally
         self.follow: Follow = "none"
         self.shown = self.wanted = 0
+        self._probing = self._feed.probing
         self._moments = Moments(self._snapshots, self._feed, self._guard)
         self._begin_counting(record_every)
         self._broadcast = Broadcast(
@@ -262,6 +269,8 @@ class Stream:
             self.recorder.seeded(self._episode, seed)
         if self._outlets.watched or self._following:
             self._guard.run("following the policy", self._follow)
+            if self._probing.waiting:
+                self._feed.work()
 
     def show(self, index: int, observation: Any, *, length: int, episode_return: float, began: float) -> None:
         """Show another environment; its episode in progress goes on.
@@ -319,6 +328,7 @@ class Stream:
         if not self._outlets.watched:
             self._following = False
             capture.detach()
+            self._probing.forget()
             return
         if not self._following:
             self._following = True
@@ -351,6 +361,8 @@ class Stream:
         if soon is not capture.closely:
             self._guard.run("following the policy", capture.look_closely, soon)
         self._passing = not soon and self._following and not self._recording
+        if self._probing.waiting:
+            self._feed.work()
 
     def _end_passing(self, reason: Reason | None) -> None:
         self._rewards.append(self._reward)
@@ -359,6 +371,8 @@ class Stream:
         if self._sampler.soon(self._step_began, time.perf_counter()):
             self._passing = False
             self._guard.run("following the policy", self._feed.capture.look_closely, True)
+        if self._probing.waiting:
+            self._feed.work()
 
     def _end_step(self, moment: Moment | None, reason: Reason | None) -> None:
         if moment is not None:

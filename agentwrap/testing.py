@@ -13,10 +13,11 @@ import numpy as np
 from agentwrap_protocol.graph import Graph
 
 from .arrays import Array, copied
+from .black_box import CallableBox
 from .errors import AgentwrapError
 from .guard import Guard
 from .outputs import output_names
-from .policy import PolicyView, view_policy
+from .policy import CallableView, PolicyView, view_policy
 
 #: Relative and absolute difference that counts as none.
 TOLERANCE = 1e-4
@@ -68,6 +69,8 @@ def check_policy(policy: Any, env: gym.Env[Any, Any], *, steps: int = 5, seed: i
         exported: logits, latent
     """
     view = view_policy(policy, env)
+    if isinstance(view, CallableView):
+        return Report(tuple(_call(view, env, seed)))
     observations = list(_observations(view, env, steps, seed))
     lines: list[str] = []
     if view.watch is None:
@@ -95,6 +98,22 @@ def _observations(view: PolicyView, env: gym.Env[Any, Any], steps: int, seed: in
         begins = terminated or truncated
         if begins:
             observation, _ = env.reset()
+
+
+def _call(view: CallableView, env: gym.Env[Any, Any], seed: int) -> Iterator[str]:
+    """What is found when a function is called for others."""
+    observation, _ = env.reset(seed=seed)
+    arrays, _ = copied("observation", observation)
+    yield "the policy is a function: it is called for its outputs"
+    try:
+        box = CallableBox(
+            view.call, arrays, observation_space=env.observation_space, action_space=env.action_space, names=None
+        )
+    except Exception as error:
+        yield f"FAILED: it cannot be probed: {error}"
+    else:
+        how = "a batch of observations" if box.most_rows > 1 else "one observation at a time"
+        yield f"probed, with {how}: {', '.join(box.outputs)}"
 
 
 class _Check:

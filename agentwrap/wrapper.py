@@ -23,6 +23,13 @@ class InterpretWrapper(gym.Wrapper[Any, Any, Any, Any]):
     get dropped, never wait. When a viewer first asks for the policy's computation, exporting it takes about a second,
     once.
 
+    A policy that cannot be exported is probed: it is called here, for steps that are sent and for what the explainer
+    asks. A plain function is such a policy, whatever it computes with, and a module beyond export. It is called in the
+    agent's own thread and from within ``step`` and ``reset`` alone, so never by two threads at once, and for at most
+    ``probe_ms_per_s`` milliseconds of each second; while the agent makes no steps, not at all. Of a module a copy is
+    called that shares its parameters; a function has to be one of the observation: if it draws random numbers or keeps
+    a state it is left alone, with a warning, as it is when it raises or is too slow.
+
     Not every step is sent, but returns and lengths of episodes count every one. A step that is sent holds what belongs
     together: the observation that the policy saw, the picture of that moment, what the policy computed, the action, and
     what came of it. Where an episode ends between two samples, its last step is sent all the same (one in six
@@ -37,7 +44,8 @@ class InterpretWrapper(gym.Wrapper[Any, Any, Any, Any]):
 
     Args:
         env: The environment, with ``render_mode="rgb_array"`` for its own pictures.
-        policy: The ``torch.nn.Module`` that the agent calls with observations.
+        policy: The ``torch.nn.Module`` that the agent calls with observations, an object of a library that is known
+            (see ``agentwrap.policy``), or a function of the observation that returns outputs as arrays.
         endpoint: Where to stream: ``tcp://127.0.0.1:<port>`` or ``ipc://<path>``. By default what the environment
             variable ``AGENTWRAP_ENDPOINT`` says, or else the first free port of 5590…5689.
         name: The stream's name for people; by default the environment's id.
@@ -48,6 +56,7 @@ class InterpretWrapper(gym.Wrapper[Any, Any, Any, Any]):
         action_meanings: A name for each discrete action; by default what the environment or its documentation says.
         feature_names: A name for each element of a vector observation; likewise.
         weights_every: Least seconds between two copies of changing weights.
+        probe_ms_per_s: Milliseconds of each second that a policy which cannot be exported may be called; 0 for never.
         record: File to record to, an MCAP file; ``agentwrap_viewer.open_recording`` reads it. Needs
             ``pip install "agentwrap-rl[record]"``.
         record_every: Record one step in so many; ends of episodes and the policy's weights are recorded in any case.
@@ -96,6 +105,7 @@ class InterpretWrapper(gym.Wrapper[Any, Any, Any, Any]):
         action_meanings: Sequence[str] | None = None,
         feature_names: Sequence[str] | None = None,
         weights_every: float = 2.0,
+        probe_ms_per_s: float = 50.0,
         record: str | os.PathLike[str] | None = None,
         record_every: int = 1,
         on_full: OnFull = "wait",
@@ -118,6 +128,7 @@ class InterpretWrapper(gym.Wrapper[Any, Any, Any, Any]):
             action_meanings=action_meanings,
             feature_names=feature_names,
             weights_every=weights_every,
+            probe_ms_per_s=probe_ms_per_s,
             record=record,
             record_every=record_every,
             on_full=on_full,

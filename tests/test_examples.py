@@ -41,6 +41,17 @@ def test_cartpole_trains_and_streams(tmp_path: Path) -> None:
     assert "agentwrap view" in result.stderr
 
 
+def test_a_policy_in_numpy_is_found(tmp_path: Path) -> None:
+    result = run("numpy_policy.py", "--generations", "2", "--candidates", "4", cwd=tmp_path)
+    assert "generation  1:" in result.stdout and "agentwrap view" in result.stderr
+
+
+def test_a_policy_in_jax_learns(tmp_path: Path) -> None:
+    pytest.importorskip("jax", reason='the example needs pip install "agentwrap-rl[jax]"')
+    result = run("jax_policy.py", "--episodes", "21", cwd=tmp_path)
+    assert "episode  20:" in result.stdout and "agentwrap view" in result.stderr
+
+
 def test_a_model_of_stable_baselines3_learns_and_acts(tmp_path: Path) -> None:
     result = run("sb3_learn.py", "--steps", "64", cwd=tmp_path)
     assert "steps of learning" in result.stdout

@@ -10,7 +10,6 @@ import contextlib
 import copy
 import io
 import logging
-import random
 import types
 import warnings
 from collections import deque
@@ -18,13 +17,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
 from .errors import ExportError
 from .inputs import CallInput, arrays_to_tensors, call_inputs
+from .random_states import kept_random_states
 from .recurrent import carried
 from .results import output_tensors
 
@@ -192,7 +191,6 @@ def _is_ours(hook: Any) -> bool:
 def undisturbed(inputs: Sequence[torch.Tensor]) -> Iterator[None]:
     """Leave random states, warning filters and settings as they were, and nothing printed by PyTorch's tracer."""
     devices = sorted({tensor.get_device() for tensor in inputs if tensor.is_cuda})
-    python, numpy_state = random.getstate(), np.random.get_state()
     validate = torch.distributions.Distribution._validate_args
     loggers = [logging.getLogger(name) for name in _NOISY_LOGGERS]
     disabled = [logger.disabled for logger in loggers]
@@ -202,7 +200,7 @@ def undisturbed(inputs: Sequence[torch.Tensor]) -> Iterator[None]:
         for logger in loggers:
             logger.disabled = True
         with (
-            torch.random.fork_rng(devices),
+            kept_random_states(devices),
             torch.inference_mode(False),
             torch.no_grad(),
             warnings.catch_warnings(action="ignore"),
@@ -210,8 +208,6 @@ def undisturbed(inputs: Sequence[torch.Tensor]) -> Iterator[None]:
         ):
             yield
     finally:
-        random.setstate(python)
-        np.random.set_state(numpy_state)
         torch.distributions.Distribution.set_default_validate_args(validate)
         for logger, was in zip(loggers, disabled, strict=True):
             logger.disabled = was

@@ -166,7 +166,7 @@ def test_requests_are_answered(owner: Owner, listener: Listener) -> None:
     listener.wait(m.PolicyGraph, lambda graph: graph.seq > 0)
     refused = listener.request(m.Configure(stream=requester(), seq=7))
     assert (refused.request, refused.ok) == (7, False)
-    assert "answers ping, resend and watch, not configure" in str(refused.problem)
+    assert "answers ping, resend, watch and probe, not configure" in str(refused.problem)
 
 
 def test_resend_is_held_to_once_a_second(owner: Owner, listener: Listener) -> None:

@@ -19,7 +19,7 @@ import torch
 import zmq
 from torch import nn
 
-from agentwrap.publisher import Publisher
+from agentwrap.publisher import Progress, Publisher
 from agentwrap_export.export import ExportedPolicy, export_policy
 from agentwrap_protocol import decode, encode
 from agentwrap_protocol.messages import (
@@ -124,8 +124,8 @@ class Agent:
     def hello(self, control: str) -> Hello:
         return fakes.hello(self.stream, policy=self.policy, control=control)
 
-    def progress(self) -> tuple[int, int]:
-        return self.steps, 0
+    def progress(self) -> Progress:
+        return Progress(self.steps, 0)
 
     def export(self, trained: Trained) -> Agent:
         self.policy = PolicyInfo(type="Eye", graph="exported")

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from fakes import ACTIONS, hello, saliency_map, step
 
-from agentwrap_protocol.messages import Bye, EpisodeEnd, Explainer, Heartbeat, Hello, PolicyInfo, SaliencyMap, Step
+from agentwrap_protocol.graph import Input
+from agentwrap_protocol.messages import (
+    Bye,
+    EpisodeEnd,
+    Explainer,
+    Heartbeat,
+    Hello,
+    PolicyInfo,
+    ProbeInfo,
+    SaliencyMap,
+    Step,
+)
 from agentwrap_protocol.spaces import Box, Discrete, MultiDiscrete
 from agentwrap_viewer.page.components import all_components
 from agentwrap_viewer.page.components.awaited import awaited, gives_value
@@ -169,6 +181,12 @@ def test_notices_name_what_stands_in_the_way() -> None:
     policy = PolicyInfo(type="P", graph="failed", problem="aten.nonzero has an output of unknown size")
     failed = view(step(0), introduction=hello(policy=policy))
     assert "aten.nonzero" in notices(failed)["no-maps"]["text"]
+
+    given = Input(name="observation", array="observation", dtype="float32", shape=(-1, 4))
+    probe = ProbeInfo(inputs=(given,), outputs=("logits",), rows=64, ms_per_s=50.0)
+    asked = view(step(0), introduction=hello(policy=msgspec.structs.replace(policy, probe=probe)))
+    assert "no-maps" not in notices(asked)
+    assert Explanation().update(asked)["probed"] == {"ms_per_s": 50.0, "why": policy.problem}
 
     crashed = view(step(0))
     crashed.store.explainer_alive, crashed.store.explainer_problem = False, "ended by signal 11"

@@ -156,3 +156,33 @@ def test_integer_observations_are_converted_for_a_policy_that_takes_float32_alon
     observation = (IMAGE * 255).astype(np.uint8)
     saliency = explain(policy, observation, target="actor")
     np.testing.assert_array_equal(saliency.grid, explain(policy, observation.astype(np.float32), target="actor").grid)
+
+
+def test_a_function_of_arrays_gets_the_maps_of_one_of_tensors():
+    weight = np.random.default_rng(1).normal(size=(400, 3)).astype(np.float32)
+
+    def of_arrays(x):
+        assert isinstance(x, np.ndarray | torch.Tensor)
+        return np.tanh(x.reshape(len(x), -1)) @ weight
+
+    def of_tensors(x):
+        return torch.tanh(x.flatten(1)) @ torch.from_numpy(weight)
+
+    expected = explain(of_tensors, IMAGE, target="actor").heatmap
+    np.testing.assert_allclose(explain(of_arrays, IMAGE, target="actor").heatmap, expected, atol=1e-5 * expected.max())
+
+
+def test_a_function_of_jax_is_explained():
+    jax = pytest.importorskip("jax", reason="JAX is not installed")
+    weight = np.random.default_rng(1).normal(size=(400, 3)).astype(np.float32)
+    policy = jax.jit(lambda x: jax.numpy.tanh(x.reshape(len(x), -1)) @ weight)
+    expected = explain(lambda x: torch.tanh(x.flatten(1)) @ torch.from_numpy(weight), IMAGE, target="actor").heatmap
+    np.testing.assert_allclose(explain(policy, IMAGE, target="actor").heatmap, expected, atol=1e-4 * expected.max())
+
+
+def test_what_a_function_raises_of_its_own_is_told():
+    def broken(x):
+        raise TypeError("no such colour")
+
+    with pytest.raises(SaliencyError, match="no such colour"):
+        explain(broken, IMAGE, target="actor")

@@ -105,9 +105,8 @@ def _version(recording: Recording, weights: Weights) -> int:
 
 
 def _outputs(recording: Recording, policy: Policy, begin: int, end: int) -> dict[str, NDArray[Any]]:
-    assert policy.replica is not None
     parts = [
-        policy.replica.outputs_of_steps([step.arrays for step in recording.steps[first : min(first + BATCH, end)]])
+        policy.outputs_of_steps([step.arrays for step in recording.steps[first : min(first + BATCH, end)]])
         for first in range(begin, end, BATCH)
     ]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

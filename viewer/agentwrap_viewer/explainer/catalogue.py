@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from agentwrap_protocol.graph import Graph, Input
-from agentwrap_protocol.messages import MethodInfo, OptionInfo
-from agentwrap_viewer.saliency import DEFAULT_METHODS, Method, SaliencyError, layout_of, methods
+from agentwrap_protocol.messages import MethodInfo, OptionInfo, ProbeInfo
+from agentwrap_viewer.saliency import DEFAULT_METHODS, GradientMethod, Method, SaliencyError, layout_of, methods
+
+#: What tells a policy's inputs and outputs: its graph, or how it is asked where it has none.
+Signature = Graph | ProbeInfo
 
 
 def describe(method: type[Method]) -> MethodInfo:
@@ -38,18 +41,20 @@ def plain_options(method: Method) -> dict[str, Any]:
     return {name: method.values[name] for name, option in method.options().items() if option.live}
 
 
-def default_method(graph: Graph | None) -> str:
+def default_method(graph: Signature | None) -> str:
     """Return the method taken for a policy when none is named: that for images, where it sees any."""
     kinds = kinds_of(graph)
     return DEFAULT_METHODS["vector" if "vector" in kinds and "image" not in kinds else "image"]
 
 
-def suitable(graph: Graph | None) -> dict[str, type[Method]]:
+def suitable(graph: Signature | None) -> dict[str, type[Method]]:
     """Return the methods that explain what a policy sees and what comes out of it; all where it is not known."""
     known = methods()
     if graph is None:
         return known
-    kinds, targets = kinds_of(graph), _targets({output.name for output in graph.outputs})
+    if isinstance(graph, ProbeInfo):
+        known = {name: method for name, method in known.items() if not issubclass(method, GradientMethod)}
+    kinds, targets = kinds_of(graph), _targets(output_names(graph))
     return {
         name: method
         for name, method in known.items()
@@ -57,7 +62,20 @@ def suitable(graph: Graph | None) -> dict[str, type[Method]]:
     }
 
 
-def kinds_of(graph: Graph | None) -> set[str]:
+def refusal(method: str, graph: Signature | None) -> str:
+    """Say why a method is not possible for a policy, and which are."""
+    wanted = methods().get(method)
+    gradients = isinstance(graph, ProbeInfo) and wanted is not None and issubclass(wanted, GradientMethod)
+    why = ": it takes gradients, and a policy that is probed gives only its outputs" if gradients else ""
+    return f"method {method!r} is not possible here{why}; possible are {', '.join(suitable(graph)) or 'none'}"
+
+
+def output_names(graph: Signature) -> set[str]:
+    """Return the names of a policy's outputs."""
+    return set(graph.outputs) if isinstance(graph, ProbeInfo) else {output.name for output in graph.outputs}
+
+
+def kinds_of(graph: Signature | None) -> set[str]:
     """Return the kinds of observation that a policy sees: ``image``, ``vector``."""
     inputs = graph.inputs if graph is not None else ()
     return {kind for item in inputs if item.role == "observation" and (kind := kind_of(item)) is not None}

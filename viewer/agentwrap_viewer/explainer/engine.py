@@ -13,9 +13,20 @@ from typing import Any, Literal
 
 from agentwrap_protocol import GraphError
 from agentwrap_protocol import events as ev
-from agentwrap_protocol.messages import Configure, Evaluate, Explain, Hello, Message, Outputs, SaliencyMap, Step
+from agentwrap_protocol.messages import (
+    Configure,
+    Evaluate,
+    Explain,
+    Hello,
+    Message,
+    Outputs,
+    Probe,
+    Reply,
+    SaliencyMap,
+    Step,
+)
 from agentwrap_protocol.session import Session
-from agentwrap_viewer.saliency import SaliencyError
+from agentwrap_viewer.saliency import SaliencyError, Unanswered
 
 from . import catalogue
 from .job import Job, Moment
@@ -97,8 +108,12 @@ class Engine:
 
     def _handle(self, event: ev.Event) -> None:
         match event:
-            case ev.StreamStarted() | ev.StreamReplaced():
+            case ev.StreamStarted(Hello() as hello) | ev.StreamReplaced(Hello() as hello):
                 self._forget_policy()
+                self._policy.take_probe(hello.policy.probe)
+            case ev.StreamUpdated(hello):
+                if self._policy.take_probe(hello.policy.probe):
+                    self._schedule, self._failure = Schedule(self._begin), None
             case ev.StreamEnded():
                 self._schedule.withdraw()  # what is asked for can still be explained
             case ev.GraphReceived(graph):
@@ -160,19 +175,42 @@ class Engine:
         """
         raise SaliencyError("outputs of past steps can be had of a recording, not of a running agent")
 
+    # ── asking the agent ──
+
+    def question(self) -> Probe | None:
+        """Return what to ask the agent about its policy now, None where there is nothing; then call ``asked``."""
+        probed, stream = self._policy.probed, self._session.stream
+        arrays = probed.question(self._clock()) if probed is not None else None
+        return (
+            None if arrays is None or stream is None else Probe(stream=self._stream, source=stream, arrays=dict(arrays))
+        )
+
+    def asked(self, request: int) -> None:
+        """The question has become the request of this number."""
+        if self._policy.probed is not None:
+            self._policy.probed.asked(request)
+
+    def answered(self, reply: Reply) -> None:
+        """Take the agent's answer."""
+        if self._policy.probed is not None:
+            self._policy.probed.take(reply)
+
     # ── work ──
 
     @property
     def busy(self) -> bool:
         """Whether there is something to compute."""
-        return self._policy.replica is not None and self._schedule.busy
+        return self._policy.replica is not None and not self._policy.waiting and self._schedule.busy
 
     def work(self) -> SaliencyMap | Outputs | None:
         """Compute for a few milliseconds; return a map where there is one to publish."""
-        if self._policy.replica is None:
+        if self._policy.replica is None or self._policy.waiting:
             return None
         replaced = self._schedule.gives_way(self.settings.budget_ms)
-        job = replaced or self._schedule.next()
+        try:
+            job = replaced or self._schedule.next()
+        except Unanswered:
+            return None
         if job is None:
             return None
         try:
@@ -180,6 +218,8 @@ class Engine:
                 return self._publish(job) if job.unpublished else None
             job.advance()
             return self._publish(job) if job.due else None
+        except Unanswered:
+            return None
         except Exception as error:
             self._schedule.drop(job)
             self._fail(error, job.moment)
@@ -200,6 +240,8 @@ class Engine:
             method = self.settings.named(self._policy.graph)
             options = catalogue.plain_options(self.settings.in_use(self._policy.graph))
             return Job(moment, self._policy, method, options, before=self._steps_before(moment))
+        except Unanswered:
+            raise
         except Exception as error:
             self._fail(error, moment)
             return None
@@ -250,7 +292,7 @@ class Engine:
             return "waiting", None
         if self._session.state == "silent":
             return "waiting", f"nothing is heard of {hello.name}"
-        if hello.policy.graph == "failed":
+        if hello.policy.graph == "failed" and self._policy.probed is None:
             return "unable", hello.policy.problem or "the policy cannot be exported"
         if self._policy.problem is not None:
             return "unable", self._policy.problem

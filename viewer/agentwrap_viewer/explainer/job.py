@@ -15,7 +15,8 @@ from agentwrap_viewer.saliency import SaliencyMap as Map
 
 from .catalogue import plain_options
 from .past import PastWeights, has_past, look_back
-from .tracking import Arrays, Policy
+from .probed import Arrays
+from .tracking import Policy
 
 #: Milliseconds of computing after which a map is published though its level is not complete.
 SLICE_MS = 25.0
@@ -106,12 +107,13 @@ class Job:
         Raises:
             GraphError: The step does not have what the policy needs.
             SaliencyError: The policy's outputs are not usable, or the method does not suit.
+            Unanswered: The agent has not said yet what the policy computes for the step: begin again when it has.
         """
         observation, state = policy.inputs(moment.arrays)
         self.explanation = Explanation(
             policy.replica,
             observation,
-            Request(method=method, state=state, history=policy.history(), options=options),
+            Request(method=method, state=state, history=policy.history(), options=options, chunk=policy.chunk),
         )
         self.moment, self.version = moment, policy.version
         self._published = self._published_level = 0

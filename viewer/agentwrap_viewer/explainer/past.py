@@ -12,11 +12,18 @@ import torch
 from numpy.typing import NDArray
 
 from agentwrap_protocol import GraphError
-from agentwrap_protocol.graph import Graph
-from agentwrap_viewer.saliency import SaliencyError, TemporalSaliency, explain_frames, explain_stack, layout_of
+from agentwrap_viewer.saliency import (
+    SaliencyError,
+    TemporalSaliency,
+    Unanswered,
+    explain_frames,
+    explain_stack,
+    layout_of,
+)
 from agentwrap_viewer.saliency.temporal import stacked
 
 if TYPE_CHECKING:
+    from .catalogue import Signature
     from .job import Moment
     from .tracking import Policy
 
@@ -45,7 +52,7 @@ class PastWeights:
     problem: str | None = None
 
 
-def is_recurrent(graph: Graph | None) -> bool:
+def is_recurrent(graph: Signature | None) -> bool:
     """Whether a policy carries state from one step to the next."""
     return graph is not None and any(given.next is not None for given in graph.inputs)
 
@@ -139,6 +146,8 @@ def _carried(policy: Policy, steps: Sequence[Moment]) -> tuple[TemporalSaliency,
 def _stack(policy: Policy, observation: Any, state: Any) -> TemporalSaliency | None:
     try:
         return explain_stack(policy.replica, observation, state=state)
+    except Unanswered:
+        raise
     except SaliencyError:
         return None  # the map says why
 

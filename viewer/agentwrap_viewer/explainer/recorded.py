@@ -158,8 +158,7 @@ class RecordedEngine(Engine):
         for version in versions if steps else ():
             try:
                 self._take_version(version)
-                assert self._policy.replica is not None
-                outputs = self._policy.replica.outputs_of_steps([step.arrays for step in steps])
+                outputs = self._policy.outputs_of_steps([step.arrays for step in steps])
             except (RecordingError, SaliencyError, GraphError) as error:
                 log.warning("steps cannot be evaluated with version %d: %s", version, error)
                 continue

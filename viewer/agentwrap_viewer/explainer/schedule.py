@@ -19,12 +19,14 @@ class Schedule:
     until a newer step comes they go on to the end. What was asked for is explained to the end before them.
 
     Args:
-        begin: Makes a job; returns None where that is not possible.
+        begin: Makes a job; returns None where that is not possible. What it raises leaves the moment where it was, to
+            be begun again.
     """
 
     def __init__(self, begin: Callable[[Moment], Job | None]) -> None:
         self._begin = begin
         self._newest: list[Moment] = []  # of one step
+        self._beginning: list[Moment] = []  # taken from the newest, not begun yet
         self._waiting: deque[Moment] = deque(maxlen=REQUESTS)
         self._live: list[Job] = []  # of one step
         self._asked: Job | None = None
@@ -37,7 +39,7 @@ class Schedule:
     @property
     def busy(self) -> bool:
         """Whether there is something to do."""
-        return not self.idle or bool(self._newest) or bool(self._waiting)
+        return not self.idle or bool(self._newest or self._beginning or self._waiting)
 
     def offer(self, newest: Moment) -> None:
         """A newer step is there; one that waited is forgotten. The same step with another version is explained too."""
@@ -51,7 +53,7 @@ class Schedule:
 
     def withdraw(self) -> None:
         """The stream has ended: its newest step need not be explained any more."""
-        self._newest = []
+        self._newest, self._beginning = [], []
 
     def ask(self, moment: Moment) -> None:
         """Explain this before newer steps; once, however often it is asked for meanwhile."""
@@ -93,19 +95,25 @@ class Schedule:
     def next(self) -> Job | None:
         """Return the job whose turn it is, begun if need be; None where there is none."""
         if _finished(self._asked):
-            self._asked = self._begin(self._waiting.popleft()) if self._waiting else None
+            self._asked = None
+            if self._waiting:
+                self._asked = self._begin(self._waiting[0])
+                self._waiting.popleft()
         if self._asked is not None:
             return self._asked
-        if self._newest and (not self._live or _same_step(self._live[0].moment, self._newest[0])):
-            self._begin_newest()
+        if self._newest and not self._beginning:
+            if not self._live or _same_step(self._live[0].moment, self._newest[0]):
+                self._beginning, self._newest = self._newest, []
+        self._begin_live()
         return min((job for job in self._live if not job.done), key=lambda job: job.explanation.refined, default=None)
 
-    def _begin_newest(self) -> None:
-        newest, self._newest = self._newest, []
-        for moment in newest:
-            kept = [job for job in self._live if not _same(job.moment, moment)]
+    def _begin_live(self) -> None:
+        while self._beginning:
+            moment = self._beginning[0]
             begun = self._begin(moment)
+            kept = [job for job in self._live if not _same(job.moment, moment)]
             self._live = [*kept, *([] if begun is None else [begun])]
+            self._beginning = self._beginning[1:]
 
 
 def _same_step(one: Moment, other: Moment) -> bool:

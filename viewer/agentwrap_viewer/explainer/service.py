@@ -35,6 +35,9 @@ IDLE_MS = 50
 HIGH_WATER_MARK = 64
 BATCH = 128
 
+#: Most bytes of a reply of the agent, which holds outputs of its policy.
+MAX_REPLY = 2**26
+
 #: What is accepted as a request: `explain` carries an observation.
 REQUEST_LIMITS = Limits(header=2**20, arrays=256, array=2**26, total=2**27)
 MAX_MESSAGE = 2**30
@@ -81,12 +84,14 @@ class Service:
         self.publish, self.control = (each.getsockopt_string(zmq.LAST_ENDPOINT) for each in (self._xpub, self._router))
         self._agent: zmq.Socket[bytes] | None = None
         self._agent_control: zmq.Socket[bytes] | None = None
+        self._agent_at = ""  # where that is connected to
         self._source: str | None = None
         self._engine = (
             Engine(self._stream, time.monotonic, device=device, settings=settings)
             if recording is None
             else RecordedEngine(recording, self._stream, time.monotonic, device=device, settings=settings)
         )
+        self._requests = itertools.count()  # those to the agent
         self._garbage = 0
         self._sequences: defaultdict[str, itertools.count[int]] = defaultdict(itertools.count)
         self._logged: set[str] = set()
@@ -108,11 +113,13 @@ class Service:
                 self._wait()
                 self._guarded(self._read_subscriptions)
                 self._guarded(self._read_agent)
+                self._guarded(self._read_replies)
                 self._guarded(self._read_requests)
                 message = self._engine.work()
                 if message is not None:
                     self._send(message)
                 self._guarded(self._ask_for_missing)
+                self._guarded(self._ask_policy)
                 self._tell()
             self._send(Bye(stream=self._stream, reason="the explainer was ended"))
         finally:
@@ -123,7 +130,7 @@ class Service:
         if self._engine.busy:
             return
         poller = zmq.Poller()
-        for each in (self._xpub, self._router, self._agent):
+        for each in (self._xpub, self._router, self._agent, self._agent_control):
             if each is not None:
                 poller.register(each, zmq.POLLIN)
         poller.poll(IDLE_MS)
@@ -200,17 +207,52 @@ class Service:
             return
         kinds = tuple(kind for kind in ("policy_graph", "weights") if kind in self._engine.resend)
         self._engine.resend.clear()
+        self._request(Resend(stream=self._stream, kinds=kinds))
+
+    def _ask_policy(self) -> None:
+        """Ask the agent what its policy computes, where it is one that has to be asked."""
+        question = self._engine.question()
+        if question is not None:
+            number = self._request(question)
+            if number is not None:
+                self._engine.asked(number)
+
+    def _request(self, request: Message) -> int | None:
+        """Send a request to the agent; return its number, None where it could not be sent."""
         hello = self._engine.hello
         if hello is None or hello.control is None or not self._near(hello.control):
-            return
+            return None
+        if self._agent_control is not None and self._agent_at != hello.control:  # it was started anew
+            self._agent_control.close()
+            self._agent_control = None
         if self._agent_control is None:
-            self._agent_control = self._context.socket(zmq.DEALER)
+            self._agent_control, self._agent_at = self._context.socket(zmq.DEALER), hello.control
             self._agent_control.setsockopt(zmq.LINGER, 0)
-            self._agent_control.setsockopt(zmq.MAXMSGSIZE, 2**16)  # replies, which nobody reads
+            self._agent_control.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
+            self._agent_control.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
+            self._agent_control.setsockopt(zmq.MAXMSGSIZE, MAX_REPLY)
             self._agent_control.connect(hello.control)
-        request = self._numbered(Resend(stream=self._stream, kinds=kinds))
-        with contextlib.suppress(zmq.Again):
+        request = msgspec.structs.replace(request, seq=next(self._requests), time=time.time())
+        try:
             self._agent_control.send_multipart(encode(request), zmq.NOBLOCK)
+        except zmq.Again:
+            return None
+        return request.seq
+
+    def _read_replies(self) -> None:
+        for _ in range(BATCH):
+            if self._agent_control is None:
+                return
+            try:
+                reply = decode(self._agent_control.recv_multipart(zmq.NOBLOCK), REQUEST_LIMITS)
+            except zmq.Again:
+                return
+            except ProtocolError as error:
+                self._garbage += 1
+                self._log_once(f"reply: {type(error).__name__}", "dropped what is no reply: %s", error)
+            else:
+                if isinstance(reply, Reply):
+                    self._engine.answered(reply)
 
     def _near(self, control: str) -> bool:
         """Whether an endpoint that a stream names is on this machine, or where the stream itself is."""

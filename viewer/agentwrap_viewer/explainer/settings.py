@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from agentwrap_protocol.graph import Graph
 from agentwrap_viewer.saliency import Method, SaliencyError
 
 from . import catalogue
+from .catalogue import Signature
 
 #: Milliseconds of computing for a step before a newer one gets its turn: less than the coarse grid takes for an 84×84
 #: picture and the Nature CNN on one core. Who is late then catches up at once; with time left, maps are refined anyway.
@@ -35,7 +35,7 @@ class Settings:
 
     def changed(
         self,
-        graph: Graph | None,
+        graph: Signature | None,
         *,
         method: str | None = None,
         options: Mapping[str, Any] | None = None,
@@ -62,11 +62,11 @@ class Settings:
         new._check(graph)
         return new
 
-    def named(self, graph: Graph | None) -> str | None:
+    def named(self, graph: Signature | None) -> str | None:
         """Return the method asked for where it suits this policy; None where each entry gets its kind's default."""
         return self.method if self.method in catalogue.suitable(graph) else None
 
-    def in_use(self, graph: Graph | None) -> Method:
+    def in_use(self, graph: Signature | None) -> Method:
         """Return the method used for this policy: the one asked for where it suits, else the default one as it is."""
         default = catalogue.default_method(graph)
         if self.method is not None and self.named(graph) is None:
@@ -75,15 +75,13 @@ class Settings:
         known = chosen.options()
         return chosen.configured({name: value for name, value in self.options.items() if name in known})
 
-    def _check(self, graph: Graph | None) -> None:
+    def _check(self, graph: Signature | None) -> None:
         low, high = BUDGETS_MS
         if not low <= self.budget_ms <= high:
             raise SaliencyError(f"a budget of {self.budget_ms:g} ms is not possible; {low:g} to {high:g} ms are")
         offered = catalogue.suitable(graph)
         if self.method is not None and self.method not in offered:
-            raise SaliencyError(
-                f"method {self.method!r} is not possible here; possible are {', '.join(offered) or 'none'}"
-            )
+            raise SaliencyError(catalogue.refusal(self.method, graph))
         chosen = catalogue.suitable(None)[self.method or catalogue.default_method(graph)]
         for name in self.options:
             if name in chosen.options() and not chosen.options()[name].live:

@@ -4,32 +4,31 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from agentwrap_protocol import GraphError
-from agentwrap_protocol.graph import Graph, Input
-from agentwrap_protocol.messages import PolicyGraph, Weights
+from agentwrap_protocol.graph import Input
+from agentwrap_protocol.messages import PolicyGraph, ProbeInfo, Weights
 from agentwrap_viewer.replica import Replica
 
-from .catalogue import kind_of
+from .catalogue import Signature, kind_of
+from .probed import Arrays, ProbedPolicy, same
 
 log = logging.getLogger(__name__)
-
-Arrays = Mapping[str, np.ndarray[Any, Any]]
 
 #: Vector observations remembered, from which background values are drawn.
 HISTORY = 256
 
 
 class Policy:
-    """The replica of one stream's policy, and what it saw lately.
+    """The replica of one stream's policy, or what asks the agent in its place, and what it saw lately.
 
     Attributes:
-        graph: The policy's computation, or None until it is known.
+        graph: The policy's computation, or what it takes and gives where it is probed; None until it is known.
         replica: Runs it, or None until graph and weights are here.
         version: Version of the weights in the replica; 0 for none.
         problem: Why there is no replica, or None.
@@ -37,8 +36,8 @@ class Policy:
 
     def __init__(self, device: str = "cpu") -> None:
         """Begin without a policy; ``device`` is where the replica computes."""
-        self.graph: Graph | None = None
-        self.replica: Replica | None = None
+        self.graph: Signature | None = None
+        self.replica: Replica | ProbedPolicy | None = None
         self.version = 0
         self.problem: str | None = None
         self._device = device
@@ -50,13 +49,41 @@ class Policy:
         """Take another graph. Weights that came before it belong to it only if it is the first."""
         if self._graph_message is not None:
             self._weights = None
-        self._graph_message, self.graph = message, message.graph
+        self._graph_message = message
+        self._take_signature(message.graph)
+
+    def take_probe(self, info: ProbeInfo | None) -> bool:
+        """Have the agent asked for what its policy computes, or no longer; say whether that is a change."""
+        now = self.graph if isinstance(self.graph, ProbeInfo) else None
+        if same(now, info):
+            return False
+        self._take_signature(info)
+        self.replica = None if info is None else ProbedPolicy(info)
+        return True
+
+    def _take_signature(self, graph: Signature | None) -> None:
+        self.graph = graph
         self.replica, self.version, self.problem = None, 0, None
         self._history = {
             item.name: deque(maxlen=HISTORY)
-            for item in message.graph.inputs
+            for item in (() if graph is None else graph.inputs)
             if item.role == "observation" and kind_of(item) == "vector"
         }
+
+    @property
+    def probed(self) -> ProbedPolicy | None:
+        """What asks the agent, None where there is a replica or neither."""
+        return self.replica if isinstance(self.replica, ProbedPolicy) else None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether nothing can be computed until the agent has answered."""
+        return self.probed is not None and self.probed.waiting
+
+    @property
+    def chunk(self) -> int | None:
+        """Observations to evaluate at a time, None where that is free."""
+        return None if self.probed is None else self.probed.rows
 
     def take_weights(self, message: Weights) -> None:
         """Keep newer weights, until ``settle``."""
@@ -69,7 +96,7 @@ class Policy:
             return False
         self._weights = None
         try:
-            if self.replica is None:
+            if not isinstance(self.replica, Replica):
                 self.replica = Replica.from_messages(graph, weights, self._device)
             else:
                 self.replica.load(weights.arrays)
@@ -92,6 +119,15 @@ class Policy:
         """Forget the vector observations of the steps before: others come before the next."""
         for seen in self._history.values():
             seen.clear()
+
+    def outputs_of_steps(self, steps: Sequence[Arrays]) -> dict[str, np.ndarray[Any, Any]]:
+        """Return what the policy computes for several steps; only where there is a replica.
+
+        Raises:
+            GraphError: A step does not have what the policy needs.
+        """
+        assert isinstance(self.replica, Replica)
+        return self.replica.outputs_of_steps(steps)
 
     def inputs(self, arrays: Arrays) -> tuple[Any, dict[str, torch.Tensor]]:
         """Turn a step's arrays into an observation and the state, as ``saliency`` takes them for a graph policy.

@@ -25,7 +25,7 @@ from . import (  # noqa: F401  they register themselves
 )
 from .api import explain, refine
 from .attribution import GradientMethod
-from .errors import SaliencyError
+from .errors import SaliencyError, Unanswered
 from .explanation import DEFAULT_METHODS, Explanation
 from .layout import Layout, layout_of
 from .maps import SaliencyMap
@@ -49,6 +49,7 @@ __all__ = [
     "SaliencyError",
     "SaliencyMap",
     "TemporalSaliency",
+    "Unanswered",
     "explain",
     "explain_frames",
     "explain_stack",

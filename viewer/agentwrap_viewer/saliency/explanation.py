@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from .attribution import GradientMethod, GradientPart
-from .errors import SaliencyError
+from .errors import SaliencyError, Unanswered
 from .layout import Channels, Kind, Layout, layout_of
 from .maps import SaliencyMap
 from .method import Method, PerturbingMethod
@@ -34,7 +34,7 @@ class Explanation:
 
     Attributes:
         forwards: Observations evaluated so far, perturbed ones or those that gradients were taken at.
-        seconds: Time spent computing so far.
+        seconds: Time spent computing so far, waiting for answers included.
         single: Whether one map was asked for: one target, one array as observation.
     """
 
@@ -59,6 +59,7 @@ class Explanation:
         ]
         self.single = one_target(request.target) and set(bound.entries) == {WHOLE}
         self.forwards = 0
+        self._asked: float | None = None  # when the chunk was evaluated first that is not answered yet
         self.seconds = time.perf_counter() - started
 
     @property
@@ -101,12 +102,18 @@ class Explanation:
 
         Raises:
             SaliencyError: The policy's outputs became unusable, for example NaN.
+            Unanswered: The policy is asked elsewhere and has not answered yet: call again when it has.
         """
-        started = time.perf_counter()
+        started = time.perf_counter() if self._asked is None else self._asked
         waiting = [part for part in self._parts if not part.done]
-        predicted = not self.forwards and all([part.predict() for part in self._parts])
-        if waiting and not predicted:
-            self.forwards += min(waiting, key=lambda part: part.level).advance()
+        try:
+            predicted = not self.forwards and all([part.predict() for part in self._parts])
+            if waiting and not predicted:
+                self.forwards += min(waiting, key=lambda part: part.level).advance()
+        except Unanswered:
+            self._asked = started
+            raise
+        self._asked = None
         self.seconds += time.perf_counter() - started
 
     def complete(self) -> None:

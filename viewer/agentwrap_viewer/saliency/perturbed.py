@@ -91,12 +91,13 @@ class PerturbedPart:
         perturbed = None if self._incremental is None else self._bound.evaluate_masked(self._incremental, self._left[0])
         if perturbed is None:
             self._go_dense()
-        indices = self._left.pop(0)
+        indices = self._left[0]
         here = indices.to(self._scores.device)
         if perturbed is None:
             batch = self._buffer[: len(indices)]
             self._perturbations.build(here, batch)
             perturbed = self._bound.evaluate(self.entry, batch)
+        self._left.pop(0)  # not before: what is not answered yet is evaluated again
         scores = [self.method.score(self.clean, perturbed, target) for target in self._resolved]
         self._scores[:, here] = torch.stack(scores)
         self._known[indices.numpy()] = True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
@@ -80,6 +81,7 @@ class BoundPolicy:
         self._policy = policy
         self._is_graph = not isinstance(policy, torch.nn.Module) and hasattr(policy, "graph")
         self.graph_policy: Any = policy if self._is_graph else None
+        self._takes_arrays = False
         evaluated = None if self._is_graph else _evaluation_mode(policy)
         self.module = evaluated if isinstance(evaluated, torch.nn.Module) else None
         self._call = self._graph_call(policy) if evaluated is None else self._plain_call(evaluated)
@@ -241,12 +243,28 @@ class BoundPolicy:
 
     def _plain_call(self, policy: Callable[..., Any]) -> Callable[[dict[str, torch.Tensor], int], Named]:
         def call(inputs: dict[str, torch.Tensor], size: int) -> Named:
-            argument = inputs[WHOLE] if self._single else inputs
+            argument: Any = inputs[WHOLE] if self._single else inputs
             if self._state is None:
-                return named_outputs(policy(argument))
+                return named_outputs(self._called(policy, argument))
             return named_outputs(policy(argument, _expand(self._state, self._state_axis, size, self.device)))
 
         return call
+
+    def _called(self, policy: Callable[..., Any], argument: Any) -> Any:
+        """Call a policy with tensors, or with arrays where it is a function that does not take tensors (NumPy, JAX)."""
+        if self.module is not None:
+            return policy(argument)
+        if not self._takes_arrays:
+            try:
+                with warnings.catch_warnings():  # NumPy's functions make something of tensors, and say that it is none
+                    warnings.filterwarnings("error", ".*__array_wrap__", DeprecationWarning)
+                    return policy(argument)
+            except (TypeError, DeprecationWarning):
+                if torch.is_grad_enabled():
+                    raise
+        result = policy(_as_arrays(argument))
+        self._takes_arrays = True  # what it raises otherwise is about something else, and is not tried again
+        return result
 
     def _graph_call(self, policy: Any) -> Callable[[dict[str, torch.Tensor], int], Named]:
         sources = {item.name: _source(item, tuple(self.entries), self._state) for item in policy.graph.inputs}
@@ -281,6 +299,8 @@ def named_outputs(result: Any) -> Named:
         name = _OWN_PLACES.get(path) or "/".join(map(str, path))
         if isinstance(leaf, np.ndarray | torch.Tensor):
             named[name] = torch.as_tensor(leaf)
+        elif hasattr(leaf, "__array__"):  # JAX's
+            named[name] = torch.from_numpy(np.array(leaf))
         elif isinstance(leaf, torch.distributions.Distribution):
             named.update((own if name == "logits" else f"{name}/{own}", part) for own, part in _parameters(leaf))
     if not named and not isinstance(result, Mapping):
@@ -330,6 +350,12 @@ def _expand(state: Any, axis: int, size: int, device: torch.device) -> Any:
     shape = list(tensor.shape)
     shape[axis] = size
     return tensor.expand(shape)
+
+
+def _as_arrays(argument: torch.Tensor | Mapping[str, torch.Tensor]) -> Any:
+    if isinstance(argument, torch.Tensor):
+        return argument.cpu().numpy()
+    return {name: tensor.cpu().numpy() for name, tensor in argument.items()}
 
 
 def _agree(one: Outputs, other: Outputs) -> bool:

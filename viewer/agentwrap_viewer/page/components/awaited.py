@@ -19,7 +19,11 @@ WORDS = {
 def awaited(store: Store) -> str | None:
     """Return which of ``WORDS`` is awaited before there can be maps; None where there are some, or never will be."""
     policy, state = store.hello.policy if store.hello else None, explainer_state(store)
-    if policy is None or policy.graph == "failed" or store.connection not in ("connected", "silent", "recorded"):
+    if (
+        policy is None
+        or (policy.graph == "failed" and policy.probe is None)
+        or store.connection not in ("connected", "silent", "recorded")
+    ):
         return None
     if state in ("none", "down", "unable") or store.maps.newest is not None:
         return None

@@ -37,6 +37,7 @@ class Explanation:
             "weights_age": _weights_age(view.store, view.step),
             "policy_version": explainer.policy_version if explainer else None,
             "replica": replica_check(shown, view.step),
+            "probed": probed(view.store),
             "map": None,
         }
         if shown is not None and view.step is not None:
@@ -51,6 +52,14 @@ def explainer_state(store: Store) -> str:
     if not store.explainer_alive:
         return "down"
     return store.explainer.state if store.explainer else "starting"
+
+
+def probed(store: Store) -> dict[str, Any] | None:
+    """Return why the policy is probed, and the time for it in ms per second; None where it is not."""
+    policy = store.hello.policy if store.hello else None
+    if policy is None or policy.probe is None:
+        return None
+    return {"ms_per_s": policy.probe.ms_per_s, "why": policy.problem or ""}
 
 
 def replica_check(message: SaliencyMap | None, step: Step | None) -> dict[str, Any]:

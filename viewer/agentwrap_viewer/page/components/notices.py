@@ -117,7 +117,7 @@ def _about_explainer(view: View) -> list[dict[str, Any]]:
     if store.without_maps is not None:
         return [_notice("no-policy", "info", "Replayed without maps", store.without_maps)]
     policy = store.hello.policy if store.hello else None
-    if policy is not None and policy.graph == "failed":
+    if policy is not None and policy.graph == "failed" and policy.probe is None:
         text = policy.problem or "The policy could not be exported."
         return [_notice("no-maps", "warning", "No maps: this policy cannot be exported", text)]
     if state == "unable":
