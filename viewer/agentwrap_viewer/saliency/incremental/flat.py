@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ import torch
 from agentwrap_viewer.program import Values
 
 from .geometry import Field, Ints, spans
-from .maps import take
+from .tables import take
 from .values import Map, Plain, Planned, Rows, Site
 
 #: A weight of more numbers than this is not copied into the order of a table: that would take more than it gives.
@@ -63,19 +63,28 @@ def _on_tables(site: Site, kind: Map, place: int) -> Planned:
 
 
 def _on_boxes(site: Site, kind: Map, place: int) -> Planned:
-    """Add to the clean result what the changes in each box give, line by line of the box."""
+    """Add to the clean result what the changes give, line by line of the map.
+
+    Lines are in the outer loop: what belongs to one line of a large weight stays in the cache while all perturbations
+    that touch it are multiplied by it.
+    """
     field, channels, features = kind.field, kind.channels, site.result.shape[1]
     slot, weight_slot = site.step.slots[place], site.step.slots[place + 1]
-    jobs = [_Job.of(site, field, channels, box) for box in _boxes(field, float(channels * features), site.costs.group)]
+    strips = _strips(site, field, channels, float(channels * features))
+    slabs = sorted(((slab, strip) for strip in strips for slab in strip.slabs), key=lambda pair: pair[0].top)
+    order = torch.from_numpy(np.concatenate([strip.which for strip in strips]).argsort()).to(site.masks.device)
     count, clean_slot, keep = len(site.masks), site.clean(), site.keep
 
     def act(values: Values) -> torch.Tensor:
         table, clean = values[slot], values[clean_slot]
         weight = keep(values, weight_slot, "by line", lambda weight: _by_line(weight, kind))
-        out: torch.Tensor = table.new_empty(count, features)
-        for job in jobs:
-            out[job.which] = job.product(table, weight, clean)
-        return out
+        ordered = clean.expand(count, features).contiguous()
+        changes = {strip: strip.changes(table) for strip in strips}
+        for slab, strip in slabs:
+            changed = changes[strip][slab.first : slab.beyond, slab.top - strip.top : slab.bottom - strip.top]
+            lines = weight[slab.top : slab.bottom, strip.columns].flatten(0, 1)
+            ordered[strip.start + slab.first : strip.start + slab.beyond].addmm_(changed.flatten(1), lines)
+        return ordered.index_select(0, order)
 
     return act, Plain.ROWS
 
@@ -88,69 +97,76 @@ def _by_line(weight: torch.Tensor, kind: Map) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class _Box:
-    """Perturbations that change nothing outside one box: lines [top, bottom), columns [left, right)."""
+class _Slab:
+    """Lines [top, bottom) of the map, and those perturbations of a strip, [first, beyond), that may touch them."""
 
-    which: Ints
     top: int
     bottom: int
-    left: int
-    right: int
+    first: int
+    beyond: int
 
 
-def _boxes(field: Field, cost: float, group_cost: float) -> list[_Box]:
-    """Split perturbations into groups that share a box, so that all of it costs about least."""
-    boxes = []
-    across = float((field.high - field.low)[:, 1].mean())
-    for some, top, bottom in spans(field.low[:, 0], field.high[:, 0], cost=cost * across, group_cost=group_cost):
-        low, high = field.low[some, 1], field.high[some, 1]
-        for which, left, right in spans(low, high, cost=cost * (bottom - top), group_cost=group_cost):
-            boxes.append(_Box(some[which], top, bottom, left, right))
-    return boxes
-
-
-@dataclass(frozen=True)
-class _Job:
-    """The products for one box.
+@dataclass(frozen=True, eq=False)
+class _Strip:
+    """Perturbations that change nothing outside some columns of the map.
 
     Attributes:
-        which: (n,): the perturbations.
-        rows: The rows of the box, for each of them.
-        clean: (h·w,): the rows of the box in the clean map.
-        lines: The box's first line and that after its last.
-        columns: The numbers of each line of the map that are in the box.
-        whole: Whether they are all, so that lines follow one another.
+        which: (n,): the perturbations, in the order in which they reach down the map.
+        start: The place of the first of them in the order of all strips.
+        top: The first line that any of them touches.
+        lines: How many lines there are to the last.
+        rows: The rows (n, lines, w) of the strip, for each of them.
+        clean: The rows (lines, w) of the strip in the clean map.
+        columns: Which numbers of each line of the map are in the strip.
+        slabs: What is to be multiplied.
     """
 
-    which: torch.Tensor
+    which: Ints
+    start: int
+    top: int
+    lines: int
     rows: Rows
     clean: Rows
-    lines: tuple[int, int]
     columns: slice
-    whole: bool
+    slabs: tuple[_Slab, ...]
 
-    @classmethod
-    def of(cls, site: Site, field: Field, channels: int, box: _Box) -> _Job:
-        """Find the rows of a box."""
-        shape, corner = (box.bottom - box.top, box.right - box.left), np.array([[box.top, box.left]])
-        clean = (np.arange(box.top, box.bottom)[:, None] * field.size[1]) + np.arange(box.left, box.right)
-        return cls(
-            torch.from_numpy(box.which).to(site.masks.device),
-            site.index(field.window(box.which, corner.repeat(len(box.which), 0), shape)),
-            site.index(clean),
-            (box.top, box.bottom),
-            slice(box.left * channels, box.right * channels),
-            shape[1] == field.size[1],
-        )
+    def changes(self, table: torch.Tensor) -> torch.Tensor:
+        """Return how much the strip differs from the clean one, (n, lines, w·C)."""
+        clean = take(table, self.clean)
+        changes = take(table, self.rows).view(len(self.which), *clean.shape) - clean
+        return changes.view(len(self.which), self.lines, self.columns.stop - self.columns.start)
 
-    def product(self, table: torch.Tensor, weight: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
-        """Return the results (n, F): the clean one (F,) and what the changes add to it."""
-        changes = take(table, self.rows).view(len(self.which), -1) - take(table, self.clean).reshape(1, -1)
-        part = weight[slice(*self.lines), self.columns]
-        if self.whole:  # lines follow one another
-            return torch.addmm(clean, changes, part.flatten(0, 1))
-        first, *others = changes.chunk(len(part), 1)
-        result = torch.addmm(clean, first, part[0])
-        for changed, line in zip(others, part[1:], strict=True):
-            result.addmm_(changed, line)
-        return result
+
+def _strips(site: Site, field: Field, channels: int, cost: float) -> list[_Strip]:
+    """Split perturbations into strips, so that all of it costs about least."""
+    down = float((field.high - field.low)[:, 0].mean())
+    parts = spans(field.low[:, 1], field.high[:, 1], cost=cost * down, group_cost=site.costs.group)
+    strips, start = list[_Strip](), 0
+    for some, left, right in parts:
+        which = some[np.lexsort((field.high[some, 0], field.low[some, 0]))]
+        low, high = field.low[which, 0], field.high[which, 0]
+        top, bottom = int(low.min()), int(high.max())
+        shape, corner = (bottom - top, right - left), np.array([[top, left]])
+        rows = field.window(which, corner.repeat(len(which), 0), shape)
+        clean = np.arange(top, bottom)[:, None] * field.size[1] + np.arange(left, right)
+        columns = slice(left * channels, right * channels)
+        slabs = _slabs(low, high, merged=right - left == field.size[1])
+        strips.append(_Strip(which, start, top, bottom - top, site.index(rows), site.index(clean), columns, slabs))
+        start += len(which)
+    return strips
+
+
+def _slabs(low: Ints, high: Ints, *, merged: bool) -> tuple[_Slab, ...]:
+    """List lines and who may touch them; ``merged``: lines next to each other together where they are the same."""
+    slabs = list[_Slab]()
+    for line in range(int(low.min(initial=0)), int(high.max(initial=0))):
+        touching = np.flatnonzero((low <= line) & (line < high))
+        if not len(touching):
+            continue
+        slab = _Slab(line, line + 1, int(touching[0]), int(touching[-1]) + 1)
+        last = slabs[-1] if slabs else slab
+        if merged and slabs and (last.bottom, last.first, last.beyond) == (line, slab.first, slab.beyond):
+            slabs[-1] = replace(last, bottom=line + 1)
+        else:
+            slabs.append(slab)
+    return tuple(slabs)

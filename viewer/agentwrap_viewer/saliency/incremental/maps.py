@@ -13,7 +13,9 @@ import torch.nn.functional as F
 
 from agentwrap_viewer.program import Values
 
-from .geometry import Axis, Field, Group, grouped
+from .geometry import Axis, Field, Group, Ints, grouped
+from .patches import from_patches, patches_of
+from .tables import take
 from .values import Map, Plain, Planned, Rows, Site
 
 #: Operators that work on each pixel by itself, with weights that are one number for all or for a channel.
@@ -88,13 +90,16 @@ def _convolution(site: Site, kind: Map) -> Planned | None:
         return None
     _, weight_slot, bias_slot = site.step.slots[:3]
     weight, _, stride, _, dilation = site.arguments[1:6]
-    keep = site.keep
+    keep, layout = site.keep, _layout(site, kind, axes, out_channels=weight.shape[0], cost=weight.numel())
+    patches = patches_of(site, kind, axes, layout.low, layout.high)
+    if patches is not None and patches.cost < layout.cost:
+        return from_patches(site, patches)
 
     def layer(values: Values, windows: torch.Tensor, padding: Sequence[int]) -> torch.Tensor:
         weight = keep(values, weight_slot, "last", lambda w: w.contiguous(memory_format=torch.channels_last))
         return F.conv2d(windows, weight, values[bias_slot], stride, padding, dilation)
 
-    return _windowed(site, kind, axes, layer, out_channels=weight.shape[0], cost=weight.numel(), outside=0.0)
+    return _windowed(site, kind, axes, layer, layout, out_channels=weight.shape[0], outside=0.0)
 
 
 def _max_pool(site: Site, kind: Map) -> Planned | None:
@@ -111,7 +116,8 @@ def _max_pool(site: Site, kind: Map) -> Planned | None:
         return pooled
 
     cost = kind.channels * axes[0].kernel * axes[1].kernel
-    act, out = _windowed(site, kind, axes, layer, out_channels=kind.channels, cost=cost, outside=-math.inf)
+    layout = _layout(site, kind, axes, out_channels=kind.channels, cost=cost)
+    act, out = _windowed(site, kind, axes, layer, layout, out_channels=kind.channels, outside=-math.inf)
     return (lambda values: (act(values),)), out
 
 
@@ -144,32 +150,18 @@ class _Job:
         return take(table, self.rows).view(*self.shape, -1).permute(0, 3, 1, 2)
 
 
-def take(table: torch.Tensor, rows: Rows) -> torch.Tensor:
-    """Return rows of a table: a view where they follow one another."""
-    return table[rows] if isinstance(rows, slice) else table.index_select(0, rows)
-
-
-def row_index(rows: Any, device: torch.device, hold: Callable[[Rows], Rows]) -> Rows:
-    """Return what ``take`` is given for these rows; ``hold`` takes note of it."""
-    flat = np.ascontiguousarray(rows.reshape(-1))
-    if len(flat) and (np.diff(flat) == 1).all():
-        return slice(int(flat[0]), int(flat[0]) + len(flat))
-    return hold(torch.from_numpy(flat.astype(np.int32)).to(device))
-
-
 def _windowed(
     site: Site,
     kind: Map,
     axes: tuple[Axis, Axis],
     layer: Layer,
+    layout: _Layout,
     *,
     out_channels: int,
-    cost: int,
     outside: float,
 ) -> Planned:
     """Plan a layer that looks at windows; ``outside`` is what it takes for the padding."""
-    before, slot = kind.field, site.step.slots[0]
-    field = _field(site, kind, axes, out_channels=out_channels, cost=cost)
+    before, slot, field = kind.field, site.step.slots[0], layout.field
     jobs = [_job(site, before, group, axes) for group in field.groups]
     pads = before.clean and any(axis.padding for axis in axes)
     clean_slot = site.clean() if field.clean else None
@@ -191,7 +183,24 @@ def _windowed(
     return act, Map(field, out_channels)
 
 
-def _field(site: Site, kind: Map, axes: tuple[Axis, Axis], *, out_channels: int, cost: int) -> Field:
+@dataclass(frozen=True)
+class _Layout:
+    """A layer's output in windows, or in whole maps.
+
+    Attributes:
+        low: (N, 2): where it begins to differ.
+        high: (N, 2): where that ends.
+        field: The layout.
+        cost: What that takes.
+    """
+
+    low: Ints
+    high: Ints
+    field: Field
+    cost: float
+
+
+def _layout(site: Site, kind: Map, axes: tuple[Axis, Axis], *, out_channels: int, cost: int) -> _Layout:
     """Lay out a layer's output: in windows where that costs less than whole maps, of which nothing is copied."""
     before, size = kind.field, (axes[0].length, axes[1].length)
     ends = [axis.touched(before.low[:, place], before.high[:, place]) for place, axis in enumerate(axes)]
@@ -202,10 +211,12 @@ def _field(site: Site, kind: Map, axes: tuple[Axis, Axis], *, out_channels: int,
     if before.clean:
         pixel = site.costs.window(cost, read, 2 * out_channels)  # they are read again by the next layer
         field = grouped(low, high, size, cost=pixel, group_cost=group_cost, clean=True)
-        if sum(group_cost + group.count * pixel for group in field.groups) < whole_cost:
-            return field
-    low, high = np.zeros_like(low), np.tile(size, (len(low), 1))
-    return grouped(low, high, size, cost=whole_pixel, group_cost=group_cost, clean=False)
+        window_cost = sum(group_cost + group.count * pixel for group in field.groups)
+        if window_cost < whole_cost:
+            return _Layout(low, high, field, window_cost)
+    none, all_of_it = np.zeros_like(low), np.tile(size, (len(low), 1))
+    whole = grouped(none, all_of_it, size, cost=whole_pixel, group_cost=group_cost, clean=False)
+    return _Layout(low, high, whole, whole_cost)
 
 
 def _job(site: Site, before: Field, group: Group, axes: tuple[Axis, Axis]) -> _Job:

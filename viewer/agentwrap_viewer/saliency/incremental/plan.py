@@ -16,7 +16,8 @@ from .costs import Costs
 from .flat import linear_rule
 from .geometry import Ints
 from .image import image_rule, windows_of
-from .maps import flattened, map_rule, row_index, take
+from .maps import flattened, map_rule
+from .tables import row_index, take
 from .values import Action, Image, Kind, Map, Plain, Planned, Rows, Site
 
 #: What follows from weights: by slot and purpose, the weight and what was made of it.
