@@ -78,7 +78,10 @@ def _affine(site: Site, kind: Image, *, change_too: bool) -> Planned:
 
 
 def _first_convolution(site: Site) -> Planned | None:
-    """Plan conv(image + M·change) = conv(image) + Σ over the pixels under the kernel of M · (what that pixel adds)."""
+    """Plan conv(image + M·change) = conv(image) + Σ over the pixels under the kernel of M · (what that pixel adds).
+
+    It is one product for each output pixel, to which the clean result comes as one more pixel that every mask has.
+    """
     axes = convolution_axes(site)
     if axes is None or not _pieces_pay(site, axes):
         return None
@@ -87,27 +90,28 @@ def _first_convolution(site: Site) -> Planned | None:
     sliding = {"kernel_size": kernel, "stride": stride, "padding": padding, "dilation": dilation}
     masks, field = _mask_pieces(site.masks, axes, sliding)
     site.hold(masks)
-    pixels, most, taps = masks.shape
+    pixels, most, taps = len(masks), masks.shape[1], masks.shape[2] - 1
     slots, out, clean_slot = site.step.slots, site.step.out, site.clean()
 
     def added(values: Values) -> torch.Tensor:
-        """Return what each input pixel adds to the output pixels that see it, (pixels, taps, C)."""
+        """Return (taps + 1, pixels, C): what each input adds to the outputs that see it, and the clean outputs."""
         _, change, memo = values[slots[0]]
         if out not in memo:
-            weight = values[slots[1]]
-            by_tap = weight.permute(2, 3, 1, 0).reshape(taps, in_channels, out_channels)
+            by_tap = values[slots[1]].permute(2, 3, 1, 0).reshape(taps, in_channels, out_channels)
             under = F.unfold(change, **sliding).view(in_channels, taps, pixels).permute(1, 2, 0)
-            memo[out] = torch.bmm(under, by_tap).transpose(0, 1)
+            adds = under.new_empty(taps + 1, pixels, out_channels)
+            torch.bmm(under, by_tap, out=adds[:taps])
+            adds[taps] = values[clean_slot]
+            memo[out] = adds
         kept: torch.Tensor = memo[out]
         return kept
 
     def act(values: Values) -> torch.Tensor:
-        clean, adds = values[clean_slot], added(values)
+        adds = added(values)
         table = adds.new_empty(field.count, out_channels)
-        table[: field.pixels] = clean
-        table[field.pixels] = 0
-        differing = table[field.pixels + 1 :].view(pixels, most, out_channels)
-        torch.bmm(masks, adds, out=differing).add_(clean[:, None])
+        table[:pixels] = adds[taps]
+        table[pixels] = 0
+        torch.bmm(masks, adds.transpose(0, 1), out=table[pixels + 1 :].view(pixels, most, out_channels))
         return table
 
     return act, Map(field, out_channels)
@@ -197,7 +201,8 @@ def _mask_pieces(masks: torch.Tensor, axes: tuple[Axis, Axis], sliding: dict[str
     """Cut out, for each output pixel, the piece under the kernel of those masks that touch it.
 
     Returns:
-        The pieces (pixels, most masks that touch one pixel, taps), zero where fewer do, and the field of the output.
+        The pieces (pixels, most masks that touch one pixel, taps + 1), zero where fewer do, with a last number that is
+        1; and the field of the output.
     """
     size = (axes[0].length, axes[1].length)
     pixels, taps = size[0] * size[1], axes[0].kernel * axes[1].kernel
@@ -206,10 +211,11 @@ def _mask_pieces(masks: torch.Tensor, axes: tuple[Axis, Axis], sliding: dict[str
     numbers = touched.sum(0)
     most = int(numbers.max(initial=1))
     place = np.cumsum(touched, axis=0) - 1  # of each mask among those that touch a pixel
-    pieces = masks.new_zeros(pixels, most, taps)
+    pieces = masks.new_zeros(pixels, most, taps + 1)
+    pieces[:, :, taps] = 1
     for mask, piece in enumerate(cut):
         at = np.flatnonzero(touched[mask])
-        pieces[at, place[mask, at]] = piece[at]
+        pieces[at, place[mask, at], :taps] = piece[at]
     start = pixels + 1
     rows = np.where(touched, start + np.arange(pixels) * most + place, np.arange(pixels)).reshape(-1, *size)
     low, high = _boxes(touched.reshape(-1, *size))

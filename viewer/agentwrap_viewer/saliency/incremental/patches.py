@@ -18,8 +18,9 @@ from .geometry import Axis, Field, Group, Ints, grouped
 from .tables import take
 from .values import Map, Planned, Rows, Site
 
-#: Numbers that are brought together before they are multiplied: they should not leave a processor's cache meanwhile.
-CHUNK_NUMBERS = 2**20
+#: Most numbers that are brought together for one product: for the sake of memory alone, since several small products
+#: take longer than a large one, each waiting for all threads.
+CHUNK_NUMBERS = 2**22
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,76 @@
+"""A layer can be computed in more ways than one: whichever costs decide for, maps are the same."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from agentwrap_export.export import export_policy
+from agentwrap_viewer.replica import Replica
+from agentwrap_viewer.saliency import explain
+from agentwrap_viewer.saliency.incremental import evaluator, maps
+from agentwrap_viewer.saliency.incremental.costs import Costs
+from agentwrap_viewer.saliency.incremental.flat import _slabs
+
+#: Costs by which windows are cut to exact sizes, to one size, or a convolution is computed as one product.
+COSTS = {"many windows": Costs(1.0, 1.0), "few windows": Costs(1e9, 1e9), "one product": Costs(1e15, 1e-6)}
+
+
+class Odd(nn.Module):
+    """Kernels, strides, paddings and dilations that differ by axis, with and without bias."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(2, 5, (3, 2), (2, 1), (1, 0)), nn.ReLU(),
+            nn.Conv2d(5, 6, (2, 3), (1, 2), (1, 2), (2, 1), bias=False), nn.Tanh(),
+            nn.Conv2d(6, 7, (3, 1), 1, (2, 0), (1, 2)), nn.ELU(), nn.Flatten(),
+        )  # fmt: skip
+        self.head = nn.LazyLinear(4)
+
+    def forward(self, x):
+        return self.head(self.layers(x))
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(11)
+    module, example = Odd(), torch.rand(1, 2, 23, 31)
+    module(example)
+    return module.eval(), example
+
+
+def replica_of(module, example):
+    policy = export_policy(module, (example,), {}, output_names=("logits",), batched=True)
+    return Replica(policy.graph, policy.constants, {name: t.detach().numpy() for name, t in policy.parameters.items()})
+
+
+@pytest.mark.parametrize("frames", ["all", "newest"])
+@pytest.mark.parametrize("costs", COSTS)
+def test_maps_are_the_same_whatever_things_cost(network, costs, frames, monkeypatch):
+    module, example = network
+    taken = []
+    from_patches, windowed = maps.from_patches, maps._windowed
+    monkeypatch.setattr(maps, "from_patches", lambda *args: taken.append("product") or from_patches(*args))
+    monkeypatch.setattr(maps, "_windowed", lambda *args, **rest: taken.append("windows") or windowed(*args, **rest))
+    monkeypatch.setattr(evaluator, "costs", lambda *_: COSTS[costs])
+    if costs != "one product":
+        monkeypatch.setattr(maps, "patches_of", lambda *_: None)
+    options = {"stride": 4, "mask_sigma": 0.6, "frames": frames}
+    (got,) = explain(replica_of(module, example), example[0], **options)
+    (expected,) = explain(lambda batch: module(batch), example[0], **options)
+    assert (got.evaluation, expected.evaluation.partition(":")[0]) == ("incremental", "dense")
+    assert set(taken) == ({"product"} if costs == "one product" else {"windows"})
+    assert np.abs(got.grid - expected.grid).max() <= 1e-4 * expected.grid.max()
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=9), st.booleans())
+def test_slabs_hold_every_line_that_is_touched_once(pairs, merged):
+    low, high = np.array([(min(pair), max(pair)) for pair in pairs]).T
+    times = np.zeros((len(low), 7), int)
+    for slab in _slabs(low, high, merged=merged):
+        times[slab.first : slab.beyond, slab.top : slab.bottom] += 1
+    assert times.max(initial=0) <= 1
+    assert all(times[n, line] == 1 for n in range(len(low)) for line in range(low[n], high[n]))
