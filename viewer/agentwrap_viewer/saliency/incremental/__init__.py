@@ -7,8 +7,8 @@ Occlusion-based Deep CNN Explanations"). Two things go further here. The first l
 image apart: what one input pixel adds to an output pixel is computed once for all masks, and no perturbed image is ever
 built. And windows are not cut to one size for all masks, but to as many sizes as pay.
 
-``geometry`` says where maps differ, ``values`` what is known of a value before it is computed; ``image``, ``maps`` and
-``flat`` hold the rules for operators, ``plan`` applies them to a graph, ``evaluator`` keeps plans.
+``geometry`` says where maps differ, ``values`` what is known of a value before it is computed; ``image``, ``maps``,
+``patches`` and ``flat`` hold the rules for operators, ``plan`` applies them to a graph, ``evaluator`` keeps plans.
 """
 
 from .evaluator import Incremental
