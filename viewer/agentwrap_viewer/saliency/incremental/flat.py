@@ -78,7 +78,7 @@ def _on_boxes(site: Site, kind: Map, place: int) -> Planned:
     def act(values: Values) -> torch.Tensor:
         table, clean = values[slot], values[clean_slot]
         weight = keep(values, weight_slot, "by line", lambda weight: _by_line(weight, kind))
-        ordered: torch.Tensor = clean.expand(count, features).contiguous()
+        ordered: torch.Tensor = clean.repeat(count, 1)  # a copy, of one row too
         changes = {strip: strip.changes(table) for strip in strips}
         for slab, strip in slabs:
             changed = changes[strip][slab.first : slab.beyond, slab.top - strip.top : slab.bottom - strip.top]
