@@ -214,7 +214,7 @@ class CompareTab(ReplayTab):
 
     def _would(self, position: int, side: int) -> str:
         actions = self._contrast.actions(position)
-        return f"would {self._contrast.action(actions[side])}" if actions is not None else ""
+        return f"→ {self._contrast.action(actions[side])}" if actions is not None else ""
 
     def ask(self, view: View) -> None:
         """Ask for both policies' maps of the step shown, and for outputs around it first."""
