@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from agentwrap_export.export import export_policy
+from agentwrap_viewer.replica import Replica
 from agentwrap_viewer.saliency import SaliencyError, explain
 
 IMAGE = np.random.default_rng(0).uniform(0, 1, (1, 20, 20)).astype(np.float32)
@@ -50,6 +52,12 @@ CASES = {
         {"method": "chosen_action", "disc_radius": 10.0},
         r"disc_radius=10: the disc is larger than the picture, \(20, 20\)",
     ),
+    "spot larger than the picture": (
+        logits,
+        IMAGE,
+        {"mask_sigma": 21},
+        r"mask_sigma=21: the spot is larger than the picture, \(20, 20\)",
+    ),
     "chunk of none": (logits, IMAGE, {"chunk": 0}, "chunk=0: accepted is a whole number from 1"),
     "chunk in parts": (logits, IMAGE, {"chunk": 2.5}, "chunk=2.5"),
     "unknown evaluation": (logits, IMAGE, {"evaluation": "fast"}, "'fast' is not one of 'auto', 'dense'"),
@@ -88,9 +96,30 @@ CASES = {
 }
 
 
+class Called(torch.nn.Module):
+    """A callable as a module."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, *inputs):
+        return self.function(*inputs)
+
+
+#: Kinds of policy: what each makes of a case's.
+KINDS = {
+    "as it is": lambda policy: policy,
+    "module": lambda policy: Called(policy) if callable(policy) else policy,
+    "callable": lambda policy: (lambda *inputs: policy(*inputs)) if callable(policy) else policy,
+}
+
+
 @pytest.mark.parametrize("name", CASES)
-def test_bad_input_is_refused_by_name(name):
+@pytest.mark.parametrize("kind", KINDS)
+def test_bad_input_is_refused_by_name(name, kind):
     policy, observation, arguments, text = CASES[name]
+    policy = KINDS[kind](policy)
     with np.errstate(invalid="ignore"), pytest.raises(SaliencyError, match=text):
         explain(policy, observation, **arguments)
 
@@ -99,3 +128,27 @@ def test_numbers_of_other_types_are_taken():
     whole = explain(logits, IMAGE, target=np.int64(2), stride=4.0, mask_sigma=3)
     assert whole.options["stride"] == 4 and isinstance(whole.options["mask_sigma"], float)
     assert whole.target == 2
+
+
+@pytest.fixture(scope="module")
+def replica():
+    torch.manual_seed(0)
+    policy = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 4, 4), torch.nn.Flatten(), torch.nn.Linear(50, 3)).eval()
+    exported = export_policy(policy, (torch.from_numpy(IMAGE)[None],), {}, output_names=("logits",), batched=True)
+    return Replica(exported.graph, exported.constants, {n: p.detach().numpy() for n, p in exported.parameters.items()})
+
+
+#: What a replica can be asked: all but what only another policy would do wrong.
+ASKED = [name for name, (policy, observation, _, _) in CASES.items() if policy is logits and observation is IMAGE]
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_replica_refuses_by_name(replica, name):
+    _, observation, arguments, text = CASES[name]
+    with pytest.raises(SaliencyError, match=text):
+        explain(replica, observation, **arguments)
+
+
+def test_replica_refuses_a_picture_of_another_shape(replica):
+    with pytest.raises(SaliencyError, match=r"refuses observation .*\(3, 20, 20\)"):
+        explain(replica, np.ones((3, 20, 20), np.float32))

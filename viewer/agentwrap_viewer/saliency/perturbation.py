@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from .errors import SaliencyError
 from .layout import Layout
 from .masks import SeparableMasks, blur, gaussian_masks
 from .method import MaskMethod, flat_option, option
@@ -27,6 +28,10 @@ class BlurMethod(MaskMethod):
 
     def make_masks(self, layout: Layout) -> SeparableMasks:
         """Return blurred discs of radius 1, of maximum 1."""
+        if self.mask_sigma > min(layout.size):
+            raise SaliencyError(
+                f"option mask_sigma={self.mask_sigma:g}: the spot is larger than the picture, {layout.size}"
+            )
         return gaussian_masks(layout.size, self.stride, self.mask_sigma, self.mask_cut)
 
     def baseline(self, image: torch.Tensor, layout: Layout) -> torch.Tensor:
