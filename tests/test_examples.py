@@ -58,6 +58,17 @@ def test_a_model_of_stable_baselines3_learns_and_acts(tmp_path: Path) -> None:
     assert result.stderr.count("agentwrap: streaming") == 2
 
 
+def test_sac_learns_a_pendulum_and_acts(tmp_path: Path) -> None:
+    result = run("sb3_pendulum.py", "--steps", "8", cwd=tmp_path)
+    assert "after 8 steps of learning" in result.stdout
+    assert result.stderr.count("agentwrap: streaming") == 2
+
+
+def test_ppo_learns_atari_in_the_librarys_own_stack(tmp_path: Path) -> None:
+    result = run("sb3_atari.py", "--games", "2", "--rollout", "4", "--steps", "8", cwd=tmp_path)
+    assert "8 steps of learning" in result.stdout and "Enduro, learning" in result.stderr
+
+
 def test_an_agent_like_cleanrls_learns(tmp_path: Path) -> None:
     result = run("cleanrl_ppo.py", "--steps", "1024", cwd=tmp_path)
     assert "update    1:" in result.stdout and "agentwrap view" in result.stderr
