@@ -92,3 +92,41 @@ def record_cartpole(path: Path) -> Path:
             observation, _ = env.reset()
     env.close()
     return path
+
+
+class Pictures(gym.Env[Any, Any]):
+    """Grey pictures (16, 16) in which a bright square wanders."""
+
+    observation_space = gym.spaces.Box(0, 255, (16, 16), np.uint8)
+    action_space = gym.spaces.Discrete(3)
+    render_mode = None
+
+    def _picture(self) -> Any:
+        picture = np.zeros((16, 16), np.uint8)
+        column = self._step % 12
+        picture[4:8, column : column + 4] = 200
+        return picture
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self._step = 0
+        return self._picture(), {}
+
+    def step(self, action: Any) -> Any:
+        self._step += 1
+        return self._picture(), 0.5, self._step == 15, False, {}
+
+
+def record_pictures(path: Path) -> Path:
+    """Record two episodes of fifteen steps with pictures, and the policy."""
+    torch.manual_seed(0)
+    policy = nn.Sequential(nn.Flatten(), nn.Linear(256, 3))
+    env = InterpretWrapper(Pictures(), policy, record=path, quiet=True, strict=True, endpoint="tcp://127.0.0.1:*")
+    observation, _ = env.reset(seed=5)
+    for _ in range(30):
+        with torch.no_grad():
+            action = int(policy(torch.as_tensor(observation)[None].float()).argmax())
+        observation, _, done, _, _ = env.step(action)
+        if done:
+            observation, _ = env.reset()
+    env.close()
+    return path

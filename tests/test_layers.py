@@ -45,6 +45,7 @@ ALLOWED = {
     },
     "agentwrap_viewer.comparison.measures": {"agentwrap_protocol", "numpy"},  # for the page, which has no torch
     "agentwrap_viewer.commands": {"agentwrap_viewer", "agentwrap_protocol", "joblib", "zmq"},
+    "agentwrap_viewer.commands.workers": {"agentwrap_viewer", "distributed", "joblib", "ray"},
     "agentwrap_viewer.recording": {
         *("agentwrap_viewer.recording", "agentwrap_viewer.replica", "agentwrap_protocol"),
         *("mcap", "msgspec", "numpy", "zstandard"),
@@ -52,7 +53,10 @@ ALLOWED = {
     "agentwrap_viewer.recording.weights_file": {
         *("agentwrap_viewer.recording", "agentwrap_protocol", "msgspec", "numpy", "safetensors"),
     },
-    "agentwrap_viewer.recording.tables": {"agentwrap_viewer.recording", "agentwrap_protocol", "numpy", "pyarrow"},
+    "agentwrap_viewer.recording.tables": {
+        *("agentwrap_viewer.recording", "agentwrap_protocol", "numpy", "pyarrow", "zarr"),
+    },
+    "agentwrap_viewer.recording.foxglove": {"agentwrap_viewer.recording", "mcap", "PIL"},
     "agentwrap_viewer.recording.films": {
         *("agentwrap_viewer.recording", "agentwrap_viewer.page.pictures", "agentwrap_protocol", "av", "numpy", "PIL"),
     },
@@ -72,6 +76,10 @@ ALLOWED = {
     },
     "agentwrap_viewer.states.__main__": {
         *("agentwrap_viewer.states", "agentwrap_viewer.recording", "agentwrap_viewer.explainer.lifetime"),
+    },
+    "agentwrap_viewer.replay.webpage": {
+        *("agentwrap_viewer.replay", "agentwrap_viewer.page", "agentwrap_viewer.recording", "agentwrap_protocol"),
+        *("numpy", "PIL"),
     },
     "agentwrap_viewer.page": {
         *("agentwrap_viewer.page", "agentwrap_viewer.states.link", "agentwrap_viewer.states.wire"),

@@ -103,6 +103,7 @@ EXTRAS = {
     "agentwrap.callbacks": ("sb3",),
     "agentwrap.demo": ("torch", "atari"),
     "agentwrap_viewer": ("viewer", "export"),
+    "agentwrap_viewer.commands.workers": ("viewer", "ray", "dask"),
 }
 
 

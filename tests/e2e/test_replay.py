@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -226,3 +228,40 @@ def test_a_run_that_is_still_recorded_is_followed(tmp_path: Path, open_tab: Call
 def _steps(path: Path) -> list[int]:
     with open_recording(path) as recording:
         return recording.array("step").tolist()
+
+
+def test_moments_are_marked_and_bookmarks_are_kept_beside_the_recording(
+    run: Path, recording: Recording, open_tab: Callable[..., Tab], tmp_path: Path
+) -> None:
+    copy = shutil.copy(run, tmp_path / "run.mcap")
+    with contextlib.closing(Replay(copy)) as replay:
+        tab = open_tab(replay.address)
+        tab.until(lambda: shows(tab, recording, 0), "the first step")
+        (changed,) = recording.moments(["policy_version"])
+        for index in sorted({each.index for each in recording.moments() if 0 < each.index <= changed.index}):
+            tab.press("n")
+            tab.until(lambda index=index: shows(tab, recording, index), f"the moment at step {index}")
+        tab.press("m")
+        line = tab.find(".moments .mark.here[data-kind=policy_version]")
+        tab.until(lambda: line.count() == 1 and "version 1 → 2" in line.inner_text(), "its line in the list")
+
+        tab.press("b")
+        note = tab.page.get_by_label(f"Note for step {changed.step}")
+        note.fill("here it learned")
+        note.press("Enter")
+        own = tab.find(".moments .mark[data-kind=bookmark]")
+        tab.until(lambda: own.count() == 1 and "here it learned" in own.inner_text(), "the bookmark in the list")
+        tab.press("Home")
+        tab.until(lambda: shows(tab, recording, 0), "the first step")
+        own.click()
+        tab.until(lambda: shows(tab, recording, changed.index), "the bookmark's step")
+        with open_recording(copy) as again:
+            assert [(each.step, each.note) for each in again.bookmarks.all] == [(changed.step, "here it learned")]
+
+        Path(f"{copy}.bookmarks.json").write_text("scribbled over")
+        tab.press("b")
+        tab.page.get_by_role("button", name="Remove").click()
+        tab.until(
+            lambda: "holds no bookmarks" in tab.find(".notices[aria-live]").inner_text(), "why it was not removed"
+        )
+        assert tab.errors == []

@@ -9,59 +9,20 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
-import torch
 from fakes import FakeAgent
 from listener import eventually
-from recordings import steps_in
-from torch import nn
+from recordings import record_pictures, steps_in
 
-from agentwrap import InterpretWrapper
 from agentwrap_viewer import cli, open_recording
-
-
-class Pictures(gym.Env[Any, Any]):
-    """Grey pictures (16, 16) in which a bright square wanders."""
-
-    observation_space = gym.spaces.Box(0, 255, (16, 16), np.uint8)
-    action_space = gym.spaces.Discrete(3)
-    render_mode = None
-
-    def _picture(self) -> Any:
-        picture = np.zeros((16, 16), np.uint8)
-        column = self._step % 12
-        picture[4:8, column : column + 4] = 200
-        return picture
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
-        self._step = 0
-        return self._picture(), {}
-
-    def step(self, action: Any) -> Any:
-        self._step += 1
-        return self._picture(), 0.5, self._step == 15, False, {}
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two episodes of fifteen steps with pictures, and the policy."""
-    torch.manual_seed(0)
-    policy = nn.Sequential(nn.Flatten(), nn.Linear(256, 3))
-    path = tmp_path_factory.mktemp("run") / "run.mcap"
-    env = InterpretWrapper(Pictures(), policy, record=path, quiet=True, strict=True, endpoint="tcp://127.0.0.1:*")
-    observation, _ = env.reset(seed=5)
-    for _ in range(30):
-        with torch.no_grad():
-            action = int(policy(torch.as_tensor(observation)[None].float()).argmax())
-        observation, _, done, _, _ = env.step(action)
-        if done:
-            observation, _ = env.reset()
-    env.close()
-    return path
+    return record_pictures(tmp_path_factory.mktemp("run") / "run.mcap")
 
 
 def said(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
@@ -120,11 +81,23 @@ def test_explain_survives_being_cut_off(run: Path, capsys: pytest.CaptureFixture
         assert sorted(found.explained) == list(range(20)) and found.complete
 
 
+@pytest.mark.parametrize("backend", ["loky", "ray", "dask"])
 def test_two_processes_compute_the_same_maps_as_one(
-    run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, backend: str
 ) -> None:
     said(capsys, "explain", run, "--out", tmp_path / "1.mcap", "--steps", "::2")
-    options = ("explain", str(run), "--out", str(tmp_path / "2.mcap"), "--steps", "::2", "--jobs", "2")
+    options = (
+        "explain",
+        str(run),
+        "--out",
+        str(tmp_path / "2.mcap"),
+        "--steps",
+        "::2",
+        "--jobs",
+        "2",
+        "--backend",
+        backend,
+    )
     subprocess.run([sys.executable, "-m", "agentwrap_viewer", *options], check=True, capture_output=True)
     with open_recording(tmp_path / "1.mcap") as one, open_recording(tmp_path / "2.mcap") as two:
         assert sorted(one.explained) == sorted(two.explained) == list(range(0, 30, 2))
@@ -140,6 +113,8 @@ def test_explain_refuses_what_cannot_be_and_says_why(
 ) -> None:
     maps = tmp_path / "maps.mcap"
     assert "'magic' is not possible" in refused(capsys, "explain", run, "--out", maps, "--method", "magic")
+    assert "--address is a cluster's" in refused(capsys, "explain", run, "--out", maps, "--address", "x:1")
+    assert "--jobs 0 is no number" in refused(capsys, "explain", run, "--out", maps, "--jobs", "0")
     assert "no episode 9" in refused(capsys, "explain", run, "--out", maps, "--episode", "9", "--overwrite")
     assert "no version 4" in refused(capsys, "explain", run, "--out", tmp_path / "a", "--policy-version", "4")
     said(capsys, "explain", run, "--out", tmp_path / "b.mcap", "--steps", "0:2", "--method", "gradient")

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from agentwrap_viewer.launch import LaunchError
 
 from .arguments import need
 from .errors import NEEDED, reading
+from .workers import Workers, add_workers
 
 if TYPE_CHECKING:
     from agentwrap_protocol.messages import SaliencyMap
@@ -36,18 +37,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``agentwrap explain``."""
     parser.add_argument("recording", metavar="FILE", help="the recording")
     parser.add_argument("--out", metavar="MAPS", required=True, help="the file to write maps to")
-    parser.add_argument("--method", help="saliency method (default: the one that suits the observation)")
-    parser.add_argument(
-        "--option", action="append", default=[], type=option, metavar="NAME=VALUE", help="an option of the method"
-    )
+    add_method(parser, "saliency method (default: the one that suits the observation)")
     parser.add_argument("--steps", type=steps, metavar="A:B:N", help="from A to B, every Nth (default: all)")
     parser.add_argument("--episode", type=int, metavar="E", help="the steps of one episode")
     parser.add_argument(
         "--policy-version", type=int, metavar="V", help="explain with these weights (default: those of each step)"
     )
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes; -1 for one on each core")
-    parser.add_argument("--device", default="cpu", help="where to compute: cpu (default), cuda or mps")
+    add_workers(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace the file of maps if there is one")
+
+
+def add_method(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add how steps are explained, and where."""
+    parser.add_argument("--method", help=what)
+    parser.add_argument(
+        "--option", action="append", default=[], type=option, metavar="NAME=VALUE", help="an option of the method"
+    )
+    parser.add_argument("--device", default="cpu", help="where to compute: cpu (default), cuda or mps")
 
 
 def option(text: str) -> tuple[str, Any]:
@@ -78,28 +84,52 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         LaunchError: The recording, the method or the file of maps is not as it has to be.
     """
-    need((*NEEDED, "torch", "joblib"))
-    from agentwrap_viewer.recording import RecordingError
-
     with reading(arguments.recording) as recording:
-        task = plan(recording, arguments)
-        try:
-            with _output(recording, task, Path(arguments.out), overwrite=arguments.overwrite) as (writer, known):
-                indices = chosen(recording, arguments.steps, arguments.episode)
-                numbers = recording.array("step")
-                missing = [index for index in indices if int(numbers[index]) not in known]
-                bar = Progress(len(indices), len(indices) - len(missing))
-                for message in maps(task, missing, jobs=arguments.jobs):
-                    writer.add(message, renumber=True)
-                    bar.advance()
-                bar.end()
-        except RecordingError as error:
-            raise LaunchError(str(error)) from error
+        indices = chosen(recording, arguments.steps, arguments.episode)
+        write_maps(recording, indices, Path(arguments.out), arguments, version=arguments.policy_version)
     print(f"agentwrap explain: {len(indices):,} maps are in {arguments.out}", flush=True)
     return 0
 
 
-def plan(recording: Recording, arguments: argparse.Namespace) -> dict[str, Any]:
+def write_maps(
+    recording: Recording,
+    indices: Sequence[int],
+    out: Path,
+    arguments: argparse.Namespace,
+    *,
+    version: int | None = None,
+) -> None:
+    """Compute maps of some steps, but for those that the file has, and write them; says how far it is.
+
+    Args:
+        recording: The recording.
+        indices: Which steps.
+        out: The file of maps.
+        arguments: What ``add_method`` and ``add_workers`` have added, and ``overwrite``.
+        version: Explain with these weights; None for those of each step.
+
+    Raises:
+        LaunchError: The recording, the method or the file of maps is not as it has to be.
+    """
+    need((*NEEDED, "torch", "joblib"))
+    from agentwrap_viewer.recording import RecordingError
+
+    workers = Workers(arguments.jobs, backend=arguments.backend, address=arguments.address)
+    task = plan(recording, arguments, version)
+    try:
+        with _output(recording, task, out, overwrite=arguments.overwrite) as (writer, known):
+            numbers = recording.array("step")
+            missing = [index for index in indices if int(numbers[index]) not in known]
+            bar = Progress(len(indices), len(indices) - len(missing))
+            for message in maps(task, missing, workers):
+                writer.add(message, renumber=True)
+                bar.advance()
+            bar.end()
+    except RecordingError as error:
+        raise LaunchError(str(error)) from error
+
+
+def plan(recording: Recording, arguments: argparse.Namespace, version: int | None) -> dict[str, Any]:
     """Return what a process needs to know; checks policy, method and options before anything begins.
 
     Raises:
@@ -108,8 +138,8 @@ def plan(recording: Recording, arguments: argparse.Namespace) -> dict[str, Any]:
     from agentwrap_viewer.explainer import offline
 
     task = {
-        "path": str(Path(arguments.recording).resolve()),
-        "version": arguments.policy_version,
+        "path": str(recording.path.resolve()),
+        "version": version,
         "method": arguments.method,
         "options": dict(arguments.option),
         "device": arguments.device,
@@ -136,24 +166,14 @@ def chosen(recording: Recording, steps: slice | None, episode: int | None) -> ra
     return among if steps is None else among[steps]
 
 
-def maps(task: dict[str, Any], indices: Iterable[int], *, jobs: int) -> Iterator[SaliencyMap]:
+def maps(task: dict[str, Any], indices: Sequence[int], workers: Workers) -> Iterator[SaliencyMap]:
     """Compute the maps of these steps, in whatever order they are done."""
     from agentwrap_protocol import decode
     from agentwrap_viewer.explainer import offline
 
-    todo = list(indices)
-    batches = [todo[begin : begin + BATCH] for begin in range(0, len(todo), BATCH)]
-    if jobs == 1:
-        done: Iterable[list[list[bytes]]] = (offline.explain(task, batch) for batch in batches)
-    else:
-        from joblib import Parallel, cpu_count, delayed
-
-        workers = cpu_count() if jobs < 0 else jobs
-        threads = max(1, cpu_count() // workers)
-        work = (delayed(offline.explain)(task, batch, threads=threads) for batch in batches)
-        done = Parallel(n_jobs=workers, return_as="generator_unordered")(work)
+    batches = [indices[begin : begin + BATCH] for begin in range(0, len(indices), BATCH)]
     try:
-        for batch in done:
+        for batch in workers.map(offline.explain, [(task, batch) for batch in batches]):
             for frames in batch:
                 message: Any = decode(frames)
                 yield message

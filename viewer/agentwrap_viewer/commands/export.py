@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,20 +15,37 @@ from agentwrap_viewer.launch import LaunchError
 
 from .arguments import need
 from .errors import reading
-from .explain import chosen, steps
+from .explain import add_method, chosen, steps, write_maps
+from .workers import add_workers
 
 if TYPE_CHECKING:
     from agentwrap_viewer.recording import Recording
+    from agentwrap_viewer.recording.moments import Moment
 
-HELP = "export a recording as a table, arrays or a film"
+HELP = "export a recording as a table, arrays, a film or a page"
 
 DESCRIPTION = (
-    "csv and parquet hold one row for each step, with its fields and small arrays; npz holds all arrays; mp4 and gif "
-    "show the frames, with --maps under the maps that agentwrap explain has computed."
+    "csv and parquet hold one row for each step, with its fields and small arrays; npz and zarr hold all arrays; mp4 "
+    "and gif show the frames, html plays them on a page of its own that needs no network: with --maps under the maps "
+    "that agentwrap explain has computed, with --method under maps that are computed now. foxglove is an MCAP file "
+    "with the frames as pictures that Foxglove shows."
 )
 
 #: What each format needs beside the viewer, and what installs it.
-FORMATS: dict[str, tuple[str, ...]] = {"csv": (), "parquet": ("pyarrow",), "npz": (), "mp4": ("av",), "gif": ("PIL",)}
+FORMATS: dict[str, tuple[str, ...]] = {
+    "csv": (),
+    "parquet": ("pyarrow",),
+    "npz": (),
+    "zarr": ("zarr",),
+    "mp4": ("av",),
+    "gif": ("PIL",),
+    "html": ("PIL", "panel"),
+    "foxglove": ("PIL",),
+}
+#: What files are called that are not called after their format.
+SUFFIXES = {"foxglove": "foxglove.mcap"}
+#: Formats that show maps.
+SHOWN = ("npz", "zarr", "mp4", "gif", "html", "foxglove")
 INSTALL = 'pip install "agentwrap-rl[viewer,export]"'
 
 
@@ -35,7 +56,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="OUT", help="the file to write (default: beside the recording)")
     parser.add_argument("--steps", type=steps, metavar="A:B:N", help="from A to B, every Nth (default: all)")
     parser.add_argument("--episode", type=int, metavar="E", help="the steps of one episode")
-    parser.add_argument("--maps", metavar="MAPS", help="maps of this recording, for npz, mp4 and gif")
+    parser.add_argument("--maps", metavar="MAPS", help=f"maps of this recording, for {', '.join(SHOWN)}")
+    add_method(parser, "compute maps by this method, where there is no --maps")
+    add_workers(parser)
+    parser.add_argument(
+        "--moments",
+        nargs="?",
+        const="",
+        metavar="KINDS",
+        help="a clip of each moment into the directory OUT: of all, or of kinds such as td_error,bookmark",
+    )
+    parser.add_argument(
+        "--around", type=int, default=30, metavar="N", help="steps before and after a moment (default: 30)"
+    )
     parser.add_argument("--fps", type=float, default=30.0, help="frames per second of a film (default: 30)")
     parser.add_argument("--height", type=int, default=420, help="least height of a film in pixels (default: 420)")
     parser.add_argument("--overwrite", action="store_true", help="replace the file if there is one")
@@ -47,30 +80,114 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         LaunchError: A package is missing, the recording lacks what is asked for, or the file cannot be written.
     """
-    form = _format(arguments.format, arguments.out)
+    form = "gif" if arguments.moments is not None and not arguments.format else _format(arguments.format, arguments.out)
     need(FORMATS[form], INSTALL)
-    out = Path(arguments.out or Path(arguments.recording).with_suffix(f".{form}"))
-    if out.exists() and not arguments.overwrite:
-        raise LaunchError(f"{out} exists already: choose another name with --out, or pass --overwrite")
+    if arguments.maps is not None and arguments.method is not None:
+        raise LaunchError("--maps names maps that are there, --method computes some: give one of the two")
+    suffix = SUFFIXES.get(form, form)
     with reading(arguments.recording) as recording:
         indices = chosen(recording, arguments.steps, arguments.episode)
         if not indices:
             raise LaunchError(f"{recording.path} has no such steps")
-        part = out.with_name(f"{out.name}.part")  # nobody takes half a file for a whole one
-        try:
-            if arguments.maps is None:
-                _export(form, recording, None, indices, part, arguments)
-            else:
-                with reading(arguments.maps) as maps:
-                    _check_maps(recording, maps)
-                    _export(form, recording, maps, indices, part, arguments)
-            os.replace(part, out)
-        except OSError as error:
-            raise LaunchError(f"{out} cannot be written: {error.strerror or error}") from error
-        finally:
-            part.unlink(missing_ok=True)
-    print(f"agentwrap export: {len(indices):,} steps are in {out}, {out.stat().st_size:,} bytes", flush=True)
+        if arguments.moments is not None:
+            out = Path(arguments.out or Path(arguments.recording).with_suffix(".moments"))
+            clips = _clips(recording, indices, arguments)
+            _make_directory(out)
+            files = [(part, out / f"{name}.{suffix}") for name, part in clips.items()]
+        else:
+            out = Path(arguments.out or Path(arguments.recording).with_suffix(f".{suffix}"))
+            files = [(indices, out)]
+        for _, file in files:
+            if file.exists() and not arguments.overwrite:
+                raise LaunchError(f"{file} exists already: choose another name with --out, or pass --overwrite")
+        with _maps(recording, [part for part, _ in files], out, arguments) as maps:
+            for part, file in files:
+                _write(form, recording, maps, part, file, arguments)
+    if arguments.moments is not None:
+        print(f"agentwrap export: {len(files):,} clips are in {out}", flush=True)
+    else:
+        print(f"agentwrap export: {len(indices):,} steps are in {out}, {_size(out):,} bytes", flush=True)
     return 0
+
+
+def _write(
+    form: str, recording: Recording, maps: Recording | None, indices: range, out: Path, arguments: argparse.Namespace
+) -> None:
+    part = out.with_name(f"{out.name}.part")  # nobody takes half a file for a whole one
+    try:
+        _remove(part)
+        _export(form, recording, maps, indices, part, arguments)
+        if out.is_dir():
+            _remove(out)
+        os.replace(part, out)
+    except OSError as error:
+        raise LaunchError(f"{out} cannot be written: {error.strerror or error}") from error
+    finally:
+        _remove(part)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _make_directory(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LaunchError(f"{path} cannot be made: {error.strerror or error}") from error
+
+
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.rglob("*")) if path.is_dir() else path.stat().st_size
+
+
+def _clips(recording: Recording, among: range, arguments: argparse.Namespace) -> dict[str, range]:
+    """The steps around each moment that is among those chosen, within its episode, by the clip's name."""
+    wanted = [kind for kind in arguments.moments.split(",") if kind]
+    found = [
+        (moment.index, moment.kind) for moment in _moments(recording, [k for k in wanted if k != "bookmark"], wanted)
+    ]
+    if not wanted or "bookmark" in wanted:
+        found += [(recording.index_of(each.step), "bookmark") for each in recording.bookmarks.all]
+    clips = {}
+    for index, kind in sorted(found):
+        if index not in among:
+            continue
+        episode = next(each for each in recording.episodes if each.start <= index < each.stop)
+        begin, end = max(index - arguments.around, episode.start), min(index + arguments.around + 1, episode.stop)
+        clips[f"{recording.steps[index].step:06d}-{kind}"] = range(begin, end)
+    if not clips:
+        raise LaunchError(f"no such moments were found in {recording.path}")
+    return clips
+
+
+def _moments(recording: Recording, kinds: list[str], wanted: list[str]) -> list[Moment]:
+    try:
+        return recording.moments(kinds if wanted else None)
+    except ValueError as error:
+        raise LaunchError(f"{error}, bookmark") from error
+
+
+@contextmanager
+def _maps(
+    recording: Recording, parts: list[range], out: Path, arguments: argparse.Namespace
+) -> Iterator[Recording | None]:
+    """The maps given, or those that are computed for the time being."""
+    if arguments.maps is not None:
+        with reading(arguments.maps) as maps:
+            _check_maps(recording, maps)
+            yield maps
+    elif arguments.method is not None:
+        with tempfile.TemporaryDirectory(prefix="agentwrap-") as directory:
+            path = Path(directory) / "maps.mcap"
+            write_maps(recording, sorted({index for part in parts for index in part}), path, arguments)
+            with reading(str(path)) as maps:
+                yield maps
+    else:
+        yield None
 
 
 def _format(given: str | None, out: str | None) -> str:
@@ -102,6 +219,17 @@ def _export(
             tables.write_parquet(recording, indices, out)
         case "npz":
             tables.write_npz(recording, maps, indices, out)
+        case "zarr":
+            tables.write_zarr(recording, maps, indices, out)
+        case "foxglove":
+            from agentwrap_viewer.recording.foxglove import write_foxglove
+
+            write_foxglove(recording, maps, indices, out)
+        case "html":
+            from agentwrap_viewer.replay.webpage import write_html
+
+            write_html(recording, maps, indices, out, fps=arguments.fps)
         case _:
-            pictures = films.pictures(recording, maps, indices, height=arguments.height)
-            (films.write_mp4 if form == "mp4" else films.write_gif)(pictures, out, fps=arguments.fps)
+            pictures = films.pictures(recording, maps, indices)
+            write = films.write_mp4 if form == "mp4" else films.write_gif
+            write(pictures, out, fps=arguments.fps, height=arguments.height)

@@ -7,7 +7,7 @@ policy that it used last.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -15,15 +15,15 @@ import msgspec
 import torch
 
 from agentwrap_protocol import GraphError, encode
-from agentwrap_protocol.messages import SaliencyMap, Step
+from agentwrap_protocol.messages import SaliencyMap
 from agentwrap_viewer.recording import Recording, RecordingError, open_recording
 from agentwrap_viewer.saliency import SaliencyError
 
-from .catalogue import kind_of
+from .background import Background
 from .job import Job, Moment
 from .past import FRAMES, is_recurrent
 from .settings import Settings
-from .tracking import HISTORY, Policy
+from .tracking import Policy
 
 #: Identity of this process as a sender of maps.
 _STREAM = uuid.uuid4().hex
@@ -86,8 +86,7 @@ def explain_step(
     """
     step = recording.steps[index]
     try:
-        for earlier in _background(recording, policy, index):
-            policy.remember(earlier.arrays)
+        Background(recording, policy).remember(index)
         before = recording.steps[max(index - FRAMES, 0) : index] if is_recurrent(policy.graph) else []
         moments = [Moment.of_step(earlier) for earlier in before][::-1]
         job = Job(Moment.of_step(step), policy, method, options, before=moments)
@@ -97,13 +96,6 @@ def explain_step(
     except (RecordingError, SaliencyError, GraphError) as error:
         raise CannotExplain(f"step {step.step} cannot be explained: {error}") from error
     return msgspec.structs.replace(job.message(_STREAM), time=step.time)
-
-
-def _background(recording: Recording, policy: Policy, index: int) -> Iterator[Step]:
-    """The steps before this one, where the method may draw values of vectors from them."""
-    assert policy.graph is not None
-    if any(item.role == "observation" and kind_of(item) == "vector" for item in policy.graph.inputs):
-        yield from recording.steps[max(index + 1 - HISTORY, 0) : index + 1]
 
 
 #: The recording that is open, by its path.

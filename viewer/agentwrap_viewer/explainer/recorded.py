@@ -17,12 +17,12 @@ from agentwrap_viewer.recording import Recording, RecordingError
 from agentwrap_viewer.recording.policies import listed
 from agentwrap_viewer.saliency import SaliencyError
 
-from .catalogue import kind_of
+from .background import Background
 from .engine import Engine
 from .job import Job, Moment
 from .past import FRAMES, is_recurrent
 from .settings import Settings
-from .tracking import HISTORY, Policy
+from .tracking import Policy
 
 log = logging.getLogger(__name__)
 
@@ -226,10 +226,5 @@ class RecordedEngine(Engine):
 
     def _remember_before(self, moment: Moment) -> None:
         """Remember the observations before a step, where a method may draw a vector's values from them."""
-        graph = self._policy.graph
-        if graph is None or all(item.role != "observation" or kind_of(item) != "vector" for item in graph.inputs):
-            return
-        end = int(np.searchsorted(self._step_numbers, moment.step, side="right"))
-        self._policy.forget()
-        for step in self._recording.steps[max(end - HISTORY, 0) : end]:
-            self._policy.remember(step.arrays)
+        index = int(np.searchsorted(self._step_numbers, moment.step, side="right")) - 1
+        Background(self._recording, self._policy).remember(index)

@@ -133,6 +133,13 @@ class Choose(Command, frozen=True, tag="choose"):
     rule: Literal["none", "best", "worst", "newest"]
 
 
+class Bookmark(Command, frozen=True, tag="bookmark"):
+    """Bookmark the step of this number with a note, or take its bookmark away (None); of a recording."""
+
+    step: Annotated[int, Meta(ge=0, le=2**62)]
+    note: Annotated[str, Meta(max_length=500)] | None = None
+
+
 COMMANDS = msgspec.json.Decoder(
     Painted
     | Live
@@ -149,6 +156,7 @@ COMMANDS = msgspec.json.Decoder(
     | List
     | Watch
     | Choose
+    | Bookmark
 )
 
 

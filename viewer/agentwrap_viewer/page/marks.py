@@ -33,10 +33,12 @@ class Marks:
 
     Attributes:
         version: Grows with each change.
+        problem: Why some are not as the user wants them, or None.
     """
 
     def __init__(self) -> None:
         self.version = 0
+        self.problem: str | None = None
         self._by_source: dict[str, tuple[Mark, ...]] = {}
 
     def put(self, source: str, marks: Iterable[Mark]) -> None:

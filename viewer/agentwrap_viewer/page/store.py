@@ -15,6 +15,7 @@ from agentwrap_protocol.messages import Bye, EpisodeEnd, Explainer, Heartbeat, H
 from agentwrap_protocol.session import Session
 
 from .episodes import EpisodeLog
+from .marks import Marks
 from .ring import MapShelf, Series, StepRing
 from .spool import Spool
 from .statistics import Statistics
@@ -91,6 +92,7 @@ class Store:
         self.series = Series(max_scalars)
         self.maps = MapShelf(map_bytes)
         self.episodes = EpisodeLog()
+        self.marks = Marks()
         self._statistics = Statistics()
 
     def clear(self) -> None:

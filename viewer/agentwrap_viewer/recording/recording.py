@@ -15,6 +15,7 @@ from agentwrap_protocol.mcap_encoder import METADATA, SEED, SUMMARY
 from agentwrap_protocol.messages import EpisodeEnd, Hello, Message, PolicyGraph, SaliencyMap, Step, Weights
 from agentwrap_protocol.recording_index import FIELDS, REASONS
 
+from .bookmarks import Bookmarks
 from .container import Container, Place
 from .errors import RecordingError
 from .index import Array, RecordingIndex
@@ -284,6 +285,11 @@ class Recording:
         from . import moments
 
         return moments.find(self, kinds, moments.Criteria(**criteria))
+
+    @property
+    def bookmarks(self) -> Bookmarks:
+        """The user's own marks, in a file beside the recording: ``.all``, ``.add(step, note)``, ``.remove(step)``."""
+        return Bookmarks(self.path, stream=self.metadata.get("stream", ""))
 
     # The policy.
 

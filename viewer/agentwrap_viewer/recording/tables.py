@@ -82,12 +82,41 @@ def write_npz(recording: Recording, maps: Recording | None, indices: range, path
     Raises:
         RecordingError: An array does not have the same shape in all steps, or a step has no map.
     """
-    first = recording.steps[indices[0]]
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for name in [*FIELDS["step"], *(name for name in first.arrays if name != "rewards")]:
-            _write_array(archive, name, indices, partial(_taken, recording, name))
-        for name in _map_arrays(recording, maps, indices):
-            _write_array(archive, f"maps/{name}", indices, partial(_maps, recording, maps, name))
+        for name, read in _arrays(recording, maps, indices):
+            _write_array(archive, name, indices, read)
+
+
+def write_zarr(recording: Recording, maps: Recording | None, indices: range, path: Path) -> None:
+    """Write the same arrays as a Zarr group in a directory, chunked along the steps; needs zarr.
+
+    Raises:
+        RecordingError: As ``write_npz``.
+    """
+    import zarr
+
+    group = zarr.open_group(path, mode="w")
+    for name, read in _arrays(recording, maps, indices):
+        array = None
+        for rows in _parts(range(len(indices)), ARRAYS):
+            part = read(indices[rows.start : rows.stop])
+            if array is None:
+                shape = (len(indices), *part.shape[1:])
+                array = group.create_array(name, shape=shape, chunks=(len(part), *part.shape[1:]), dtype=part.dtype)
+            if part.shape[1:] != array.shape[1:] or part.dtype != array.dtype:
+                raise RecordingError(f"{name} does not have the same shape in all steps")
+            array[rows.start : rows.stop] = part
+
+
+def _arrays(
+    recording: Recording, maps: Recording | None, indices: range
+) -> Iterator[tuple[str, Callable[[range], Array]]]:
+    """All arrays by name, each with what reads it for some steps."""
+    first = recording.steps[indices[0]]
+    for name in [*FIELDS["step"], *(name for name in first.arrays if name != "rewards")]:
+        yield name, partial(_taken, recording, name)
+    for name in _map_arrays(recording, maps, indices):
+        yield f"maps/{name}", partial(_maps, recording, maps, name)
 
 
 def _write_array(archive: zipfile.ZipFile, name: str, indices: range, read: Callable[[range], Array]) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from agentwrap_viewer.launch import settings, show
 from agentwrap_viewer.page.components.timeline import TimelineElement
 from agentwrap_viewer.page.layout import build_page
-from agentwrap_viewer.page.marks import Mark
 from agentwrap_viewer.page.receiver import Receiver
 from agentwrap_viewer.page.server import PageServer, serve
 from agentwrap_viewer.page.store import Store
@@ -56,7 +55,7 @@ def replay(
     with open_recording(path) as recording, contextlib.ExitStack() as opened:
         made = opened.enter_context(open_recording(maps)) if maps is not None else None
         store = RecordedStore(recording, made, follow=follow)
-        store.marks.put("moments", (Mark(found.step, found.kind, found.text) for found in recording.moments()))
+        store.marks.find_moments()
         arguments = (*settings(device, method, budget_ms), "--recording", str(recording.path.resolve()))
         return asyncio.run(
             show(

@@ -6,13 +6,13 @@ from collections import OrderedDict
 from collections.abc import Iterator
 
 from agentwrap_protocol.messages import Message, Outputs, SaliencyMap, Step
-from agentwrap_viewer.page.marks import Marks
 from agentwrap_viewer.page.ring import MapShelf, StepRing, size_of
 from agentwrap_viewer.page.store import Store
 from agentwrap_viewer.recording import Recording, RecordingError
 
 from .columns import Columns
 from .contrast import Contrast
+from .marked import RecordingMarks
 
 #: Bytes of steps, and of maps, that are kept: going back and forth reads and computes each once.
 STEP_BYTES, MAP_BYTES = 32 * 2**20, 128 * 2**20
@@ -165,7 +165,8 @@ class RecordedStore(Store):
             raise CannotReplay(f"{recording.path} holds no steps: there is nothing to replay")
         if maps is not None:
             check_maps(recording, maps)
-        self.recording, self.columns, self.marks = recording, Columns.of(recording), Marks()
+        self.recording, self.columns = recording, Columns.of(recording)
+        self.marks: RecordingMarks = RecordingMarks(recording)
         self.contrast: Contrast | None = None
         self.hello = hello
         self.steps: RecordedSteps = RecordedSteps(recording, self.columns)

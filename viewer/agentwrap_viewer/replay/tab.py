@@ -6,7 +6,7 @@ from typing import Any
 
 from agentwrap_viewer.page.components import all_components
 from agentwrap_viewer.page.components.timeline import Marked, Playback, Timeline
-from agentwrap_viewer.page.frames import Command, ExplainWith, Jump, Repeat, Tab
+from agentwrap_viewer.page.frames import Bookmark, Command, ExplainWith, Jump, Repeat, Tab
 from agentwrap_viewer.page.packet import EncodedCache
 from agentwrap_viewer.page.receiver import Receiver
 from agentwrap_viewer.page.ring import Series
@@ -101,5 +101,11 @@ class ReplayTab(Tab):
                 self._place.repeat_not()
             case ExplainWith(version):
                 self._place.choose_version(version)
+            case Bookmark(step=step, note=str(note)):
+                self._recorded.marks.bookmark(step, note)
+                self._recorded.notify()
+            case Bookmark(step=step):
+                self._recorded.marks.remove_bookmark(step)
+                self._recorded.notify()
             case _:
                 super().obey(command)

@@ -1,7 +1,10 @@
 // The list of what is marked on the timeline: opened from the bar, filtered by kind, each line goes to its place.
 
+import {send} from "./feed.js"
 import {h, integer, put} from "./kit.js"
 import {glyph, labelOf, line} from "./marks.js"
+
+const LONGEST_NOTE = 500
 
 /** Lines shown at most: a list of thousands is not read, and kinds can be left out. */
 const SHOWN = 300
@@ -15,8 +18,8 @@ export function momentsPanel({go, changed}) {
   let items = [], here = -1
   const list = h("div", {class: "list"}), kinds = h("div", {class: "kinds", role: "group", "aria-label": "Kinds of moments"})
   const more = h("p", {class: "more"}), none = h("p", {class: "none"}, "Nothing is marked.")
-  const tools = h("div", {class: "tools"})
-  const panel = h("section", {class: "moments", "aria-label": "Moments", hidden: true}, h("header", {}, kinds, tools), list, more, none)
+  const form = noteForm()
+  const panel = h("section", {class: "moments", "aria-label": "Moments", hidden: true}, form.root, kinds, list, more, none)
   const count = h("span", {class: "count"})
   const button = h("button", {type: "button", class: "open", title: "Moments of this recording (M)", "aria-expanded": "false",
     onclick: () => open(panel.hidden)}, glyph("td_error"), h("span", {class: "name"}, "Moments"), count)
@@ -63,10 +66,15 @@ export function momentsPanel({go, changed}) {
   }
 
   return {
-    button, panel, tools,
+    button, panel,
     get marks() { return visible() },
     toggle: () => open(panel.hidden),
-    close: () => open(false),
+    /** Have the user write a note for a step. */
+    bookmark(step) {
+      const own = items.find(mark => mark.kind === "bookmark" && mark.step === step)
+      open(true)
+      form.ask(step, own ? own.text : null)
+    },
     show(marks) { items = marks; drawKinds(); drawList(); changed() },
     at(position) {
       if (position === here) return
@@ -74,4 +82,30 @@ export function momentsPanel({go, changed}) {
       if (!panel.hidden) point()
     },
   }
+}
+
+/** Asks for a bookmark's note; `ask(step, note)` begins, with the note there is or null. Enter saves, Escape leaves it. */
+function noteForm() {
+  let step = null
+  const input = h("input", {type: "text", class: "note", maxLength: LONGEST_NOTE, placeholder: "Note (may be empty)", autocomplete: "off"})
+  const remove = h("button", {type: "button", class: "plain", onclick: () => finish({note: null})}, "Remove")
+  const label = h("span", {class: "what"})
+  const root = h("form", {class: "bookmark", hidden: true}, glyph("bookmark"), label, input,
+    h("button", {type: "submit", class: "save"}, "Save"), remove)
+  function finish(answer) {
+    if (answer !== null) send({do: "bookmark", step, ...answer})
+    root.hidden = true
+    input.blur()
+  }
+  root.addEventListener("submit", event => { event.preventDefault(); finish({note: input.value}) })
+  root.addEventListener("keydown", event => { if (event.key === "Escape") finish(null) })
+  return {root, ask(number, note) {
+    step = number
+    put(label, `Step ${integer(step)}`)
+    input.setAttribute("aria-label", `Note for step ${integer(step)}`)
+    input.value = note || ""
+    remove.hidden = note === null
+    root.hidden = false
+    input.focus()
+  }}
 }

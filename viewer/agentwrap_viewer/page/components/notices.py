@@ -86,7 +86,10 @@ def _about_disk(store: Store) -> list[dict[str, Any]]:
 
 
 def _about_file(store: Store) -> list[dict[str, Any]]:
-    return [_notice("note", "warning", "Not all is there", _sentence(note)) for note in store.notes]
+    notes = [_notice("note", "warning", "Not all is there", _sentence(note)) for note in store.notes]
+    if store.marks.problem is not None:
+        notes.append(_notice("bookmarks", "warning", "Bookmarks are not saved", _sentence(store.marks.problem)))
+    return notes
 
 
 def _sentence(note: str) -> str:

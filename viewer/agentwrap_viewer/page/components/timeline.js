@@ -34,11 +34,16 @@ export async function render({model, el}) {
       h("div", {class: "buttons"}, button("first", "First step (Home)", actions.first),
         button("back", "One step back (←, with shift ten)", () => actions.back()), toggle.element,
         button("on", "One step on (→, with shift ten)", () => actions.on()), button("last", "Last step (End)", actions.live)),
-      step.root, episode.root, time, moments.button, loop, speed.element))
+      step.root, episode.root, time, button("bookmark round", "Bookmark this step (B)", bookmark), moments.button, loop, speed.element))
 
   const {redraw, stop: stopFit} = crisp(canvas, (context, width, height) => {
     drawTimeline(context, scaleOf(width, height, all, moments.marks), {...all, marks: moments.marks}, now, hover, marked)
   })
+
+  function bookmark() {
+    if (now.mode === "playing") send({do: "pause"})
+    if (now.step !== null) moments.bookmark(now.step)
+  }
 
   function repeat() {
     if (now.loop !== null) return send({do: "repeat"})
@@ -100,9 +105,11 @@ export async function render({model, el}) {
 
   const toMark = direction => () => {
     const next = neighbouring(moments.marks, now.position, direction)
-    if (next !== null) send({do: "go", position: next.position})
+    if (next === null) return
+    now = {...now, position: next.position}  // who presses twice at once goes on from there
+    send({do: "go", position: next.position})
   }
-  const keys = {n: toMark(1), p: toMark(-1), m: moments.toggle}
+  const keys = {n: toMark(1), p: toMark(-1), m: moments.toggle, b: bookmark}
   const stops = [
     subscribe("marks", source => moments.show(source.items)),
     subscribe("timeline", source => { all = {...source, lanes: sorted(source.lanes)}; redraw() }),

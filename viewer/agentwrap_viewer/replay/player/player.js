@@ -1,0 +1,271 @@
+// Plays a run from this file alone: frames and maps are in it, nothing is fetched.
+"use strict"
+const run = JSON.parse(document.getElementById("run").textContent)
+const find = selector => document.querySelector(selector)
+const count = run.steps.length
+
+const HEAT = {actor: [92, 176, 255], critic: [255, 72, 72], for: [255, 150, 40], against: [178, 112, 255]}
+const SPEEDS = [0.1, 0.25, 0.5, 1, 2, 4], AHEAD = 8, KEPT = 64
+const LEFT = 56, RIGHT = 8, TOP = 8, STRIP = 12
+const MARKS = {bookmark: "--strong", terminated: "--bad", value_drop: "--value", td_error: "--reward", entropy_peak: "--entropy"}
+
+let at = 0, playing = false, speed = 1, targets = "both", opacity = 0.75, scores = null, last = 0, due = 0
+
+const element = (tag, name, text = "") => Object.assign(document.createElement(tag), {className: name, textContent: text})
+const colour = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim()
+const shown = value => value === null || value === undefined ? "–" : Number.isInteger(value) ? String(value) : value.toPrecision(3)
+const bytes = text => Uint8Array.from(atob(text), letter => letter.charCodeAt(0))
+
+// ---- pictures -------------------------------------------------------------------------------------------------------
+
+const images = new Map()
+
+/** The picture of a step, decoded; the last ones are kept. */
+function picture(index) {
+  if (!images.has(index)) {
+    const image = new Image()
+    image.src = `data:${run.frames.type};base64,${run.frames.data[index]}`
+    images.set(index, image.decode().then(() => image))
+    for (const old of images.keys()) { if (images.size <= KEPT) break; images.delete(old) }
+  }
+  return images.get(index)
+}
+
+async function drawFrame() {
+  const canvas = find(".frame"), index = at
+  if (!run.frames) return
+  for (let next = index; next < Math.min(count, index + AHEAD); next++) picture(next)
+  const image = await picture(index)
+  if (index !== at) return
+  if (canvas.width !== image.naturalWidth) canvas.width = image.naturalWidth
+  if (canvas.height !== image.naturalHeight) canvas.height = image.naturalHeight
+  canvas.getContext("2d").drawImage(image, 0, 0)
+  canvas.dataset.step = run.steps[index]
+}
+
+// ---- heat -----------------------------------------------------------------------------------------------------------
+
+async function readMaps() {
+  if (!run.maps) return
+  const stream = new Blob([bytes(run.maps.data)]).stream().pipeThrough(new DecompressionStream("deflate"))
+  scores = new Int8Array(await new Response(stream).arrayBuffer())
+  drawHeat()
+}
+
+function drawHeat() {
+  const canvas = find(".heat")
+  if (scores === null) return
+  const [high, wide] = run.maps.shape, size = high * wide, layers = run.maps.layers, place = run.maps.places[at]
+  canvas.width = wide; canvas.height = high
+  canvas.dataset.step = place === null ? "" : run.steps[at]
+  if (place === null || targets === "none") return
+  const context = canvas.getContext("2d"), image = context.createImageData(wide, high)
+  let drawn = layers.map((layer, index) => ({...layer, index})).filter(layer => targets === "both" || layer.target === targets)
+  if (run.maps.scale === "signed") drawn = drawn.slice(0, 1)
+  for (const {target, index} of drawn) {
+    const from = (place * layers.length + index) * size
+    const [above, below] = run.maps.scale === "signed" ? [HEAT.for, HEAT.against] : [HEAT[target] || HEAT.actor, HEAT.actor]
+    lay(image.data, scores.subarray(from, from + size), above, below)
+  }
+  context.putImageData(image, 0, 0)
+}
+
+/** Lay a colour on with an opacity that grows with the score; two targets mix where they meet. */
+function lay(out, data, above, below) {
+  for (let i = 0, j = 0; i < data.length; i++, j += 4) {
+    const alpha = Math.abs(data[i]) / 127 * opacity
+    if (alpha <= 0) continue
+    const paint = data[i] > 0 ? above : below, under = out[j + 3] / 255
+    const sum = alpha + under - alpha * under, share = alpha / (alpha + under)
+    for (let k = 0; k < 3; k++) out[j + k] += (paint[k] - out[j + k]) * share
+    out[j + 3] = sum * 255
+  }
+}
+
+// ---- figures and policy ---------------------------------------------------------------------------------------------
+
+const figures = new Map()
+
+function buildFigures() {
+  for (const name of ["step", "episode", ...Object.keys(run.curves)]) {
+    const box = element("div", ""), value = element("dd", name)
+    box.append(element("dt", "", name), value)
+    find(".figures").append(box)
+    figures.set(name, value)
+  }
+  find(".policy").hidden = !run.policy
+  if (!run.policy) return
+  find(".policy h2").textContent = {probabilities: "π(a|s), %", q_values: "Q(s, a)"}[run.policy.kind] || "Policy"
+  for (const name of run.policy.names) {
+    const row = element("div", "row"), track = element("span", "track")
+    track.append(element("i", "fill"))
+    row.append(element("span", "name", name), track, element("span", "number"))
+    find(".rows").append(row)
+  }
+}
+
+function drawFigures() {
+  figures.get("step").textContent = run.steps[at]
+  figures.get("episode").textContent = run.episodes[at]
+  for (const [name, values] of Object.entries(run.curves)) figures.get(name).textContent = shown(values[at])
+  find(".place").textContent = `step ${at + 1} of ${count}`
+  if (!run.policy) return
+  const values = run.policy.values[at] || [], chances = run.policy.kind === "probabilities"
+  const low = chances ? 0 : Math.min(...values, 0), high = chances ? 1 : Math.max(...values, low + 1e-9)
+  find(".rows").childNodes.forEach((row, index) => {
+    const value = values[index]
+    row.classList.toggle("taken", run.policy.taken[at] === index)
+    row.querySelector(".fill").style.width = `${value === undefined || value === null ? 0 : 100 * (value - low) / (high - low)}%`
+    row.querySelector(".number").textContent = chances && typeof value === "number" ? (100 * value).toFixed(1) : shown(value)
+  })
+}
+
+function buildMoments() {
+  find(".moments").hidden = !run.marks.length
+  for (const {index, kind, text} of run.marks) {
+    const line = element("button", "mark")
+    line.append(element("span", "where", run.steps[index]), element("span", "what", kind.replaceAll("_", " ")), element("span", "said", text))
+    line.addEventListener("click", () => { pause(); go(index) })
+    find(".moments .list").append(line)
+  }
+}
+
+// ---- timeline -------------------------------------------------------------------------------------------------------
+
+const x = (index, wide) => LEFT + index / Math.max(1, count - 1) * (wide - LEFT - RIGHT)
+
+function drawTimeline() {
+  const canvas = find(".timeline"), {clientWidth: wide, clientHeight: high} = canvas, ratio = devicePixelRatio || 1
+  canvas.width = wide * ratio; canvas.height = high * ratio
+  const context = canvas.getContext("2d"), lanes = Object.entries(run.curves)
+  const bottom = high - (run.marks.length ? STRIP : 2), lane = (bottom - TOP) / Math.max(1, lanes.length)
+  context.scale(ratio, ratio)
+  context.font = "11px system-ui, sans-serif"
+  run.episodes.forEach((episode, index) => {
+    if (index && episode !== run.episodes[index - 1]) line(context, x(index, wide), TOP, bottom, colour("--line"))
+  })
+  lanes.forEach(([name, values], number) => drawLane(context, name, values, TOP + number * lane + 2, TOP + (number + 1) * lane - 2, wide))
+  for (const {index, kind} of run.marks) {
+    context.fillStyle = colour(MARKS[kind] || "--muted")
+    context.beginPath(); context.arc(x(index, wide), high - STRIP / 2, 3.5, 0, 2 * Math.PI); context.fill()
+  }
+  line(context, x(at, wide), 2, high, colour("--strong"), 1.5)
+  canvas.setAttribute("aria-valuemin", 0); canvas.setAttribute("aria-valuemax", count - 1); canvas.setAttribute("aria-valuenow", at)
+}
+
+function line(context, where, from, to, stroke, width = 1) {
+  context.strokeStyle = stroke
+  context.lineWidth = width
+  context.beginPath(); context.moveTo(where, from); context.lineTo(where, to); context.stroke()
+}
+
+function drawLane(context, name, values, top, bottom, wide) {
+  const known = values.filter(value => value !== null)
+  let low = known.reduce((a, b) => Math.min(a, b), name === "value" ? Infinity : 0), high = known.reduce((a, b) => Math.max(a, b), name === "value" ? -Infinity : 0)
+  if (!(high > low)) { low -= 0.5; high += 0.5 }
+  const y = value => bottom - (value - low) / (high - low) * (bottom - top)
+  context.fillStyle = colour("--muted")
+  context.textAlign = "right"; context.textBaseline = "middle"
+  context.fillText(name, LEFT - 8, (top + bottom) / 2)
+  if (name === "reward") return values.forEach((value, index) => {
+    if (value) line(context, x(index, wide), y(0), y(value), colour(value > 0 ? "--reward" : "--bad"))
+  })
+  context.strokeStyle = colour(`--${name}`)
+  context.lineWidth = 1
+  context.beginPath()
+  values.forEach((value, index) => {
+    if (value === null) return
+    context[index && values[index - 1] !== null ? "lineTo" : "moveTo"](x(index, wide), y(value))
+  })
+  context.stroke()
+}
+
+// ---- playing --------------------------------------------------------------------------------------------------------
+
+function draw() { drawFrame(); drawHeat(); drawFigures(); drawTimeline() }
+
+function go(index) {
+  at = Math.max(0, Math.min(count - 1, index))
+  draw()
+}
+
+function pause() {
+  playing = false
+  Object.assign(find(".play"), {textContent: "▶", title: "Play (space)", ariaLabel: "Play"})
+}
+
+function toggle() {
+  if (playing) return pause()
+  if (at === count - 1) go(0)
+  playing = true
+  last = performance.now(); due = 0
+  Object.assign(find(".play"), {textContent: "❚❚", title: "Pause (space)", ariaLabel: "Pause"})
+  requestAnimationFrame(turn)
+}
+
+/** Show the step that is due; a browser that is slow leaves some out. */
+function turn(now) {
+  if (!playing) return
+  due += Math.min(0.5, (now - last) / 1000) * run.fps * speed
+  last = now
+  const whole = Math.floor(due)
+  due -= whole
+  if (whole) go(at + whole)
+  if (at === count - 1) return pause()
+  requestAnimationFrame(turn)
+}
+
+function buildTargets() {
+  find(".heats").hidden = !run.maps
+  if (!run.maps) return
+  const names = run.maps.layers.map(layer => layer.target)
+  const choices = names.length > 1 ? ["both", ...names, "none"] : [...names, "none"]
+  targets = choices[0]
+  const buttons = choices.map(name => Object.assign(element("button", "target", name), {onclick: () => {
+    targets = name
+    for (const button of buttons) button.setAttribute("aria-pressed", button.textContent === name)
+    drawHeat()
+  }}))
+  buttons.forEach(button => button.setAttribute("aria-pressed", button.textContent === targets))
+  find(".targets").append(...buttons)
+  find(".method").textContent = run.maps.method
+}
+
+function build() {
+  find("h1").textContent = run.title
+  find(".about").textContent = run.about
+  find(".picture").hidden = !run.frames
+  find(".stage .empty").hidden = Boolean(run.frames)
+  if (run.frames) find(".picture").style.setProperty("--ratio", run.frames.width / run.frames.height)
+  find(".speed").append(...SPEEDS.map(value => Object.assign(new Option(`${value}×`, value), {selected: value === 1})))
+  buildTargets(); buildFigures(); buildMoments()
+  find(".opacity").addEventListener("input", event => { opacity = Number(event.target.value); drawHeat() })
+  find(".speed").addEventListener("change", event => { speed = Number(event.target.value); event.target.blur() })
+  find(".play").addEventListener("click", event => { toggle(); event.currentTarget.blur() })
+  for (const [name, by] of [["back", -1], ["on", 1]]) find(`.${name}`).addEventListener("click", () => { pause(); go(at + by) })
+  const canvas = find(".timeline")
+  const under = event => {
+    const box = canvas.getBoundingClientRect()
+    return Math.round((event.clientX - box.left - LEFT) / (box.width - LEFT - RIGHT) * (count - 1))
+  }
+  canvas.addEventListener("pointerdown", event => { canvas.setPointerCapture(event.pointerId); pause(); go(under(event)) })
+  canvas.addEventListener("pointermove", event => { if (event.buttons & 1) go(under(event)) })
+  document.addEventListener("keydown", event => {
+    const by = event.shiftKey ? 10 : 1
+    const keys = {" ": toggle, ArrowLeft: () => { pause(); go(at - by) }, ArrowRight: () => { pause(); go(at + by) },
+      Home: () => go(0), End: () => go(count - 1)}
+    if (!(event.key in keys) || event.ctrlKey || event.altKey || event.metaKey || event.target.closest("input, select")) return
+    if (event.key === " " && event.target.closest("button")) return
+    event.preventDefault()
+    keys[event.key]()
+  })
+  document.addEventListener("click", event => {  // who came with the pointer goes on with the space bar
+    if (event.detail) event.target.closest("button")?.blur()
+  })
+  new ResizeObserver(drawTimeline).observe(canvas)
+  matchMedia("(prefers-color-scheme: light)").addEventListener("change", drawTimeline)
+  draw()
+  readMaps().catch(() => { find(".method").textContent = "This browser cannot unpack the maps: it is too old." })
+}
+
+build()
