@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentwrap_viewer import open_recording
@@ -97,6 +97,7 @@ def test_a_recording_has_its_bookmarks_beside_it(cartpole: Path, tmp_path: Path)
         assert written == {"stream": recording.metadata["stream"], "bookmarks": [{"step": 5, "note": "here"}]}
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200) | TREES.map(lambda tree: json.dumps(tree).encode()))
 def test_whatever_is_in_the_file_it_is_bookmarks_or_an_error_in_words(data: bytes) -> None:
     try:
@@ -107,7 +108,8 @@ def test_whatever_is_in_the_file_it_is_bookmarks_or_an_error_in_words(data: byte
         assert isinstance(stream, str) and all(0 <= each.step <= 2**62 for each in found)
 
 
-@given(st.dictionaries(st.integers(0, 2**62), st.text(max_size=LONGEST_NOTE), max_size=20))
+@settings(deadline=None, max_examples=25)  # a file is written and synchronised each time
+@given(st.dictionaries(st.integers(0, 2**62), st.text(max_size=LONGEST_NOTE), max_size=5))
 def test_any_notes_come_back(tmp_path_factory: pytest.TempPathFactory, notes: dict[int, str]) -> None:
     kept = Bookmarks(tmp_path_factory.mktemp("notes") / "run.mcap")
     for step, note in notes.items():

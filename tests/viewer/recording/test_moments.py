@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fakes import hello, step
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from recordings import record_cartpole
 from scipy.stats import median_abs_deviation
@@ -152,6 +152,7 @@ def test_scores_do_not_move_with_outliers() -> None:
     assert modified_z(mostly_alike)[9] == pytest.approx(1 / (1.2533 * 0.1))
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.floats(-10, 10) | st.just(float("nan")), max_size=60),
     st.integers(0, 10),
