@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from agentwrap_viewer.recording import Recording
 
 from .catalogue import kind_of
-from .tracking import HISTORY, Arrays, Policy
+from .probed import Arrays
+from .tracking import HISTORY, Policy
 
 
 class Background:
