@@ -4,7 +4,7 @@ CartPole is among the cheapest environments there are, so what looking on costs 
 ``learn`` of a new model from the same seed, so all variants do the same work; a ratio compares turns of one round.
 ``thread_ratio`` compares the time that the learning thread computed for. Printed are medians over the rounds::
 
-    python -m benchmarks.learn --rounds 8 --steps 4096
+    python -m benchmarks.learn --rounds 6 --steps 8192
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def measure_model(name: str, rounds: int, steps: int) -> list[Row]:
     ]
 
 
-def measure(*, rounds: int = 8, steps: int = 4096) -> list[Row]:
+def measure(*, rounds: int = 6, steps: int = 8192) -> list[Row]:
     """Measure both algorithms."""
     torch.set_num_threads(1)
     return [row for name in MODELS for row in measure_model(name, rounds, steps)]
@@ -82,8 +82,8 @@ def measure(*, rounds: int = 8, steps: int = 4096) -> list[Row]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this benchmark's options."""
-    parser.add_argument("--rounds", type=int, default=8, help="turns of each variant")
-    parser.add_argument("--steps", type=int, default=4096, help="steps of learning in a turn")
+    parser.add_argument("--rounds", type=int, default=6, help="turns of each variant")
+    parser.add_argument("--steps", type=int, default=8192, help="steps of learning in a turn")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from agentwrap import InterpretWrapper
+from agentwrap import InterpretVectorWrapper, InterpretWrapper
 from agentwrap.demo import load_policy, make_enduro, models_directory
 
 from .processes import drain, first_heat, free_endpoint, tab, viewer
@@ -221,10 +221,39 @@ def balance(env: Env, steps: int) -> float:
     return seconds / steps * 1e6
 
 
+def measure_vector(rounds: int, steps: int, count: int = 8) -> list[Row]:
+    """Measure what the wrapper adds to a step of several CartPoles, nobody watching: time of the agent's thread."""
+    bare, inner = (gym.make_vec("CartPole-v1", num_envs=count, vectorization_mode="sync") for _ in range(2))
+    wrapped = InterpretVectorWrapper(inner, torch.nn.Linear(4, 2), quiet=True)
+    actions = np.random.default_rng(0).integers(0, 2, (steps, count))
+    taken = np.zeros((rounds + 1, 2))
+    for number in range(rounds + 1):
+        for index, envs in enumerate((bare, wrapped)):
+            envs.reset(seed=1)
+            start = time.thread_time()
+            for chosen in actions:
+                envs.step(chosen)
+            taken[number, index] = (time.thread_time() - start) / steps * 1e6
+    wrapped.close()
+    bare.close()
+    taken = taken[1:]  # the first round warms up
+    names = ("bare", "agentwrap, nobody watching")
+    return [
+        {
+            "benchmark": f"wrapper/{count} cartpoles",
+            "variant": name,
+            "thread_us_per_step": round(float(np.median(taken[:, index])), 2),
+            "added_us": round(float(np.median(taken[:, index] - taken[:, 0])), 2),
+        }
+        for index, name in enumerate(names)
+    ]
+
+
 def measure(*, rounds: int = 20, steps: int = 400, view: bool = True) -> list[Row]:
-    """Measure Enduro and CartPole."""
+    """Measure Enduro, CartPole, and several CartPoles."""
     torch.set_num_threads(1)
-    return measure_enduro(rounds, steps, view) + measure_cartpole(rounds, 50 * steps)
+    enduro = measure_enduro(rounds, steps, view)
+    return enduro + measure_cartpole(rounds, 50 * steps) + measure_vector(rounds, 5 * steps)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
