@@ -7,9 +7,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 XAITK := .venv-xaitk
+RLLIB := .venv-rllib
 ARGS ?=
 
-.PHONY: help demo test check format bench clean chromium
+.PHONY: help demo test rllib check format bench clean chromium
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +20,10 @@ demo: $(VENV)/dev.stamp ## Watch a trained agent play Enduro in the browser (ARG
 
 test: $(VENV)/dev.stamp chromium ## Run all tests (ARGS="-k wrapper -x")
 	$(BIN)/python -m pytest $(ARGS)
+	$(if $(ARGS),,$(MAKE) --no-print-directory rllib)
+
+rllib: $(RLLIB)/stamp ## Run the tests of RLlib, which pins other versions, in an environment of their own
+	$(RLLIB)/bin/python -m pytest -c tests/rllib/pytest.ini tests/rllib
 
 check: $(VENV)/dev.stamp ## Lint, format check, strict types, layers, and that what is public is documented
 	$(BIN)/ruff check .
@@ -34,7 +39,7 @@ bench: $(VENV)/bench.stamp $(XAITK)/stamp chromium ## Measure what it costs: a t
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## Remove the environment and what was built or cached
-	rm -rf $(VENV) $(XAITK) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(XAITK) $(RLLIB) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is older than pyproject.toml or constraints.txt when an extra or a pin has changed: then pip looks again.
@@ -51,6 +56,11 @@ $(XAITK)/stamp: $(VENV)/bench.stamp
 	$(XAITK)/bin/python -m pip install --quiet --constraint constraints.txt 'xaitk-saliency==0.15.0'
 	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
 	  > "$$($(XAITK)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/ours.pth"
+# RLlib 2.60 pins Gymnasium 1.2.2, while the rest runs on the newest: what is tested here is that both will do.
+$(RLLIB)/stamp: pyproject.toml constraints.txt
+	test -x $(RLLIB)/bin/python || $(PYTHON) -m venv $(RLLIB)
+	$(RLLIB)/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[rllib]" \
+	  "ray[rllib]==2.60.0" "pytest>=8.3" "pytest-timeout>=2.3"
 	touch $@
 
 # The browser tests drive a Chromium that is installed on the system; nothing is downloaded past the package manager.

@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     from .recorder import Recorder
 
 
-class InterpretVectorWrapper(gym.vector.VectorWrapper[Any, Any, Any, Any, Any]):
+# generic for type checkers; when it runs, only from Gymnasium 1.3 on
+if TYPE_CHECKING:
+    _VectorWrapper = gym.vector.VectorWrapper[Any, Any, Any, Any, Any]
+else:
+    _VectorWrapper = gym.vector.VectorWrapper
+
+
+class InterpretVectorWrapper(_VectorWrapper):
     """Streams one environment of a vector environment; the agent notices nothing.
 
     Results of ``step`` and ``reset`` are the vector environment's own objects. All environments share one stream,
