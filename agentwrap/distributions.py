@@ -1,15 +1,17 @@
-"""The action distributions that follow from a policy's outputs: as far as needed to say which action is the likeliest.
+"""Action distributions that follow from outputs: which action is the likeliest, and what viewers are told of them.
 
 Outputs are those of one observation, without a batch axis, as arrays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+
+from agentwrap_protocol.messages import DistributionInfo
 
 from .arrays import Array
 
@@ -87,3 +89,55 @@ class Gaussian:
         if self.squashed:
             return self.low + 0.5 * (np.tanh(mean) + 1.0) * (self.high - self.low)
         return np.clip(mean, self.low, self.high)
+
+
+@dataclass(frozen=True, eq=False)
+class Deterministic:
+    """Continuous actions that are ``mean`` itself, in the environment's units.
+
+    Attributes:
+        low: Least action; what is below is clipped.
+        high: Greatest action.
+    """
+
+    low: Array
+    high: Array
+
+    def mode(self, outputs: Outputs) -> Any:
+        """The action, shaped as ``low`` is."""
+        return np.clip(outputs["mean"].reshape(self.low.shape), self.low, self.high)
+
+
+#: Most choices or elements of an action whose counts or bounds are told to viewers (SPEC section 4).
+_MOST_TOLD = 4096
+
+
+def describe(distribution: Distribution | None, outputs: Collection[str]) -> DistributionInfo | None:
+    """Say in the protocol's words how outputs become an action.
+
+    Args:
+        distribution: The distribution; None where it is not known.
+        outputs: Names of the policy's outputs.
+
+    Returns:
+        None for what the protocol has no words for: a class of the user's own, actions of very many elements.
+    """
+    match distribution:
+        case Categorical(of="logits"):
+            return DistributionInfo(kind="categorical")
+        case Categorical():
+            return DistributionInfo(kind="quantiles" if "quantiles" in outputs else "deterministic")
+        case MultiCategorical() if len(distribution.counts) <= _MOST_TOLD:
+            return DistributionInfo(kind="multi_categorical", counts=distribution.counts)
+        case Bernoulli():
+            return DistributionInfo(kind="bernoulli")
+        case Gaussian() | Deterministic() if distribution.low.size <= _MOST_TOLD:
+            return _with_bounds(distribution)
+    return None
+
+
+def _with_bounds(distribution: Gaussian | Deterministic) -> DistributionInfo:
+    low, high = (tuple(float(x) for x in bound.flat) for bound in (distribution.low, distribution.high))
+    if isinstance(distribution, Deterministic):
+        return DistributionInfo(kind="deterministic", low=low, high=high)
+    return DistributionInfo(kind="squashed_gaussian" if distribution.squashed else "gaussian", low=low, high=high)

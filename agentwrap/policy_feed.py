@@ -11,12 +11,13 @@ import gymnasium as gym
 from msgspec.structs import replace
 
 from agentwrap_export.weights import WeightsWatch
-from agentwrap_protocol.messages import PolicyGraph, PolicyInfo, Weights
+from agentwrap_protocol.messages import DistributionInfo, PolicyGraph, PolicyInfo, Weights
 
 from .arrays import Array
 from .batches import BatchCapture
 from .calling import Called, CallingCapture
 from .capture import Call, PolicyCapture
+from .distributions import describe
 from .errors import ExportError
 from .guard import Guard
 from .policy import CallableView, PolicyView
@@ -121,7 +122,7 @@ class PolicyFeed:
         self._problem: str | None = None
         self._weights_every, self._next_weights = weights_every, 0.0
         self._weights: WeightsWatch | None = None
-        self.info = PolicyInfo(type=type_name, parameters=_count(self._policy))
+        self.info = PolicyInfo(type=type_name, parameters=_count(self._policy), distribution=_distribution(view))
 
     def update(self, call: Call | Act | Called | None, step: int, publisher: Publisher | Outlets) -> None:
         """Publish what is new, before a step that will be sent.
@@ -222,6 +223,12 @@ def _capture(
     from .watching import WatchCapture
 
     return WatchCapture(view, layers=layers, guard=guard, rows=rows)
+
+
+def _distribution(view: PolicyView | CallableView) -> DistributionInfo | None:
+    if isinstance(view, CallableView):
+        return None
+    return describe(view.distribution, view.watch or view.names or ())
 
 
 def _count(policy: nn.Module | None) -> int:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 import numpy as np
 
-from agentwrap.distributions import Bernoulli, Categorical, Distribution, Gaussian, MultiCategorical
+from agentwrap.distributions import Bernoulli, Categorical, Deterministic, Distribution, Gaussian, MultiCategorical
 from agentwrap.errors import PolicyTypeError
 from agentwrap.policy import PolicyView, State, Watch
 
@@ -172,11 +172,15 @@ def _distribution(policy: Any) -> Distribution | None:
         case gym.spaces.MultiDiscrete():
             return MultiCategorical(tuple(int(count) for count in space.nvec))
         case gym.spaces.MultiBinary():
-            return Bernoulli()
+            # sb3-contrib's masks know off and on as two options of each switch
+            masked = hasattr(getattr(policy, "action_dist", None), "apply_masking")
+            return MultiCategorical((2,) * int(np.prod(space.shape))) if masked else Bernoulli()
         case gym.spaces.Box():
-            # the actor of TD3 and DDPG squashes too, but its mean is shown in the environment's units
             actor = getattr(policy, "actor", policy)
-            squashed = hasattr(actor, "latent_pi") or (actor is policy and bool(policy.squash_output))
+            if actor is not policy and not hasattr(actor, "latent_pi"):
+                # the actor of TD3 and DDPG squashes too, but its mean is shown in the environment's units
+                return Deterministic(space.low, space.high)
+            squashed = hasattr(actor, "latent_pi") or bool(policy.squash_output)
             return Gaussian(space.low, space.high, squashed=squashed)
     return None
 

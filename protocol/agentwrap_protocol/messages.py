@@ -74,6 +74,27 @@ class ProbeInfo(msgspec.Struct, frozen=True, kw_only=True):
     ms_per_s: Annotated[float, Meta(ge=0)]
 
 
+class DistributionInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """How the policy's outputs become an action.
+
+    Attributes:
+        kind: ``categorical``: softmax of ``logits``; ``multi_categorical``: the same for each group of ``counts``;
+            ``bernoulli``: sigmoid of each of ``logits``; ``gaussian``: around ``mean`` with exp(``log_std``);
+            ``squashed_gaussian``: tanh of that, scaled from -1…1 to ``low``…``high``; ``quantiles``: greedy in the mean
+            of ``quantiles``; ``deterministic``: greedy in ``q_values``, or ``mean`` itself.
+        counts: Options of each choice, where there are several; groups of ``logits`` lie in this order.
+        low: Least action, one for each element of ``mean``; empty where actions are no such numbers.
+        high: Greatest action, likewise. What is beyond is clipped, where it is not squashed.
+    """
+
+    kind: Literal[
+        "categorical", "multi_categorical", "bernoulli", "gaussian", "squashed_gaussian", "quantiles", "deterministic"
+    ]
+    counts: Annotated[tuple[Annotated[int, Meta(ge=1)], ...], Meta(max_length=4096)] = ()
+    low: Annotated[tuple[float, ...], Meta(max_length=4096)] = ()
+    high: Annotated[tuple[float, ...], Meta(max_length=4096)] = ()
+
+
 class PolicyInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What is known about the policy.
 
@@ -84,6 +105,7 @@ class PolicyInfo(msgspec.Struct, frozen=True, kw_only=True):
         graph: ``pending`` until the first call, ``exported``, or ``failed``.
         problem: Where ``failed``: which operation stood in the way.
         probe: Where ``failed``: how the policy can be asked instead, None where it cannot.
+        distribution: How its outputs become an action, None where that is not known.
     """
 
     type: Text
@@ -92,6 +114,7 @@ class PolicyInfo(msgspec.Struct, frozen=True, kw_only=True):
     graph: Literal["pending", "exported", "failed"] = "pending"
     problem: Text | None = None
     probe: ProbeInfo | None = None
+    distribution: DistributionInfo | None = None
 
 
 class Hello(Message, frozen=True, kw_only=True, eq=False):
@@ -139,6 +162,8 @@ class Step(Message, frozen=True, kw_only=True, eq=False):
     Arrays:
         ``observation`` (or ``observation/<key>``): what the env returned before the action was chosen.
         ``action``: the action that ``step`` was called with.
+        ``action_mask``: bool (n,), True for the options that the policy was free to choose, in the order of ``logits``.
+        Absent where all were free, or where that is not known.
         ``frame``: uint8 (H, W, 3) or (H, W): the picture at the time of ``observation``, absent where there is none.
         ``output/<name>``: what the policy computed for this step, without batch axis: ``logits``, ``q_values``,
         ``mean``, ``log_std``, ``value`` (scalar, shape ()), ``latent``, ``layer/<module name>``. Absent where the

@@ -65,7 +65,13 @@ def messages() -> dict[str, tuple[str, m.Message]]:
                 frame="render",
                 fps=30.0,
                 control="tcp://127.0.0.1:5591",
-                policy=m.PolicyInfo(type="NatureCNN", parameters=42, outputs=("logits", "value"), graph="exported"),
+                policy=m.PolicyInfo(
+                    type="NatureCNN",
+                    parameters=42,
+                    outputs=("logits", "value"),
+                    graph="exported",
+                    distribution=m.DistributionInfo(kind="categorical"),
+                ),
                 arrays={
                     "episodes/number": np.array([0, 1], "<i8"),
                     "episodes/return": np.array([10.0, -2.5], "<f8"),
@@ -109,6 +115,38 @@ def messages() -> dict[str, tuple[str, m.Message]]:
                         ms_per_s=50.0,
                     ),
                 ),
+            ),
+        ),
+        "hello_bounded": (
+            "An agent whose actions are squashed, to bounds that differ between its elements.",
+            m.Hello(
+                **common,
+                seq=3,
+                name="Pendulum",
+                env_id="Pendulum-v1",
+                observation_space=unbounded,
+                action_space=spaces.Box(shape=(2,), dtype="float32", low=-2.0, high=2.0),
+                policy=m.PolicyInfo(
+                    type="SAC",
+                    outputs=("mean", "log_std"),
+                    distribution=m.DistributionInfo(kind="squashed_gaussian", low=(-2.0, 0.0), high=(2.0, 1.5)),
+                ),
+            ),
+        ),
+        "step_masked": (
+            "A step of two choices at once, in which one option was masked.",
+            m.Step(
+                **common,
+                **counters,
+                seq=10,
+                reward=0.0,
+                terminated=False,
+                truncated=False,
+                arrays={
+                    "action": np.array([2, 0], "<i8"),
+                    "action_mask": np.array([True, False, True, True, True], "|b1"),
+                    "output/logits": np.array([0.0, 3.0, 1.0, -1.0, 0.5], "<f4"),
+                },
             ),
         ),
         "step": (

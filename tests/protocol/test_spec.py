@@ -40,6 +40,7 @@ TYPES = {
     **{f"`{cls.__struct_config__.tag}`": cls for cls in SPACES},
     "Fields of every message": Message,
     "Policy information": messages.PolicyInfo,
+    "Distribution information": messages.DistributionInfo,
     "Probe information": messages.ProbeInfo,
     "Method information": messages.MethodInfo,
     "Option information": messages.OptionInfo,
