@@ -65,7 +65,9 @@ def env() -> gym.Env[Any, Any]:
 
 
 def test_a_policy_without_an_adapter_is_refused_in_words(env: Any) -> None:
-    with pytest.raises(PolicyTypeError, match=r"type Brain .*\(tried: cleanrl, stable_baselines3.*agentwrap\.policy"):
+    with pytest.raises(
+        PolicyTypeError, match=r"type Brain .*\(tried: cleanrl, rllib, stable_baselines3, torchrl\).*agentwrap\.policy"
+    ):
         view_policy(Brain(), env)
 
 
