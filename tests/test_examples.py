@@ -74,6 +74,11 @@ def test_an_agent_like_cleanrls_learns(tmp_path: Path) -> None:
     assert "update    1:" in result.stdout and "agentwrap view" in result.stderr
 
 
+def test_a_q_network_like_cleanrls_learns(tmp_path: Path) -> None:
+    result = run("cleanrl_dqn.py", "--steps", "1000", cwd=tmp_path)
+    assert "epsilon 0.05" in result.stdout and "agentwrap view" in result.stderr
+
+
 def test_a_recurrent_agent_like_cleanrls_learns(tmp_path: Path) -> None:
     result = run("cleanrl_ppo_lstm.py", "--steps", "1024", cwd=tmp_path)
     assert "update    1:" in result.stdout and "agentwrap view" in result.stderr
