@@ -57,6 +57,9 @@ ALLOWED = {
     "agentwrap_viewer.recording.tables": {
         *("agentwrap_viewer.recording", "agentwrap_protocol", "numpy", "pyarrow", "zarr"),
     },
+    "agentwrap_viewer.recording.minari_dataset": {
+        *("agentwrap_viewer.recording", "agentwrap_protocol", "gymnasium", "minari", "numpy"),
+    },
     "agentwrap_viewer.recording.foxglove": {"agentwrap_viewer.recording", "mcap", "PIL"},
     "agentwrap_viewer.recording.films": {
         *("agentwrap_viewer.recording", "agentwrap_viewer.page.pictures", "agentwrap_protocol", "av", "numpy", "PIL"),

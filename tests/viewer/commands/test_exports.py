@@ -7,15 +7,19 @@ import io
 import json
 from pathlib import Path
 
+import minari
 import numpy as np
 import pytest
 import zarr
+from fakes import hello, step
 from mcap.reader import make_reader
 from PIL import Image, ImageSequence
 from playwright.sync_api import sync_playwright
-from recordings import record_pictures
+from recordings import Pictures, record_pictures
 
+from agentwrap_protocol.spaces import Box, Dict, Discrete, Tuple
 from agentwrap_viewer import cli, open_recording
+from agentwrap_viewer.recording.writer import RecordingWriter
 
 CHROMIUM = "/usr/bin/chromium"
 
@@ -104,6 +108,60 @@ def test_foxglove_finds_pictures_under_its_own_schema(run: Path, tmp_path: Path)
             pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(told["data"]))))
             np.testing.assert_array_equal(pixels[..., 0], recording.steps[index].arrays["observation"])
             assert told["timestamp"]["sec"] == int(recording.steps[index].time)
+
+
+def test_minari_loads_the_episodes_as_they_were(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    export(run, "--format", "minari", "--out", tmp_path / "pictures-v2")
+    dataset = minari.load_dataset("pictures-v2")
+    assert dataset.id == "pictures-v2" and dataset.total_steps == 30
+    assert dataset.observation_space == Pictures.observation_space and dataset.action_space == Pictures.action_space
+    first, second = dataset.iterate_episodes()
+    assert first.observations.shape == (16, 16, 16) and first.observations.dtype == np.uint8
+    with open_recording(run) as recording:
+        np.testing.assert_array_equal(second.observations[:-1], recording.array("observation", 15, 30))
+        np.testing.assert_array_equal(second.actions, recording.array("action", 15, 30))
+        np.testing.assert_array_equal(second.rewards, recording.array("reward", 15, 30))
+    assert second.terminations.tolist() == [False] * 14 + [True] and not second.truncations.any()
+
+
+def test_minari_has_a_cut_episode_truncated_and_every_observation_seen(run: Path, tmp_path: Path) -> None:
+    export(run, "--steps", "0:20", "--out", tmp_path / "run.minari")
+    _, cut = minari.MinariDataset(tmp_path / "run.minari" / "data").iterate_episodes()
+    with open_recording(run) as recording:
+        np.testing.assert_array_equal(cut.observations, recording.array("observation", 15, 21))
+    assert cut.truncations.tolist() == [False] * 4 + [True] and not cut.terminations.any()
+
+
+def test_minari_has_nested_observations_and_no_step_without_its_successor(tmp_path: Path) -> None:
+    space = Dict(
+        spaces={"eye": Box(shape=(2,), dtype="float32", low=0, high=1), "more": Tuple(spaces=(Discrete(n=9),))}
+    )
+    with RecordingWriter(tmp_path / "run.mcap", hello(observation_space=space)) as writer:
+        for number in range(5):
+            seen = {"observation/eye": np.full(2, number / 10, np.float32), "observation/more/0": np.array(number)}
+            writer.add(step(number, arrays={**seen, "action": np.array(1)}))
+    export(tmp_path / "run.mcap", "--format", "minari")
+    (episode,) = minari.MinariDataset(tmp_path / "run.minari" / "data").iterate_episodes()
+    assert episode.observations["more"][0].tolist() == [0, 1, 2, 3, 4] and episode.observations["eye"].shape == (5, 2)
+    assert len(episode.actions) == 4 and episode.truncations.tolist() == [False] * 3 + [True]
+
+
+def test_minari_leaves_out_what_is_not_whole_and_says_so(
+    tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with RecordingWriter(tmp_path / "run.mcap", hello()) as writer:
+        for number in [97, 98, 99, 100, 101, 102, 200, 202]:
+            writer.add(step(number))
+    export(tmp_path / "run.mcap", "--format", "minari")
+    told = capsys.readouterr()
+    assert "2 steps are in" in told.out
+    assert "Episode 0 is left out: it begins with its step 97" in told.err
+    assert "Episode 2 is left out: steps are missing after its step 0" in told.err
+    assert minari.MinariDataset(tmp_path / "run.minari" / "data").total_steps == 2
+    every = refused(capsys, run, "--format", "minari", "--steps", "::2", "--out", tmp_path / "other")
+    assert "leave the N" in every and not (tmp_path / "other").exists()
+    assert "no episode" in refused(capsys, run, "--format", "minari", "--steps", "3:9", "--out", tmp_path / "other")
 
 
 def test_each_moment_has_a_clip_within_its_episode(run: Path, tmp_path: Path) -> None:

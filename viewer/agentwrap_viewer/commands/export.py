@@ -1,10 +1,12 @@
-"""``agentwrap export run.mcap --format …``: tables of the values, arrays, films of the frames with their maps."""
+"""``agentwrap export run.mcap --format …``: tables, arrays, datasets, films of the frames with their maps."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +30,7 @@ DESCRIPTION = (
     "csv and parquet hold one row for each step, with its fields and small arrays; npz and zarr hold all arrays; mp4 "
     "and gif show the frames, html plays them on a page of its own that needs no network: with --maps under the maps "
     "that agentwrap explain has computed, with --method under maps that are computed now. foxglove is an MCAP file "
-    "with the frames as pictures that Foxglove shows."
+    "with the frames as pictures that Foxglove shows, minari a directory with the episodes as a Minari dataset."
 )
 
 #: What each format needs beside the viewer, and what installs it.
@@ -41,6 +43,7 @@ FORMATS: dict[str, tuple[str, ...]] = {
     "gif": ("PIL",),
     "html": ("PIL", "panel"),
     "foxglove": ("PIL",),
+    "minari": ("minari", "h5py"),
 }
 #: What files are called that are not called after their format.
 SUFFIXES = {"foxglove": "foxglove.mcap"}
@@ -101,22 +104,21 @@ def run(arguments: argparse.Namespace) -> int:
             if file.exists() and not arguments.overwrite:
                 raise LaunchError(f"{file} exists already: choose another name with --out, or pass --overwrite")
         with _maps(recording, [part for part, _ in files], out, arguments) as maps:
-            for part, file in files:
-                _write(form, recording, maps, part, file, arguments)
+            written = sum(_write(form, recording, maps, part, file, arguments) for part, file in files)
     if arguments.moments is not None:
         print(f"agentwrap export: {len(files):,} clips are in {out}", flush=True)
     else:
-        print(f"agentwrap export: {len(indices):,} steps are in {out}, {_size(out):,} bytes", flush=True)
+        print(f"agentwrap export: {written:,} steps are in {out}, {_size(out):,} bytes", flush=True)
     return 0
 
 
 def _write(
     form: str, recording: Recording, maps: Recording | None, indices: range, out: Path, arguments: argparse.Namespace
-) -> None:
+) -> int:
     part = out.with_name(f"{out.name}.part")  # nobody takes half a file for a whole one
     try:
         _remove(part)
-        _export(form, recording, maps, indices, part, arguments)
+        written = _export(form, recording, maps, indices, part, arguments)
         if out.is_dir():
             _remove(out)
         os.replace(part, out)
@@ -124,6 +126,7 @@ def _write(
         raise LaunchError(f"{out} cannot be written: {error.strerror or error}") from error
     finally:
         _remove(part)
+    return written
 
 
 def _remove(path: Path) -> None:
@@ -209,7 +212,8 @@ def _export(
     indices: range,
     out: Path,
     arguments: argparse.Namespace,
-) -> None:
+) -> int:
+    """Write the file; returns how many steps it has."""
     from agentwrap_viewer.recording import films, tables
 
     match form:
@@ -225,6 +229,8 @@ def _export(
             from agentwrap_viewer.recording.foxglove import write_foxglove
 
             write_foxglove(recording, maps, indices, out)
+        case "minari":
+            return _export_minari(recording, indices, out, arguments)
         case "html":
             from agentwrap_viewer.replay.webpage import write_html
 
@@ -233,3 +239,15 @@ def _export(
             pictures = films.pictures(recording, maps, indices)
             write = films.write_mp4 if form == "mp4" else films.write_gif
             write(pictures, out, fps=arguments.fps, height=arguments.height)
+    return len(indices)
+
+
+def _export_minari(recording: Recording, indices: range, out: Path, arguments: argparse.Namespace) -> int:
+    from agentwrap_viewer.recording.minari_dataset import write_minari
+
+    name = "-".join(re.findall(r"[-\w]+", Path(arguments.out or arguments.recording).name.partition(".")[0])) or "run"
+    dataset_id = name if re.search(r"-v\d+$", name) else f"{name}-v0"
+    written, left_out = write_minari(recording, indices, out, dataset_id=dataset_id)
+    for each in left_out:
+        print(f"agentwrap export: {each}.", file=sys.stderr, flush=True)
+    return written
