@@ -57,6 +57,9 @@ ALLOWED = {
     "agentwrap_viewer.recording.tables": {
         *("agentwrap_viewer.recording", "agentwrap_protocol", "numpy", "pyarrow", "zarr"),
     },
+    "agentwrap_viewer.recording.flips": {  # runs the policy
+        *("agentwrap_viewer.recording", "agentwrap_viewer.replica", "agentwrap_protocol", "numpy", "torch"),
+    },
     "agentwrap_viewer.recording.minari_dataset": {
         *("agentwrap_viewer.recording", "agentwrap_protocol", "gymnasium", "minari", "numpy"),
     },

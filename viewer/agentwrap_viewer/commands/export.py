@@ -67,7 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="",
         metavar="KINDS",
-        help="a clip of each moment into the directory OUT: of all, or of kinds such as td_error,bookmark",
+        help="a clip of each moment into the directory OUT: of all, or of kinds such as td_error,bookmark; "
+        "action_flip, which runs the policy, only where it is named",
     )
     parser.add_argument(
         "--around", type=int, default=30, metavar="N", help="steps before and after a moment (default: 30)"
@@ -150,9 +151,10 @@ def _size(path: Path) -> int:
 def _clips(recording: Recording, among: range, arguments: argparse.Namespace) -> dict[str, range]:
     """The steps around each moment that is among those chosen, within its episode, by the clip's name."""
     wanted = [kind for kind in arguments.moments.split(",") if kind]
-    found = [
-        (moment.index, moment.kind) for moment in _moments(recording, [k for k in wanted if k != "bookmark"], wanted)
-    ]
+    kinds = [kind for kind in wanted if kind not in ("bookmark", "action_flip")]
+    found = [(moment.index, moment.kind) for moment in _moments(recording, kinds, wanted)]
+    if "action_flip" in wanted:
+        found += [(moment.index, moment.kind) for moment in _flips(recording, among)]
     if not wanted or "bookmark" in wanted:
         found += [(recording.index_of(each.step), "bookmark") for each in recording.bookmarks.all]
     clips = {}
@@ -171,7 +173,14 @@ def _moments(recording: Recording, kinds: list[str], wanted: list[str]) -> list[
     try:
         return recording.moments(kinds if wanted else None)
     except ValueError as error:
-        raise LaunchError(f"{error}, bookmark") from error
+        raise LaunchError(f"{error}, action_flip, bookmark") from error
+
+
+def _flips(recording: Recording, among: range) -> list[Moment]:
+    need(("torch",))
+    from agentwrap_viewer.recording import flips
+
+    return flips.find(recording, among)
 
 
 @contextmanager

@@ -276,7 +276,8 @@ class Recording:
 
         Args:
             kinds: Which of ``moments.KINDS``: ``value_drop``, ``entropy_peak``, ``td_error``, ``terminated``,
-                ``policy_version``; None for all. ``flips.find`` looks for actions that flip, which needs torch.
+                ``policy_version``; None for all. ``recording.flips.find`` looks for actions that flip, by
+                running the policy.
             **criteria: Fields of ``moments.Criteria``: ``threshold``, ``gamma``, ``over``, ``apart``, ``most``.
 
         Raises:
