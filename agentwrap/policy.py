@@ -111,6 +111,9 @@ class PolicyView:
         refresh: Brings what ``before`` holds (running statistics) up to date.
         names: Names of the outputs where there is no ``watch``; None to find them by their sizes.
         distribution: The action distribution that follows from the outputs, where it is known.
+        mask: Reads which options the library left free, called with the agent and the first output as it was seen,
+            after the act that computed it: booleans shaped as that output, or None where none were masked or what is
+            there to read is of another act. It only reads: nothing of the user's may be called.
         predict: The action that the library itself takes for an observation of the environment, without exploring; for
             ``agentwrap.testing.check_policy``. With state, a function of ``(observation, state)`` that returns the
             action and what it knows of the state after it.
@@ -125,6 +128,7 @@ class PolicyView:
     refresh: Callable[[], None] | None = None
     names: tuple[str, ...] | None = None
     distribution: Distribution | None = None
+    mask: Callable[[nn.Module, torch.Tensor], torch.Tensor | None] | None = None
     predict: Callable[..., Any] | None = None
 
     @cached_property

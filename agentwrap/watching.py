@@ -81,7 +81,7 @@ class WatchCapture:
     ) -> None:
         self.row, self._most_rows = 0, rows or MOST_ROWS
         self._acting, self._agent, self._guard = cast(Acting, view.module), view.agent, guard or Guard()
-        self._refresh = view.refresh
+        self._refresh, self._mask = view.refresh, view.mask
         self._watch, self._layers = dict(view.watch or {}), find_layers(view.agent, layers)
         self._names = tuple(self._watch)
         self._head = f"output/{self._names[0]}"
@@ -211,7 +211,7 @@ class WatchCapture:
         """Return what a chosen act computed and the state that entered it, as a step message holds them.
 
         Returns:
-            ``output/<name>``, ``layer/<name>`` and ``input/state/<name>``.
+            ``output/<name>``, ``layer/<name>`` and ``input/state/<name>``; ``action_mask`` where options were masked.
         """
         found: dict[str, Array] = {}
         with torch.no_grad():
@@ -225,6 +225,10 @@ class WatchCapture:
                 array = to_array(row)
                 if array is not None:
                     found[name] = array.reshape(()) if name == "output/value" and array.size == 1 else array
+            if self._mask is not None and self._head in found:
+                mask = self._mask(self._agent, act.seen[self._head][0])
+                if mask is not None:
+                    found["action_mask"] = mask[act.row].cpu().numpy()
         return found
 
     def _tell_unlike(self) -> None:

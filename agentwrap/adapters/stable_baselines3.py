@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 _CLASSES = {"BaseAlgorithm", "BasePolicy"}
 
+#: sb3-contrib sets logits of what is masked to −1e8, before it normalises them; no network's own come near.
+_MASKED = -5e7
+
 
 class StableBaselines3:
     """Adapter for models and policies of Stable-Baselines3."""
@@ -74,7 +77,8 @@ class StableBaselines3:
         if hasattr(getattr(policy, "actor", None), "mu"):
             return network(agent=policy.actor, watch=_actor(policy.actor), act=_act)
         if hasattr(policy, "action_net") and hasattr(policy, "value_net"):
-            return network(agent=policy, watch=_actor_critic(policy), entry="features_extractor", act=_forward)
+            watch, mask = _actor_critic(policy), _mask if _is_maskable(policy) else None
+            return network(agent=policy, watch=watch, entry="features_extractor", act=_forward, mask=mask)
         raise PolicyTypeError(
             f"{type(policy).__name__} has none of the networks that Stable-Baselines3's policies act with (q_net, "
             "quantile_net, actor.mu, action_net and value_net): write an adapter, see agentwrap.policy.register_adapter"
@@ -173,8 +177,7 @@ def _distribution(policy: Any) -> Distribution | None:
             return MultiCategorical(tuple(int(count) for count in space.nvec))
         case gym.spaces.MultiBinary():
             # sb3-contrib's masks know off and on as two options of each switch
-            masked = hasattr(getattr(policy, "action_dist", None), "apply_masking")
-            return MultiCategorical((2,) * int(np.prod(space.shape))) if masked else Bernoulli()
+            return MultiCategorical((2,) * int(np.prod(space.shape))) if _is_maskable(policy) else Bernoulli()
         case gym.spaces.Box():
             actor = getattr(policy, "actor", policy)
             if actor is not policy and not hasattr(actor, "latent_pi"):
@@ -183,6 +186,27 @@ def _distribution(policy: Any) -> Distribution | None:
             squashed = hasattr(actor, "latent_pi") or bool(policy.squash_output)
             return Gaussian(space.low, space.high, squashed=squashed)
     return None
+
+
+def _is_maskable(policy: Any) -> bool:
+    return hasattr(getattr(policy, "action_dist", None), "apply_masking")
+
+
+def _mask(policy: Any, logits: torch.Tensor) -> torch.Tensor | None:
+    """The mask that the library was given for these logits, which stays in its distribution until the next ones."""
+    import torch
+
+    parts = getattr(policy.action_dist, "distributions", None) or [policy.action_dist.distribution]
+    if any(part is None or part.masks is None for part in parts):  # it is given for all or for none
+        return None
+    # what the library masks is the logits, normalised: they tell whether it has computed others since
+    ends = np.cumsum([part.logits.shape[-1] for part in parts]).tolist()
+    for part, own in zip(parts, logits.tensor_split(ends[:-1], dim=-1), strict=True):
+        given = part._original_logits
+        if given.shape != own.shape or not given.allclose(own.log_softmax(dim=-1)):
+            return None
+    # not part.masks: that may be the user's own array, filled anew for the next step by now
+    return torch.cat([part.logits > _MASKED for part in parts], dim=-1)
 
 
 def _predict(model: Any, normalize: Any, observation: Any) -> Any:

@@ -10,6 +10,7 @@ import torch
 from gymnasium.wrappers import FrameStackObservation
 from listener import eventually
 from sb3_contrib import QRDQN, TRPO, MaskablePPO, RecurrentPPO
+from sb3_contrib.common.envs import InvalidActionEnvDiscrete, InvalidActionEnvMultiDiscrete
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from sb3_models import Mixed, Pictures, make
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
@@ -78,6 +79,64 @@ def test_a_users_loop_streams_what_predict_computes(name: str, wrap: Any, listen
         outputs = outputs_of(step)
         assert np.allclose(distribution.mode(outputs), action, atol=1e-4)
         assert_same(replica, step, outputs)
+
+
+@pytest.mark.parametrize("env", [InvalidActionEnvDiscrete, InvalidActionEnvMultiDiscrete])
+def test_masks_are_those_that_predict_was_given(env: Any, wrap: Any, listen: Any) -> None:
+    bare = env()
+    model = make(MaskablePPO, bare)
+    wrapped = wrap(model, bare, fps=1e6)
+    listener = listen(wrapped, "step")
+    observation, _ = wrapped.reset(seed=0)
+    given: list[Any] = []
+    for index in range(6):
+        mask = np.array(bare.action_masks()) if index != 2 else None
+        action, _ = model.predict(observation, action_masks=mask)
+        given.append(mask)
+        observation, *_ = wrapped.step(action)
+    steps = eventually(lambda: listener.of(Step) if len(listener.of(Step)) == 6 else None)
+    for step, mask in zip(steps, given, strict=True):
+        assert ("action_mask" in step.arrays) == (mask is not None), step.step
+        if mask is not None:
+            assert step.arrays["action_mask"].dtype == bool
+            assert np.array_equal(step.arrays["action_mask"], np.ravel(mask))
+            assert step.arrays["action_mask"].shape == step.arrays["output/logits"].shape
+
+
+def test_a_mask_of_another_act_is_none_of_this_one(wrap: Any, listen: Any) -> None:
+    model, env = MODELS["MaskablePPO"]()
+    wrapped = wrap(model, env, fps=1e6)
+    listener = listen(wrapped, "step")
+    mask = np.array([True, False])
+    for asked_again in (False, True):
+        observation, _ = wrapped.reset(seed=0)
+        action, _ = model.predict(observation, action_masks=mask)
+        if asked_again:
+            model.predict(observation + 1, action_masks=mask)
+        wrapped.step(action)
+        mask[:] = [False, True]  # the array is the user's to fill anew
+    first, second = eventually(lambda: listener.of(Step) if len(listener.of(Step)) == 2 else None)
+    assert first.arrays["action_mask"].tolist() == [True, False]
+    assert "action_mask" not in second.arrays and "output/logits" in second.arrays
+
+
+def test_masks_are_seen_in_learning_and_nobody_asks_the_environment_for_them(wrap: Any, listen: Any) -> None:
+    asked = []
+
+    class Counting(InvalidActionEnvDiscrete):
+        def action_masks(self) -> Any:
+            asked.append(super().action_masks())
+            return asked[-1]
+
+    stack = DummyVecEnv([lambda: Counting(dim=5, n_invalid_actions=2)])
+    model = make(MaskablePPO, stack, n_steps=8, batch_size=4, n_epochs=1)
+    wrapped = wrap(model, stack.envs[0], fps=1e6)
+    stack.envs[0] = wrapped
+    listener = listen(wrapped, "step")
+    model.learn(16)
+    steps = eventually(lambda: listener.of(Step) if len(listener.of(Step)) == 16 else None)
+    assert len(asked) == 16, "once for each step, by the library alone"
+    assert [list(step.arrays["action_mask"]) for step in steps] == asked
 
 
 def test_learning_streams_only_what_was_acted_on(wrap: Any, listen: Any) -> None:
