@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from . import learn, memory, page, recording, refine, saliency, state_map, wrapper
+from . import explain, learn, memory, page, recording, refine, saliency, state_map, wrapper
 from .report import print_all
 
 
@@ -20,6 +20,7 @@ def main() -> None:
             (wrapper.TITLE, wrapper.measure(rounds=2, steps=100) if quick else wrapper.measure()),
             (learn.TITLE, learn.measure(rounds=1, steps=1024) if quick else learn.measure()),
             (recording.TITLE, recording.measure(rounds=2, steps=100, long=2000) if quick else recording.measure()),
+            (explain.TITLE, explain.measure(steps=30, rounds=1) if quick else explain.measure()),
             (saliency.TITLE, saliency.measure(rounds=2 if quick else 9)),
             (refine.TITLE, refine.measure(frames=4, rounds=1) if quick else refine.measure()),
             (page.TITLE, page.measure(seconds=5 if quick else 60)),
