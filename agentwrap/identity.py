@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -27,7 +27,8 @@ class Identity:
         observation_space: The observation space.
         action_space: The action space.
         action_meanings: A name for each discrete action, or None.
-        feature_names: A name for each element of a vector observation, or None.
+        feature_names: A name for each element of a vector observation (of a dict's or tuple's entries that are
+            vectors, one after another), or None.
         software: Names and versions.
 
     Args:
@@ -81,8 +82,17 @@ def _number_of_actions(env: gym.Env[Any, Any]) -> int | None:
 
 
 def _number_of_features(env: gym.Env[Any, Any]) -> int | None:
-    shape = env.observation_space.shape if isinstance(env.observation_space, gym.spaces.Box) else None
-    return shape[0] if shape is not None and len(shape) == 1 else None
+    """Count the elements of a vector observation, or of a dict's or tuple's entries that are vectors."""
+    return sum(_lengths(env.observation_space)) or None
+
+
+def _lengths(space: gym.Space[Any]) -> Iterator[int]:
+    if isinstance(space, gym.spaces.Box) and len(space.shape) == 1:
+        yield space.shape[0]
+    elif isinstance(space, gym.spaces.Dict):
+        yield from (length for part in space.spaces.values() for length in _lengths(part))
+    elif isinstance(space, gym.spaces.Tuple):
+        yield from (length for part in space.spaces for length in _lengths(part))
 
 
 def _asked_for_meanings(env: gym.Env[Any, Any]) -> tuple[str, ...] | None:

@@ -54,7 +54,8 @@ class InterpretWrapper(gym.Wrapper[Any, Any, Any, Any]):
         outputs: Names of the policy's outputs, for example ``"q_values"``, where they should be others than
             ``agentwrap.outputs.output_names`` gives.
         action_meanings: A name for each discrete action; by default what the environment or its documentation says.
-        feature_names: A name for each element of a vector observation; likewise.
+        feature_names: A name for each element of a vector observation, or of all entries of a dict or tuple that are
+            vectors, in the space's order; likewise.
         weights_every: Least seconds between two copies of changing weights.
         probe_ms_per_s: Milliseconds of each second that a policy which cannot be exported may be called; 0 for never.
         record: File to record to, an MCAP file; ``agentwrap_viewer.open_recording`` reads it. Needs

@@ -130,7 +130,8 @@ class Hello(Message, frozen=True, kw_only=True, eq=False):
         observation_space: Space of the observations, which ``Step.arrays["observation"]`` follows.
         action_space: Space of the actions.
         action_meanings: One name for each discrete action, or None.
-        feature_names: One name for each element of a vector observation, or None.
+        feature_names: One name for each element of a vector observation (of a dict's or tuple's Box entries with one
+            axis, in the space's order), or None.
         frame: Where frames come from: the env's ``render``, the ``observation``, or ``none``.
         fps: Most steps per second that are sent.
         control: Endpoint for control requests, or None.
@@ -268,6 +269,8 @@ class SaliencyMap(Message, frozen=True, kw_only=True, eq=False):
         options: The method's options.
         scale: How scores are to be read. ``magnitude``: at least 0, which is no effect. ``signed``: above 0 for what
             raises the target, below for what lowers it. ``relative``: only differences between scores count.
+        entry_methods: Methods of those entries of a dict observation that ``method`` does not explain, by key.
+        entry_scales: Their scales, for the same keys.
         targets: Names of the targets, in order.
         refined: Share of the full computation that this map rests on; 1 is final.
         seconds: Time spent computing so far.
@@ -291,6 +294,8 @@ class SaliencyMap(Message, frozen=True, kw_only=True, eq=False):
     method: Name
     options: Options = {}
     scale: ScoreScale = "magnitude"
+    entry_methods: Annotated[dict[Name, Name], Meta(max_length=256)] = {}
+    entry_scales: Annotated[dict[Name, ScoreScale], Meta(max_length=256)] = {}
     targets: Annotated[tuple[Name, ...], Meta(max_length=64)]
     refined: Share
     seconds: float
@@ -300,6 +305,10 @@ class SaliencyMap(Message, frozen=True, kw_only=True, eq=False):
     step_time: float = 0.0
     past: Literal["steps", "stack"] | None = None
     past_problem: Text | None = None
+
+    def scale_of(self, name: str) -> ScoreScale:
+        """Return how the scores of the array ``<what>/<target>[/<key>]`` are to be read."""
+        return self.entry_scales.get(name.partition("/")[2].partition("/")[2], self.scale)
 
 
 class Outputs(Message, frozen=True, kw_only=True, eq=False):

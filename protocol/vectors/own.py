@@ -232,6 +232,28 @@ def messages() -> dict[str, tuple[str, m.Message]]:
                 },
             ),
         ),
+        "saliency_map_of_entries": (
+            "Of a dict observation: a picture explained by the method chosen, a vector by that for vectors.",
+            m.SaliencyMap(
+                stream=OTHER,
+                seq=18,
+                time=TIME,
+                **explained,
+                method="rise",
+                entry_methods={"body": "feature_perturbation"},
+                entry_scales={"body": "magnitude"},
+                scale="relative",
+                targets=("actor",),
+                refined=1.0,
+                seconds=0.25,
+                forwards=2064,
+                arrays={
+                    "heatmap/actor/eye": np.array([[0.0, 0.25, 0.5], [0.75, 1.0, 0.0]], "<f4"),
+                    "grid/actor/eye": np.array([[0.25, 1.0]], "<f4"),
+                    "features/actor/body": np.array([0.5, 0.0, 2.0], "<f4"),
+                },
+            ),
+        ),
         "explainer": (
             "An explainer at work.",
             m.Explainer(

@@ -51,3 +51,18 @@ def test_an_id_is_taken_apart():
     assert known.family("ALE/Enduro-v5") == "Enduro"
     assert known.family("LunarLander-v3") == "LunarLander"
     assert known.family("Custom") == "Custom"
+
+
+def test_features_of_a_dict_are_those_of_its_vectors_in_the_spaces_order():
+    box = gym.spaces.Box(-1, 1, (2,))
+    parts = {
+        "wheels": gym.spaces.Tuple((box, gym.spaces.Discrete(3))),
+        "eye": gym.spaces.Box(0, 255, (8, 8)),
+        "body": box,
+    }
+    env = gym.Env()
+    env.observation_space, env.action_space = gym.spaces.Dict(parts), gym.spaces.Discrete(2)
+    names = ("x", "y", "left", "right")
+    assert Identity(env, feature_names=names).feature_names == names
+    with pytest.raises(ValueError, match="feature_names: 2 names, but the environment has 4"):
+        Identity(env, feature_names=names[:2])

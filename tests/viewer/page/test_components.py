@@ -21,7 +21,7 @@ from agentwrap_protocol.messages import (
     SaliencyMap,
     Step,
 )
-from agentwrap_protocol.spaces import Box, Discrete, MultiDiscrete
+from agentwrap_protocol.spaces import Box, Dict, Discrete, MultiDiscrete
 from agentwrap_viewer.page.components import all_components
 from agentwrap_viewer.page.components.awaited import awaited, gives_value
 from agentwrap_viewer.page.components.episodes import Episodes
@@ -161,6 +161,42 @@ def test_features_have_names_values_and_shares() -> None:
     assert [row["name"] for row in source["rows"]] == ["x", "speed", "angle"]
     assert source["rows"][0]["scores"] == {"actor": 0.25, "critic": 0.0} and not source["signed"]
     assert Stage().update(shown)["frame"] is None
+
+
+def test_a_dict_observation_has_heat_and_features_at_once() -> None:
+    space = Dict(spaces={
+        "body": Box(shape=(2,), dtype="float32", low=-1.0, high=1.0),
+        "eye": Box(shape=(84, 84), dtype="uint8", low=0.0, high=255.0),
+        "goal": Box(shape=(1,), dtype="float32", low=-1.0, high=1.0),
+        "mode": Discrete(n=3),
+    })  # fmt: skip
+    arrays = {
+        "observation/body": np.array([0.5, -1.0], np.float32),
+        "observation/eye": np.zeros((84, 84), np.uint8),
+        "observation/goal": np.array([2.0], np.float32),
+        "observation/mode": np.array(1),
+    }
+    scores = {
+        "features/actor/body": np.array([1.0, 0.0]),
+        "features/actor/goal": np.array([-4.0]),
+        "heatmap/actor/eye": np.ones((84, 84)),
+    }
+    sent = step(0, arrays=arrays)
+    explained = saliency_map(
+        sent, method="rise", scale="relative", targets=("actor",), arrays=scores,
+        entry_methods={"body": "gradient", "goal": "gradient"}, entry_scales={"body": "signed", "goal": "signed"},
+    )  # fmt: skip
+    shown = view(
+        sent, maps=(explained,), introduction=hello(observation_space=space, feature_names=("x", "speed", "goal x"))
+    )
+    source = Features().update(shown)
+    assert [row["name"] for row in source["rows"]] == ["x", "speed", "goal x", "mode"]
+    assert [row["scores"]["actor"] for row in source["rows"]] == [0.25, 0.0, -1.0, 0.0] and source["signed"]
+    stage = Stage().update(shown)
+    assert stage["frame"]["shape"] == [84, 84]
+    assert [(layer["scale"], layer["method"]) for layer in stage["heat"]] == [("relative", "rise")]
+    unnamed = Features().update(view(sent, introduction=hello(observation_space=space)))
+    assert [row["name"] for row in unnamed["rows"]] == ["body 0", "body 1", "goal", "mode"]
 
 
 def silent_after_a_step() -> View:

@@ -7,8 +7,8 @@ import pytest
 from fakes import step
 
 from agentwrap_protocol.messages import ScoreScale
-from agentwrap_protocol.spaces import Box, Dict, Discrete
-from agentwrap_viewer.page.pictures import network_input, observation_of, picture_of, quantise, size_of
+from agentwrap_protocol.spaces import Box, Dict, Discrete, Tuple
+from agentwrap_viewer.page.pictures import leaves_of, network_input, observation_of, picture_of, quantise, size_of
 
 UNIT = Box(shape=(84, 84), dtype="float32", low=0.0, high=1.0)
 
@@ -73,6 +73,13 @@ def test_a_dict_shows_its_picture() -> None:
     sent = step(0, arrays=arrays)
     assert observation_of(sent)[0] == "observation/camera"
     assert picture_of(sent, Dict(spaces={"camera": UNIT})).max() == 128
+
+
+def test_a_picture_in_a_tuple_is_found_and_has_its_bounds() -> None:
+    space = Tuple(spaces=(Box(shape=(3,), dtype="float32", low=0.0, high=1.0), Dict(spaces={"camera": UNIT})))
+    sent = step(0, arrays={"observation/0": np.zeros(3), "observation/1/camera": np.full((84, 84), 0.5, np.float32)})
+    assert [name for name, _ in leaves_of(space)] == ["observation/0", "observation/1/camera"]
+    assert picture_of(sent, space).max() == 128 and size_of(space) == (84, 84)
 
 
 @pytest.mark.parametrize(

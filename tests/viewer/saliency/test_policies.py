@@ -110,6 +110,21 @@ def test_dict_observation_with_a_method_explains_the_entries_it_fits():
     assert [(m.entry, m.grid.shape) for m in maps] == [("camera", (2, 2))]
 
 
+def test_every_entry_gets_a_map_by_the_method_or_its_kinds_default():
+    observation = {"camera": IMAGE, "speed": np.ones(2, np.float32)}
+
+    def policy(batch):
+        return batch["camera"][:, 0, :2, 0] * batch["speed"]
+
+    maps = explain(policy, observation, method="rise", n=100, target=["chosen"], every_entry=True)
+    assert {m.entry: m.method for m in maps} == {"camera": "rise", "speed": "feature_perturbation"}
+    maps = explain(policy, observation, method="feature_perturbation", samples=4, target=["actor"], every_entry=True)
+    assert {m.entry: m.method for m in maps} == {"camera": "perturbation", "speed": "feature_perturbation"}
+    assert maps[1].options["samples"] == 4
+    with pytest.raises(SaliencyError, match="rise has no option 'samples'"):  # though the vector's method has
+        explain(policy, observation, method="rise", samples=4, every_entry=True)
+
+
 class GraphPolicy:
     """What a replica offers: a graph that names its inputs, and a call with a dict."""
 

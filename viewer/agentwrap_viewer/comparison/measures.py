@@ -134,7 +134,7 @@ def map_difference(left: SaliencyMap, right: SaliencyMap) -> dict[str, NDArray[n
         ``heatmap/…`` and ``features/…`` as in both maps, float32 in [-1, 1] (signed scores: [-2, 2]).
     """
     return {
-        name: shares(right.arrays[name], right.scale) - shares(left.arrays[name], left.scale)
+        name: shares(right.arrays[name], right.scale_of(name)) - shares(left.arrays[name], left.scale_of(name))
         for name in right.arrays
         if name.startswith(("heatmap/", "features/")) and _alike(left.arrays.get(name), right.arrays[name])
     }

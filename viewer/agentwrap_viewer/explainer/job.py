@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from agentwrap_protocol.messages import Explain, SaliencyMap, Step
-from agentwrap_viewer.saliency import Explanation, Request
+from agentwrap_viewer.saliency import Explanation, Method, Request
 from agentwrap_viewer.saliency import SaliencyMap as Map
 
-from .catalogue import plain_options
+from .catalogue import default_method, plain_options
 from .past import PastWeights, has_past, look_back
 from .probed import Arrays
 from .tracking import Policy
@@ -113,9 +113,17 @@ class Job:
         self.explanation = Explanation(
             policy.replica,
             observation,
-            Request(method=method, state=state, history=policy.history(), options=options, chunk=policy.chunk),
+            Request(
+                method=method,
+                every_entry=True,
+                state=state,
+                history=policy.history(),
+                options=options,
+                chunk=policy.chunk,
+            ),
         )
         self.moment, self.version = moment, policy.version
+        self._wanted = method or default_method(policy.graph)
         self._published = self._published_level = 0
         self._published_ms = 0.0
         self._difference = max_abs_diff(self.explanation.outputs, moment.arrays)
@@ -171,7 +179,7 @@ class Job:
         self._past_published = True
         self._published, self._published_level = self.explanation.forwards, self.explanation.level
         self._published_ms = self.spent_ms
-        first = next(iter(self.explanation.methods.values()))
+        first, others = self._methods()
         return SaliencyMap(
             stream=stream,
             source=self.moment.source,
@@ -180,6 +188,8 @@ class Job:
             scale=first.scale,
             policy_version=self.version,
             method=first.name,
+            entry_methods={entry: method.name for entry, method in others.items()},
+            entry_scales={entry: method.scale for entry, method in others.items()},
             options=plain_options(first),
             targets=tuple(dict.fromkeys(str(item.target) for item in maps)),
             refined=self.explanation.refined,
@@ -192,6 +202,12 @@ class Job:
             past_problem=None if past is None else past.problem,
             arrays=_arrays(maps) | {f"past/{name}": each for name, each in (past.weights if past else {}).items()},
         )
+
+    def _methods(self) -> tuple[Method, dict[str, Method]]:
+        """Return the method that was asked for or is the policy's default, and by entry those of all others."""
+        methods = self.explanation.methods
+        main = next((each for each in methods.values() if each.name == self._wanted), next(iter(methods.values())))
+        return main, {entry: each for entry, each in methods.items() if each.name != main.name}
 
 
 def max_abs_diff(computed: Arrays, arrays: Arrays) -> float | None:

@@ -13,10 +13,9 @@ from panel.viewable import Viewable
 from agentwrap_protocol.announcement import Announcement
 from agentwrap_protocol.messages import MethodInfo, OptionInfo, Scalar
 
-from .components.features import vector_of
 from .components.stage import StageElement
 from .discovery import names_of
-from .pictures import size_of
+from .pictures import is_vector, observation_of, size_of
 from .receiver import Receiver
 
 #: Milliseconds offered for one step. The explainer accepts 1 to 60,000.
@@ -153,7 +152,8 @@ class Controls:
     @property
     def _observation(self) -> str:
         newest = self._receiver.store.newest
-        return "vector" if newest is not None and vector_of(newest) is not None else "image"
+        observation = None if newest is None else observation_of(newest)
+        return "vector" if observation is not None and is_vector(observation[1]) else "image"
 
     @property
     def _side(self) -> int | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agentwrap_protocol.messages import ScoreScale, Step
-from agentwrap_protocol.spaces import Box, Dict, Space
+from agentwrap_protocol.spaces import Box, Dict, Space, Tuple
 
 Picture = NDArray[np.uint8]
 Heat = NDArray[np.int8]
@@ -40,12 +41,29 @@ def is_picture(array: NDArray[Any]) -> bool:
 
 def size_of(space: Space) -> tuple[int, int] | None:
     """Return height and width of the picture in observations of this space, or None where there is none."""
-    if isinstance(space, Dict):
-        return next((size for part in space.spaces.values() if (size := size_of(part)) is not None), None)
+    if isinstance(space, Dict | Tuple):
+        return next((size for _, part in leaves_of(space) if (size := size_of(part)) is not None), None)
     if not isinstance(space, Box):
         return None
     alike = np.broadcast_to(np.uint8(0), space.shape)  # takes no memory, whatever its shape
     return planes_of(alike)[-1].shape[:2] if is_picture(alike) else None
+
+
+def is_vector(array: NDArray[Any]) -> bool:
+    """Tell whether an array is a vector of numbers, or a single one."""
+    return array.ndim <= 1 and array.dtype.kind in "uifb"
+
+
+def leaves_of(space: Space | None, name: str = "observation") -> Iterator[tuple[str, Space]]:
+    """Yield the parts of a space that hold arrays, in its order, each with the name of its array in a step."""
+    if isinstance(space, Dict):
+        for key, part in space.spaces.items():
+            yield from leaves_of(part, f"{name}/{key}")
+    elif isinstance(space, Tuple):
+        for index, part in enumerate(space.spaces):
+            yield from leaves_of(part, f"{name}/{index}")
+    elif space is not None:
+        yield name, space
 
 
 def planes_of(array: NDArray[Any]) -> list[NDArray[Any]]:
@@ -66,8 +84,7 @@ def planes_of(array: NDArray[Any]) -> list[NDArray[Any]]:
 
 def bounds_of(space: Space | None, name: str) -> tuple[float, float] | None:
     """Return the lowest and highest value that the space allows for an array ``observation[/key]``, where finite."""
-    for key in name.split("/")[1:]:
-        space = space.spaces.get(key) if isinstance(space, Dict) else None
+    space = next((leaf for leaf_name, leaf in leaves_of(space) if leaf_name == name), None)
     if isinstance(space, Box) and np.isfinite([space.low, space.high]).all() and space.high > space.low:
         return space.low, space.high
     return None

@@ -62,7 +62,7 @@ def overlaid(picture: Picture, saliency: SaliencyMap) -> Picture:
         if kind != "heatmap":
             continue
         colour = COLOURS.get(target.partition("/")[0]) or next(further, FURTHER[-1])
-        heat, _ = quantise(scores, saliency.scale)
+        heat, _ = quantise(scores, saliency.scale_of(name))
         strength = np.abs(_resized(heat.astype(np.float32) / np.float32(127), picture.shape[:2]))[..., None] * OPACITY
         mixed += (np.array(colour, np.float32) - mixed) * strength
     return np.clip(mixed, 0, 255).astype(np.uint8)

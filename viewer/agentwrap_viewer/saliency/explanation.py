@@ -53,7 +53,9 @@ class Explanation:
         started = time.perf_counter()
         request = request or Request()
         bound = BoundPolicy(policy, observation, state=request.state, state_axis=request.state_axis)
-        chosen = choose_methods(_layouts(bound, request.channels), request.method, request.options)
+        chosen = choose_methods(
+            _layouts(bound, request.channels), request.method, request.options, every=request.every_entry
+        )
         self._parts = [
             _part(Subject(bound, entry, layout, request), method) for entry, (layout, method) in chosen.items()
         ]
@@ -156,17 +158,20 @@ def _part(subject: Subject, method: Method) -> PerturbedPart | GradientPart:
 
 
 def choose_methods(
-    layouts: Mapping[str, Layout], method: str | None, options: Mapping[str, Any]
+    layouts: Mapping[str, Layout], method: str | None, options: Mapping[str, Any], *, every: bool = False
 ) -> dict[str, tuple[Layout, Method]]:
     """Choose a method for each entry of an observation that can be explained.
 
-    Without a name, each entry gets its kind's default, and of the options those that it has.
+    Without a name, each entry gets its kind's default, and of the options those that it has. A method that is named
+    explains the entries that it suits, and the options are its own; with ``every``, other entries get their kind's
+    default as it is.
 
     Raises:
         SaliencyError: The method explains none of the entries, or an option belongs to none of the methods.
     """
     named = None if method is None else method_class(method)
-    kinds = {entry: named or method_class(DEFAULT_METHODS[layout.kind]) for entry, layout in layouts.items()}
+    defaults = {entry: method_class(DEFAULT_METHODS[layout.kind]) for entry, layout in layouts.items()}
+    kinds = {entry: named or default for entry, default in defaults.items()}
     fitting = {entry: kind for entry, kind in kinds.items() if layouts[entry].kind in kind.observations}
     if not fitting:
         raise SaliencyError(_does_not_fit(method, layouts))
@@ -174,8 +179,9 @@ def choose_methods(
         if not any(name in kind.options() for kind in fitting.values()):
             next(iter(fitting.values())).configured({name: options[name]})  # raises, naming the options there are
     chosen = {}
-    for entry, kind in fitting.items():
-        own = {name: value for name, value in options.items() if name in kind.options()}
+    for entry in layouts if every else fitting:
+        kind = fitting.get(entry, defaults[entry])
+        own = {name: value for name, value in options.items() if entry in fitting and name in kind.options()}
         chosen[entry] = (layouts[entry], kind.configured(own))
     return chosen
 

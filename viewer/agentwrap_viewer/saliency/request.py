@@ -23,6 +23,8 @@ class Request:
     Attributes:
         method: Name of a method (see ``methods()``); by default ``perturbation`` for images, ``feature_perturbation``
             for vectors.
+        every_entry: Whether entries of a dict observation that the named method does not suit are explained as well, by
+            these defaults; otherwise they have no map.
         target: ``actor``, ``critic``, ``chosen``, or an action's index; several share their forwards. By default the
             method's own, as far as the policy has them.
         state: Recurrent state that enters this step, with a batch axis of one; the policy is then called with
@@ -40,6 +42,7 @@ class Request:
     """
 
     method: str | None = None
+    every_entry: bool = False
     target: Target | Sequence[Target] | None = None
     state: Any = None
     state_axis: int = 0

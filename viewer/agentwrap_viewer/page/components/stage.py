@@ -7,7 +7,7 @@ from typing import Any
 import param
 
 from agentwrap_protocol.messages import SaliencyMap, Step
-from agentwrap_viewer.page.pictures import picture_of, quantise
+from agentwrap_viewer.page.pictures import observation_of, picture_of, quantise
 from agentwrap_viewer.page.view import View
 
 from .element import Element
@@ -84,20 +84,29 @@ def _heat(view: View) -> list[dict[str, Any]] | None:
     message = view.saliency_map
     if message is None:
         return None
+    observation = None if view.step is None else observation_of(view.step)
+    shown = "" if observation is None else observation[0].partition("/")[2]
     layers = []
     for target in message.targets:
-        heat = next((a for n, a in message.arrays.items() if _is_heat(n, target) and a.ndim == 2 and a.size), None)
-        if heat is not None:
-            quantised, full = quantise(heat, message.scale)
+        name = _heat_of(message, target, shown)
+        if name is not None:
+            scale = message.scale_of(name)
+            quantised, full = quantise(message.arrays[name], scale)
             described = view.packet.array(quantised)
-            layers.append(
-                {"target": target, "heat": described, "full": full, "scale": message.scale, "method": message.method}
-            )
+            method = message.entry_methods.get(name.removeprefix(f"heatmap/{target}/"), message.method)
+            layers.append({"target": target, "heat": described, "full": full, "scale": scale, "method": method})
     return layers or None
 
 
-def _is_heat(name: str, target: str) -> bool:
-    return name == f"heatmap/{target}" or name.startswith(f"heatmap/{target}/")
+def _heat_of(message: SaliencyMap, target: str, shown: str) -> str | None:
+    """Return the name of a target's heat: of several entries that of the one shown, else the first."""
+    heat = f"heatmap/{target}"
+    names = [
+        name
+        for name, array in message.arrays.items()
+        if (name == heat or name.startswith(f"{heat}/")) and array.ndim == 2 and array.size
+    ]
+    return f"{heat}/{shown}" if f"{heat}/{shown}" in names else next(iter(names), None)
 
 
 def _lag(view: View) -> dict[str, Any] | None:
