@@ -30,11 +30,11 @@ from agentwrap import InterpretWrapper, PolicyTypeError
 import agentwrap_protocol, agentwrap_viewer.cli, gymnasium
 assert "/site-packages/" in agentwrap_protocol.__file__, agentwrap_protocol.__file__
 try:
-    InterpretWrapper(gymnasium.make("Blackjack-v1"), policy=len)
+    InterpretWrapper(gymnasium.make("Blackjack-v1"), policy=object())
 except PolicyTypeError as error:
     assert "torch.nn.Module" in str(error)
 else:
-    raise AssertionError("len is no policy")
+    raise AssertionError("an object is no policy")
 """
 
 
