@@ -45,7 +45,7 @@ def test_prediction_of_a_linear_policy_is_the_map(options):
     wholes = explain(policy, image, target=("actor", "critic"))
     for first, whole in zip(firsts, wholes, strict=True):
         assert first.refined == 0 and first.forwards == 0 and first.evaluation.startswith("incremental")
-        np.testing.assert_allclose(first.grid, whole.grid, rtol=0, atol=1e-4 * whole.grid.max())
+        np.testing.assert_allclose(first.grid, whole.grid, rtol=0, atol=5e-4 * whole.grid.max())
 
 
 def test_few_directions_tell_much_of_many_outputs():  # of unrelated ones, as no trained policy has them
@@ -61,7 +61,7 @@ def test_prediction_has_the_targets_that_are_asked_for(target):
     first, whole = next(refine(policy, image, target=target, budget_ms=0)), explain(policy, image, target=target)
     for one, other in zip(*((m if isinstance(m, tuple) else (m,)) for m in (first, whole)), strict=True):
         assert one.target == other.target and one.refined == 0
-        np.testing.assert_allclose(one.grid, other.grid, rtol=0, atol=1e-4 * other.grid.max())
+        np.testing.assert_allclose(one.grid, other.grid, rtol=0, atol=5e-4 * other.grid.max())
 
 
 class Steps(nn.Module):
@@ -95,4 +95,4 @@ def test_refinement_inside_inference_mode_ends_with_the_same_map():
     with torch.inference_mode():
         *_, last = refine(policy, image, target="actor")
     whole = explain(policy, image, target="actor")
-    np.testing.assert_allclose(last.grid, whole.grid, rtol=0, atol=1e-4 * whole.grid.max())
+    np.testing.assert_allclose(last.grid, whole.grid, rtol=0, atol=5e-4 * whole.grid.max())

@@ -17,6 +17,9 @@ from agentwrap_protocol.messages import Weights
 
 from .errors import RecordingError
 
+#: Types of elements that are read, by their names in safetensors files.
+READ = frozenset({"BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64", "F16", "F32", "F64"})
+
 #: Bytes of the largest file that is read: as many as the arrays of a message may have (SPEC section 11).
 MOST_BYTES = 2**31
 
@@ -54,16 +57,16 @@ def read_weights(path: Path, graph: Graph) -> FileWeights:
     _check_size(path)
     try:
         with safe_open(path, framework="np") as file:
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
             _check_shapes(path, graph, shapes)
+            _check_elements(path, {part.get_dtype() for part in slices.values()})
             arrays = {
                 each.name: np.asarray(file.get_tensor(each.name.removeprefix(PREFIX)), each.dtype)
                 for each in graph.parameters
             }
     except SafetensorError as error:
         raise RecordingError(f"{path} is not a safetensors file: {error}") from error
-    except TypeError as error:  # NumPy has no such elements
-        raise RecordingError(f"{path} holds elements of a type that is not read here, save float32: {error}") from error
     except OSError as error:
         raise RecordingError(f"{path} cannot be read: {error.strerror or error}") from error
     unused = sorted(shapes.keys() - {each.name.removeprefix(PREFIX) for each in graph.parameters})
@@ -79,6 +82,14 @@ def _check_size(path: Path) -> None:
         raise RecordingError(f"{path} is a directory, not a file of weights")
     if size > MOST_BYTES:
         raise RecordingError(f"{path} has {size:,} bytes; a file of weights may have {MOST_BYTES:,}")
+
+
+def _check_elements(path: Path, kinds: set[str]) -> None:
+    """Refuse elements that NumPy has only where another package has taught it to."""
+    if unknown := sorted(kinds - READ):
+        raise RecordingError(
+            f"{path} holds elements of a type that is not read here, save float32: {', '.join(unknown)}"
+        )
 
 
 def _check_shapes(path: Path, graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> None:
