@@ -7,11 +7,15 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+import torch
 from fakes import ACTIONS, hello, saliency_map, step
+from sb3_contrib.common.maskable.distributions import MaskableMultiCategoricalDistribution
+from stable_baselines3.common.distributions import BernoulliDistribution, SquashedDiagGaussianDistribution
 
 from agentwrap_protocol.graph import Input
 from agentwrap_protocol.messages import (
     Bye,
+    DistributionInfo,
     EpisodeEnd,
     Explainer,
     Heartbeat,
@@ -21,7 +25,7 @@ from agentwrap_protocol.messages import (
     SaliencyMap,
     Step,
 )
-from agentwrap_protocol.spaces import Box, Dict, Discrete, MultiDiscrete
+from agentwrap_protocol.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 from agentwrap_viewer.page.components import all_components
 from agentwrap_viewer.page.components.awaited import awaited, gives_value
 from agentwrap_viewer.page.components.episodes import Episodes
@@ -122,6 +126,54 @@ def test_policy_shows_intervals_for_a_box() -> None:
     assert (source["kind"], source["low"], source["high"]) == ("gaussian", -1, 1)
     row = source["rows"][1]
     assert row["name"] == "gas" and row["deviation"] == pytest.approx(0.2) and row["action"] == pytest.approx(-0.2)
+
+
+@pytest.mark.parametrize("mean, log_std", [(0.3, -1.0), (-2.0, 0.5)])
+def test_intervals_of_a_squashed_gaussian_hold_what_the_librarys_own_samples_do(mean: float, log_std: float) -> None:
+    distribution = SquashedDiagGaussianDistribution(2).proba_distribution(
+        torch.full((20_000, 2), mean), torch.full((20_000, 2), log_std)
+    )
+    torch.manual_seed(0)
+    low, high = np.array([-2.0, 0.0]), np.array([2.0, 5.0])
+    samples = low + (distribution.sample().numpy() + 1) / 2 * (high - low)
+    arrays = {"action": samples[0], "output/mean": np.full(2, mean), "output/log_std": np.full(2, log_std)}
+    told = DistributionInfo(kind="squashed_gaussian", low=tuple(low), high=tuple(high))
+    space = Box(shape=(2,), dtype="float32", low=-2, high=5)
+    source = describe(step(0, arrays=arrays), hello(action_space=space, policy=PolicyInfo(type="P", distribution=told)))
+    for element, row in enumerate(source["rows"]):
+        own = samples[:, element]
+        assert (row["low"], row["high"]) == (low[element], high[element])
+        assert np.mean(own < row["value"]) == pytest.approx(0.5, abs=0.02)
+        assert np.mean((own > row["from"]) & (own < row["to"])) == pytest.approx(0.683, abs=0.02)
+
+
+def test_an_action_without_bounds_has_an_axis_that_its_interval_fits() -> None:
+    arrays = {"action": np.array([8.0]), "output/mean": np.array([6.0]), "output/log_std": np.log([2.0])}
+    space = Box(shape=(1,), dtype="float32", low=-np.inf, high=np.inf)
+    (row,) = describe(step(0, arrays=arrays), hello(action_space=space))["rows"]
+    assert (row["from"], row["value"], row["to"]) == pytest.approx((4, 6, 8)) and row["high"] == -row["low"] > 8
+
+
+def test_masked_actions_are_not_told_a_probability() -> None:
+    logits, mask = np.array([5.0, 0.0, 1.0, 0.5, 2.0]), np.array([False, True, True, True, False])
+    arrays = {"action": np.array([1, 0]), "action_mask": mask, "output/logits": logits}
+    source = describe(step(0, arrays=arrays), hello(action_space=MultiDiscrete(counts=(3, 2))))
+    library = MaskableMultiCategoricalDistribution([3, 2]).proba_distribution(torch.from_numpy(logits)[None])
+    library.apply_masking(torch.from_numpy(mask))
+    own = torch.cat([part.probs[0] for part in library.distributions]).numpy()
+    assert [row.get("masked", False) for row in source["rows"]] == [True, False, False, False, True]
+    for row, probability in zip(source["rows"], own, strict=True):
+        assert row["value"] == (None if row.get("masked") else pytest.approx(probability))
+    assert [row["group"] for row in source["rows"]] == ["choice 0"] * 3 + ["choice 1"] * 2
+
+
+def test_switches_are_each_as_likely_on_as_their_own_logit_says() -> None:
+    logits = np.array([0.0, 2.0, -1.0])
+    arrays = {"action": np.array([0, 1, 0], np.int8), "output/logits": logits}
+    source = describe(step(0, arrays=arrays), hello(action_space=MultiBinary(shape=(3,))))
+    own = BernoulliDistribution(3).proba_distribution(torch.from_numpy(logits)).distribution.probs.numpy()
+    assert [row["value"] for row in source["rows"]] == pytest.approx(own)
+    assert [row["taken"] for row in source["rows"]] == [False, True, False]
 
 
 def test_policy_splits_several_choices() -> None:

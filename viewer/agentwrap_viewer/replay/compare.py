@@ -11,7 +11,7 @@ from pathlib import Path
 from agentwrap_protocol.messages import Hello
 from agentwrap_viewer.launch import settings, show
 from agentwrap_viewer.page.compare_layout import build_compare_page
-from agentwrap_viewer.page.components.policy import action_names
+from agentwrap_viewer.page.components.intervals import action_names
 from agentwrap_viewer.page.receiver import Receiver
 from agentwrap_viewer.page.server import PageServer, serve
 from agentwrap_viewer.page.store import Store

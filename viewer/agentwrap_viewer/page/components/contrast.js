@@ -64,9 +64,8 @@ function merged([one, other]) {
   return {...one, low: Math.min(one.low, other.low), high: Math.max(one.high, other.high), rows: [...one.rows, ...other.rows]}
 }
 
-function drawBar({fill, track, value: text}, {value, taken, deviation}, scale, kind) {
-  const spread = deviation || 0, zero = kind === "gaussian" ? value - spread : 0
-  const [from, to] = value === null ? [0, 0] : [share(zero, scale), share(value + spread, scale)]
+function drawBar({fill, track, value: text}, {value, taken, from: start = 0, to: end = value}, scale, kind) {
+  const [from, to] = value === null ? [0, 0] : [share(start, scale), share(end, scale)]
   fill.style.left = `${Math.min(from, to)}%`
   fill.style.width = `${Math.max(Math.abs(to - from), kind === "gaussian" ? 0.8 : 0)}%`
   track.classList.toggle("taken", Boolean(taken))

@@ -35,7 +35,7 @@ export async function render({model, el}) {
   const stop = subscribe("policy", source => {
     const [title, text] = KINDS[source.kind]
     put(heading, title)
-    put(caption, text)
+    put(caption, source.squashed ? "median and ±1 deviation, squashed" : text)
     put(aside, source.invalid ? "not finite" : source.hidden ? `${source.hidden} more` : "")
     aside.classList.toggle("bad", Boolean(source.invalid))
     root.dataset.kind = source.kind
@@ -44,7 +44,10 @@ export async function render({model, el}) {
     if (table.children.length !== source.rows.length) makeRows(source.rows.length)
     const draw = source.kind === "gaussian" ? drawInterval : drawBar
     const scale = scaleOf(source)
-    source.rows.forEach((row, index) => draw(rows[index], row, scale))
+    source.rows.forEach((row, index) => {
+      drawGroup(rows[index], row.group && row.group !== source.rows[index - 1]?.group ? row.group : "")
+      draw(rows[index], row, scale)
+    })
   }, {calm: true})
   model.on("remove", () => { stop(); stopStatus() })
   return root
@@ -52,9 +55,15 @@ export async function render({model, el}) {
 
 function makeRow() {
   const name = h("span", {class: "name", role: "rowheader"}), value = h("span", {class: "value", role: "cell"})
-  const fill = h("i", {class: "fill"}), mark = h("i", {class: "mark"})
-  const root = h("div", {class: "row", role: "row"}, name, h("span", {class: "track"}, fill, mark), value)
-  return {root, name, value, fill, mark}
+  const fill = h("i", {class: "fill"}), middle = h("i", {class: "middle"}), mark = h("i", {class: "mark"})
+  const root = h("div", {class: "row", role: "row"}, name, h("span", {class: "track"}, fill, middle, mark), value)
+  return {root, name, value, fill, middle, mark}
+}
+
+/** Begins a group of rows, those of one of several choices. */
+function drawGroup({root}, group) {
+  root.classList.toggle("first", Boolean(group))
+  if (group) root.dataset.group = group
 }
 
 /** The range that bars are drawn in, and where zero is in it. */
@@ -68,27 +77,35 @@ export function scaleOf({kind, rows, low, high}) {
 
 export const share = (value, {low, high}) => Math.max(0, Math.min(1, (value - low) / (high - low))) * 100
 
-function drawBar(row, {name, value, taken}, scale) {
+function drawBar(row, {name, value, taken, masked}, scale) {
   put(row.name, name)
   row.root.classList.toggle("taken", Boolean(taken))
-  row.root.title = taken ? `${name} (taken)` : name
-  row.mark.style.display = "none"
+  row.root.classList.toggle("masked", Boolean(masked))
+  row.root.title = masked ? `${name}: masked, could not be chosen` : taken ? `${name} (taken)` : name
+  row.mark.style.display = row.middle.style.display = "none"
   const percent = scale.low === 0 && scale.high === 1
-  put(row.value, value === null ? "–" : percent ? (value * 100).toFixed(1) : number(value))
+  put(row.value, masked ? "masked" : value === null ? "–" : percent ? (value * 100).toFixed(1) : number(value))
   const zero = share(0, scale), end = value === null ? zero : share(value, scale)
   row.fill.style.left = `${Math.min(zero, end)}%`
   row.fill.style.width = `${Math.abs(end - zero)}%`
 }
 
-function drawInterval(row, {name, value, deviation, action}, scale) {
+/** An interval on the row's own axis, its middle, and the action that was done. */
+function drawInterval(row, {name, value, from, to, deviation, action, low, high}) {
   put(row.name, name)
-  row.root.title = action === null ? name : `${name}: did ${number(action)}`
-  row.root.classList.remove("taken")
+  row.root.classList.remove("taken", "masked")
+  const known = [value, from, to].every(each => each !== null), scale = {low, high}
+  const range = known && to > from ? `, ${number(from)} to ${number(to)}` : ""
+  row.root.title = `${name}: ${number(value)}${range}${action === null ? "" : `; did ${number(action)}`}; bounds ${number(low)} to ${number(high)}`
   put(row.value, deviation === null ? number(value) : `${number(value)} ± ${number(deviation)}`)
-  const spread = deviation === null ? 0 : deviation
-  const from = value === null ? 0 : share(value - spread, scale), to = value === null ? 0 : share(value + spread, scale)
-  row.fill.style.left = `${from}%`
-  row.fill.style.width = `${Math.max(to - from, value === null ? 0 : 0.8)}%`
-  row.mark.style.display = action === null ? "none" : ""
-  row.mark.style.left = `${action === null ? 0 : share(action, scale)}%`
+  const start = known ? share(from, scale) : 0, end = known ? share(to, scale) : 0
+  row.fill.style.left = `${start}%`
+  row.fill.style.width = `${Math.max(end - start, known ? 0.8 : 0)}%`
+  place(row.middle, known ? value : null, scale)
+  place(row.mark, action, scale)
+}
+
+function place({style}, value, scale) {
+  style.display = value === null ? "none" : ""
+  style.left = `${value === null ? 0 : share(value, scale)}%`
 }

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agentwrap_protocol.messages import Hello, Step
-from agentwrap_protocol.spaces import Box, Discrete, MultiBinary, MultiDiscrete
+from agentwrap_protocol.spaces import Discrete, MultiBinary, MultiDiscrete
 from agentwrap_viewer.page.view import News, View
 
 from .element import Element
+from .intervals import action_names, intervals
 
 #: Rows drawn at most.
 ROWS = 64
@@ -49,7 +51,7 @@ def describe(step: Step, hello: Hello) -> dict[str, Any]:
     elif "q_values" in outputs:
         described = _q_values(outputs["q_values"], step, hello)
     elif "mean" in outputs:
-        described = _gaussian(outputs["mean"], outputs.get("log_std"), step, hello)
+        described = intervals(outputs["mean"], outputs.get("log_std"), step, hello)
     else:
         described = _action_alone(step, hello)
     described["invalid"] = actor is not None and not bool(np.isfinite(actor).all())
@@ -67,13 +69,6 @@ def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
     return exponentials / total if total else np.full(values.shape, np.nan)
 
 
-def action_names(hello: Hello, count: int) -> list[str]:
-    """Return the actions' names, ``action 0`` and so on where the env has none."""
-    known = hello.action_meanings or ()
-    start = hello.action_space.start if isinstance(hello.action_space, Discrete) else 0
-    return [known[index] if index < len(known) else f"action {index + start}" for index in range(count)]
-
-
 def _taken(step: Step, hello: Hello) -> int | None:
     action = step.arrays.get("action")
     if action is None or action.size != 1 or not isinstance(hello.action_space, Discrete):
@@ -89,21 +84,49 @@ def _rows(values: NDArray[Any], names: list[str], taken: set[int]) -> list[dict[
 
 
 def _probabilities(logits: NDArray[Any], step: Step, hello: Hello) -> dict[str, Any]:
-    flat = np.asarray(logits).reshape(-1)
-    if isinstance(hello.action_space, MultiDiscrete) and sum(hello.action_space.counts) == flat.size:
-        return _several(flat, hello.action_space.counts, step)
-    taken = _taken(step, hello)
-    rows = _rows(softmax(flat), action_names(hello, flat.size), set() if taken is None else {taken})
+    flat = np.asarray(logits, dtype=np.float64).reshape(-1)
+    mask = step.arrays.get("action_mask")
+    free = np.ones(flat.shape, bool) if mask is None or mask.size != flat.size else mask.reshape(-1).astype(bool)
+    counts, space = _counts(flat.size, hello), hello.action_space
+    if counts is not None:
+        rows = _several(np.where(free, flat, -np.inf), counts, step)
+    elif isinstance(space, MultiBinary) and math.prod(space.shape) == flat.size:
+        rows = _switches(flat, step, hello)
+    else:
+        taken = _taken(step, hello)
+        probabilities = softmax(np.where(free, flat, -np.inf))
+        rows = _rows(probabilities, action_names(hello, flat.size), set() if taken is None else {taken})
+    for row, open_ in zip(rows, free, strict=True):
+        if not open_:
+            row.update(value=None, masked=True)
     return {"kind": "probabilities", "rows": rows}
 
 
-def _several(logits: NDArray[Any], counts: tuple[int, ...], step: Step) -> dict[str, Any]:
+def _counts(size: int, hello: Hello) -> tuple[int, ...] | None:
+    """Return the options of each choice where there are several, None where there is one."""
+    told, space = hello.policy.distribution, hello.action_space
+    counts = told.counts if told is not None and told.kind == "multi_categorical" else ()
+    if not counts and isinstance(space, MultiDiscrete):
+        counts = space.counts
+    return counts if counts and sum(counts) == size else None
+
+
+def _several(logits: NDArray[Any], counts: tuple[int, ...], step: Step) -> list[dict[str, Any]]:
     action = np.asarray(step.arrays.get("action", ())).reshape(-1)
     rows: list[dict[str, Any]] = []
-    for dimension, part in enumerate(np.split(logits, np.cumsum(counts)[:-1])):
-        taken = {int(action[dimension])} if dimension < action.size else set()
-        rows += _rows(softmax(part), [f"{dimension}: {index}" for index in range(part.size)], taken)
-    return {"kind": "probabilities", "rows": rows}
+    for choice, part in enumerate(np.split(logits, np.cumsum(counts)[:-1])):
+        taken = {int(action[choice])} if choice < action.size else set()
+        own = _rows(softmax(part), [str(index) for index in range(part.size)], taken)
+        rows += [{**row, "group": f"choice {choice}"} for row in own]
+    return rows
+
+
+def _switches(logits: NDArray[Any], step: Step, hello: Hello) -> list[dict[str, Any]]:
+    """Return how likely each switch is on, those marked that were put on."""
+    on = {int(index) for index in np.flatnonzero(step.arrays.get("action", ()))}
+    with np.errstate(over="ignore"):
+        likely = 1 / (1 + np.exp(-logits))
+    return _rows(likely, action_names(hello, logits.size), on)
 
 
 def _q_values(q_values: NDArray[Any], step: Step, hello: Hello) -> dict[str, Any]:
@@ -113,36 +136,6 @@ def _q_values(q_values: NDArray[Any], step: Step, hello: Hello) -> dict[str, Any
         "kind": "q_values",
         "rows": _rows(flat, action_names(hello, flat.size), set() if taken is None else {taken}),
     }
-
-
-def _gaussian(mean: NDArray[Any], log_std: NDArray[Any] | None, step: Step, hello: Hello) -> dict[str, Any]:
-    means = np.asarray(mean, dtype=np.float64).reshape(-1)
-    if log_std is None:
-        deviations = np.full(means.shape, np.nan)
-    else:
-        deviations = np.broadcast_to(np.exp(np.asarray(log_std, dtype=np.float64).reshape(-1)), means.shape)
-    action = np.asarray(step.arrays.get("action", ()), dtype=np.float64).reshape(-1)
-    low, high = _limits(hello, means, deviations)
-    rows = [
-        {
-            "name": name,
-            "value": float(means[index]),
-            "deviation": float(deviations[index]),
-            "action": float(action[index]) if index < action.size else None,
-        }
-        for index, name in enumerate(action_names(hello, means.size))
-    ]
-    return {"kind": "gaussian", "rows": rows, "low": low, "high": high}
-
-
-def _limits(hello: Hello, means: NDArray[Any], deviations: NDArray[Any]) -> tuple[float, float]:
-    """Return the axis of the intervals: the action space's bounds, else what the intervals reach."""
-    space = hello.action_space
-    if isinstance(space, Box) and np.isfinite([space.low, space.high]).all() and space.high > space.low:
-        return space.low, space.high
-    reach = np.nan_to_num(np.abs(means) + 2 * np.nan_to_num(deviations), posinf=1.0)
-    limit = max(1.0, float(np.max(reach, initial=1.0)))
-    return -limit, limit
 
 
 def _action_alone(step: Step, hello: Hello) -> dict[str, Any]:
