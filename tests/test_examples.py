@@ -100,6 +100,12 @@ def test_an_actor_of_torchrl_learns(tmp_path: Path) -> None:
     assert "episode   20:" in result.stdout and "agentwrap view" in result.stderr
 
 
+def test_a_gaussian_policy_learns_in_mujoco(tmp_path: Path) -> None:
+    pytest.importorskip("mujoco", reason='the example needs pip install "gymnasium[mujoco]"')
+    result = run("mujoco_pendulum.py", "--episodes", "16", cwd=tmp_path)
+    assert "episode   15:" in result.stdout and "agentwrap view" in result.stderr
+
+
 def test_train_atari_trains_and_saves_what_the_demo_can_load(tmp_path: Path) -> None:
     result = run("train_atari.py", "--games", "2", "--rollout", "8", "--steps", "32", cwd=tmp_path)
     assert "32 of 32 steps" in result.stdout
