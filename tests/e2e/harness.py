@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from fakes import FakeAgent, FakeExplainer
 from playwright.sync_api import Locator, Page
 
@@ -124,6 +129,11 @@ class Tab:
             "data: Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)})"
         )
 
+    def picture(self) -> np.ndarray:
+        """What the stage's canvas ``frame`` shows, uint8 (height, width, RGB)."""
+        canvas = self.canvas("frame")
+        return np.array(canvas["data"], np.uint8).reshape(canvas["height"], canvas["width"], 4)[..., :3]
+
     def alpha(self) -> int:
         """The heat's largest opacity, 0…255."""
         return self.find(".stage canvas.heat").evaluate(
@@ -158,3 +168,21 @@ class Tab:
                 return value
             self.page.wait_for_timeout(30)
         raise AssertionError(f"waited in vain for {what}; errors on the page: {self.errors}")
+
+
+class Served:
+    """A command that serves a page, in a process of its own."""
+
+    def __init__(self, name: str, *arguments: object) -> None:
+        command = [sys.executable, "-m", "agentwrap_viewer", name, "--no-browser", "--port", "0", *map(str, arguments)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        line = self.process.stdout.readline()
+        found = re.search(r"http://127\.0\.0\.1:\d+/", line)
+        assert found, line + self.process.stderr.read()
+        self.address = found[0]
+
+    def close(self) -> None:
+        """End it as Ctrl-C does."""
+        self.process.send_signal(signal.SIGINT)
+        _, errors = self.process.communicate(timeout=60)
+        assert (self.process.returncode, errors) == (0, "")

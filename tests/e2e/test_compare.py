@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from e2e.harness import Tab
+from e2e.harness import Served, Tab
 from recordings import record_cartpole
 
 from agentwrap import InterpretWrapper, demo
@@ -42,30 +41,12 @@ def weights(name: str) -> Path:
     return demo.models_directory() / f"enduro-{name}.safetensors"
 
 
-class Command:
-    """A command that serves a page, in a process of its own."""
-
-    def __init__(self, name: str, *arguments: object) -> None:
-        command = [sys.executable, "-m", "agentwrap_viewer", name, "--no-browser", "--port", "0", *map(str, arguments)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        line = self.process.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:\d+/", line)
-        assert found, line + self.process.stderr.read()
-        self.address = found[0]
-
-    def close(self) -> None:
-        """End it as Ctrl-C does."""
-        self.process.send_signal(signal.SIGINT)
-        _, errors = self.process.communicate(timeout=60)
-        assert (self.process.returncode, errors) == (0, "")
-
-
 @pytest.fixture
-def served() -> Iterator[Callable[..., Command]]:
-    begun: list[Command] = []
+def served() -> Iterator[Callable[..., Served]]:
+    begun: list[Served] = []
 
-    def start(name: str, *arguments: object) -> Command:
-        begun.append(Command(name, *arguments))
+    def start(name: str, *arguments: object) -> Served:
+        begun.append(Served(name, *arguments))
         return begun[-1]
 
     yield start
@@ -89,7 +70,7 @@ def marks(tab: Tab) -> int:
 
 
 def test_both_policies_explain_the_same_frame_and_disagreements_are_a_key_away(
-    run: Path, served: Callable[..., Command], open_tab: Callable[..., Tab]
+    run: Path, served: Callable[..., Served], open_tab: Callable[..., Tab]
 ) -> None:
     page = served("compare", run, "--policies", weights("novice"), weights("expert"))
     tab = open_tab(page.address)
@@ -127,7 +108,7 @@ def test_both_policies_explain_the_same_frame_and_disagreements_are_a_key_away(
 
 
 def test_versions_of_vectors_are_compared_by_feature(
-    tmp_path: Path, served: Callable[..., Command], open_tab: Callable[..., Tab]
+    tmp_path: Path, served: Callable[..., Served], open_tab: Callable[..., Tab]
 ) -> None:
     tab = open_tab(served("compare", record_cartpole(tmp_path / "run.mcap"), "--versions", 1, 3).address)
     tab.until(lambda: tab.find(".agreement .known dd").inner_text() == "all", "both policies' outputs of all steps")
@@ -149,7 +130,7 @@ def choose(tab: Tab, version: str) -> None:
 
 
 def test_a_frame_is_explained_with_the_version_that_is_chosen(
-    run: Path, served: Callable[..., Command], open_tab: Callable[..., Tab]
+    run: Path, served: Callable[..., Served], open_tab: Callable[..., Tab]
 ) -> None:
     tab = open_tab(served("replay", run).address)
 
@@ -173,7 +154,7 @@ def test_a_frame_is_explained_with_the_version_that_is_chosen(
 
 
 def test_the_recording_that_is_installed_along_opens_and_its_weights_are_found(
-    served: Callable[..., Command], open_tab: Callable[..., Tab]
+    served: Callable[..., Served], open_tab: Callable[..., Tab]
 ) -> None:
     tab = open_tab(served("compare").address)
     for side in ("left", "difference", "right"):

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from e2e.harness import Tab
+from e2e.harness import Served, Tab
 
 from agentwrap import InterpretWrapper, demo
 from agentwrap_viewer import open_recording
@@ -51,38 +47,10 @@ def recording(run: Path) -> Iterator[Recording]:
         yield opened
 
 
-class Replay:
-    """``agentwrap replay`` in a process of its own."""
-
-    def __init__(self, path: Path, *options: str) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "agentwrap_viewer",
-            "replay",
-            "--no-browser",
-            "--port",
-            "0",
-            *options,
-            str(path),
-        ]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        line = self.process.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:\d+/", line)
-        assert found, line + self.process.stderr.read()
-        self.address = found[0]
-
-    def close(self) -> None:
-        """End it as Ctrl-C does."""
-        self.process.send_signal(signal.SIGINT)
-        _, errors = self.process.communicate(timeout=60)
-        assert (self.process.returncode, errors) == (0, "")
-
-
 @pytest.fixture(scope="module")
 def address(run: Path) -> Iterator[str]:
     """The page over that run."""
-    replay = Replay(run)
+    replay = Served("replay", run)
     yield replay.address
     replay.close()
 
@@ -90,9 +58,7 @@ def address(run: Path) -> Iterator[str]:
 def shows(tab: Tab, recording: Recording, index: int) -> bool:
     """Whether the page shows this step with the frame that was recorded with it."""
     step = recording.steps[index]
-    canvas = tab.canvas("frame")
-    pixels = np.array(canvas["data"], np.uint8).reshape(canvas["height"], canvas["width"], 4)
-    return tab.step() == step.step and np.array_equal(pixels[..., :3], step.arrays["frame"])
+    return tab.step() == step.step and np.array_equal(tab.picture(), step.arrays["frame"])
 
 
 def explained(tab: Tab, step: int) -> bool:
@@ -183,7 +149,7 @@ def test_a_torn_file_without_a_policy_plays_and_says_so(tmp_path: Path, open_tab
             env.reset()
     env.close()
     torn.write_bytes(path.read_bytes()[:-3000])
-    replay = Replay(torn)
+    replay = Served("replay", torn)
     try:
         tab = open_tab(replay.address)
         told = tab.find(".notices[aria-live]")
@@ -207,7 +173,7 @@ def test_a_run_that_is_still_recorded_is_followed(tmp_path: Path, open_tab: Call
         while not (path.stat().st_size > 10_000 and len(_steps(path)) == 30):
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        replay = Replay(path, "--follow")
+        replay = Served("replay", path, "--follow")
         tab = open_tab(replay.address)
         tab.until(lambda: tab.step() == 0, "the first step")
         tab.press("End")
@@ -234,7 +200,7 @@ def test_moments_are_marked_and_bookmarks_are_kept_beside_the_recording(
     run: Path, recording: Recording, open_tab: Callable[..., Tab], tmp_path: Path
 ) -> None:
     copy = shutil.copy(run, tmp_path / "run.mcap")
-    with contextlib.closing(Replay(copy)) as replay:
+    with contextlib.closing(Served("replay", copy)) as replay:
         tab = open_tab(replay.address)
         tab.until(lambda: shows(tab, recording, 0), "the first step")
         (changed,) = recording.moments(["policy_version"])

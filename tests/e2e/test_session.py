@@ -21,9 +21,7 @@ Open = Callable[..., Tab]
 
 
 def shows(tab: Tab, number: int) -> bool:
-    canvas = tab.canvas("frame")
-    pixels = np.array(canvas["data"], np.uint8).reshape(canvas["height"], canvas["width"], 4)
-    return np.array_equal(pixels[..., :3], frame_of(number))
+    return np.array_equal(tab.picture(), frame_of(number))
 
 
 @pytest.fixture

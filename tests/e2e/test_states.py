@@ -9,8 +9,7 @@ from pathlib import Path
 import fakes
 import numpy as np
 import pytest
-from e2e.harness import Tab, World
-from e2e.test_replay import Replay
+from e2e.harness import Served, Tab, World
 from states import states
 
 from agentwrap_viewer.recording.writer import RecordingWriter
@@ -25,7 +24,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with RecordingWriter(path, fakes.hello()) as writer:
         for step in states(STEPS):
             writer.add(step)
-    replay = Replay(path)
+    replay = Served("replay", path)
     yield replay.address
     replay.close()
 

@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from .commands.arguments import VIEWER_NEEDS, add_device, add_endpoint, add_page, need
+from .commands.arguments import VIEWER_NEEDS, add_endpoint, add_explaining, add_page, need
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,9 +66,7 @@ def add_arguments(view: argparse.ArgumentParser) -> None:
     """Add the options of ``agentwrap view``."""
     add_endpoint(view)
     add_page(view)
-    add_device(view)
-    view.add_argument("--method", help="saliency method to begin with")
-    view.add_argument("--budget-ms", type=float, metavar="MS", help="time to spend on one step, in milliseconds")
+    add_explaining(view, budget="time to spend on one step, in milliseconds")
 
 
 def run(arguments: argparse.Namespace) -> int:

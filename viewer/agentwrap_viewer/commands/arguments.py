@@ -59,6 +59,18 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="where maps are computed: cpu, cuda, mps or auto (default)")
 
 
+def add_explaining(
+    parser: argparse.ArgumentParser,
+    *,
+    method: str = "saliency method to begin with",
+    budget: str = "time to spend on one step while others follow",
+) -> None:
+    """Add where maps are computed, by which method, and for how long; ``method`` and ``budget`` say so for people."""
+    add_device(parser)
+    parser.add_argument("--method", help=method)
+    parser.add_argument("--budget-ms", type=float, metavar="MS", help=budget)
+
+
 def port(text: str) -> int:
     """Read a port number, for argparse."""
     number = int(text)

@@ -6,7 +6,7 @@ import argparse
 
 from agentwrap_viewer.launch import LaunchError
 
-from .arguments import VIEWER_NEEDS, add_device, add_page, add_recording, example, need
+from .arguments import VIEWER_NEEDS, add_explaining, add_page, add_recording, example, need
 from .errors import NEEDED
 
 HELP = "compare two policies on a recording"
@@ -32,9 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="versions of the recorded policy, shown on the left (default: the first and the last one)",
     )
     add_page(parser)
-    add_device(parser)
-    parser.add_argument("--method", help="saliency method to begin with")
-    parser.add_argument("--budget-ms", type=float, metavar="MS", help="time to spend on one step while others follow")
+    add_explaining(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
