@@ -62,7 +62,7 @@ CASES = {
     "chunk in parts": (logits, IMAGE, {"chunk": 2.5}, "chunk=2.5"),
     "unknown evaluation": (logits, IMAGE, {"evaluation": "fast"}, "'fast' is not one of 'auto', 'dense'"),
     "unknown channels": (logits, IMAGE, {"channels": "middle"}, "'middle' is not one of 'auto', 'first'"),
-    "no targets": (logits, IMAGE, {"target": ()}, "wanted is 'actor', 'critic', 'chosen', an action's index"),
+    "no targets": (logits, IMAGE, {"target": ()}, "wanted is 'actor', 'critic', 'chosen', 'choice:<i>'"),
     "target that is no target": (logits, IMAGE, {"target": [1.5]}, r"target \[1.5\]: wanted is 'actor'"),
     "image method on a vector": (lambda b: b, np.ones(4), {"method": "sarfa"}, "vector observation; feature_perturb"),
     "vector method on an image": (logits, IMAGE, {"method": "feature_perturbation"}, "an image observation; .*sarfa"),

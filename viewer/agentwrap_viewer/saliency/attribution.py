@@ -29,7 +29,7 @@ from .errors import SaliencyError
 from .layers import has_recurrent_layers
 from .layout import Kind, Layout
 from .method import Method
-from .outputs import Outputs, Target
+from .outputs import Outputs, Resolved
 from .policies import BoundPolicy
 from .subject import Subject
 from .targets import resolve_targets
@@ -49,14 +49,14 @@ class Question:
         bound: The policy and what it is asked about.
         entry: The entry explained.
         layout: Its layout.
-        target: ``actor``, ``critic``, or an action's index.
+        target: ``actor``, ``critic``, or the index of an action, of several choices at once one for each.
         rows: Observations evaluated at a time, at most.
     """
 
     bound: BoundPolicy
     entry: str
     layout: Layout
-    target: Target
+    target: Resolved
     rows: int
 
     def leaf(self) -> torch.Tensor:

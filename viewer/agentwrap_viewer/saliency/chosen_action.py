@@ -10,7 +10,7 @@ from .errors import SaliencyError
 from .layout import Layout
 from .masks import DiscMasks, disc_masks
 from .method import MaskMethod, option
-from .outputs import Outputs, Target
+from .outputs import Outputs, Resolved
 from .perturbation import stride_option
 from .registry import register
 
@@ -43,6 +43,6 @@ class ChosenAction(MaskMethod):
         """Return black."""
         return torch.zeros_like(image)
 
-    def score(self, clean: Outputs, perturbed: Outputs, target: Target) -> torch.Tensor:
+    def score(self, clean: Outputs, perturbed: Outputs, target: Resolved) -> torch.Tensor:
         """Return 1 − the action's probability, (B,)."""
-        return 1 - perturbed.logits().softmax(1)[:, int(target)]
+        return 1 - perturbed.probability(target)

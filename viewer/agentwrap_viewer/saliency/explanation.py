@@ -10,11 +10,12 @@ import numpy as np
 import torch
 
 from .attribution import GradientMethod, GradientPart
+from .choices import Choices
 from .errors import SaliencyError, Unanswered
 from .layout import Channels, Kind, Layout, layout_of
 from .maps import SaliencyMap
 from .method import Method, PerturbingMethod
-from .outputs import ACTOR_NAMES
+from .outputs import ACTOR_NAMES, CRITIC_NAMES
 from .perturbed import PerturbedPart
 from .policies import WHOLE, BoundPolicy, Observation
 from .registry import method_class, methods
@@ -52,7 +53,13 @@ class Explanation:
         """
         started = time.perf_counter()
         request = request or Request()
-        bound = BoundPolicy(policy, observation, state=request.state, state_axis=request.state_axis)
+        bound = BoundPolicy(
+            policy,
+            observation,
+            state=request.state,
+            state_axis=request.state_axis,
+            choices=Choices.of(request.choices, request.action_mask),
+        )
         chosen = choose_methods(
             _layouts(bound, request.channels), request.method, request.options, every=request.every_entry
         )
@@ -68,9 +75,8 @@ class Explanation:
     def outputs(self) -> dict[str, np.ndarray[Any, Any]]:
         """Actor's and critic's outputs for the observation itself, by name, without batch axis, flattened."""
         named = self._parts[0].clean.named
-        return {
-            name: named[name][0].detach().cpu().numpy().ravel() for name in (*ACTOR_NAMES, "value") if name in named
-        }
+        known = [name for name in (*ACTOR_NAMES, *CRITIC_NAMES) if name in named]
+        return {name: named[name][0].detach().cpu().numpy().ravel() for name in known}
 
     @property
     def methods(self) -> dict[str, Method]:

@@ -14,7 +14,7 @@ import torch
 
 from .arrangement import FeatureTable
 from .method import Context, PerturbingMethod, option
-from .outputs import Outputs, Target
+from .outputs import Outputs, Resolved
 from .perturbation import squared_distance
 from .registry import register
 
@@ -29,7 +29,7 @@ class FeaturePerturbation(PerturbingMethod):
     doc = "How much the raw outputs change when one feature is replaced by values it had at other times."
     source = "Breiman 2001 (permutation importance), for one observation; score of Greydanus et al. 2018"
     observations = ("vector",)
-    accepts = ("actor", "critic", "chosen", "action")
+    accepts = ("actor", "critic", "chosen", "choice", "action")
     targets = ("actor", "critic")
 
     background: str = option(
@@ -45,7 +45,7 @@ class FeaturePerturbation(PerturbingMethod):
         spread = torch.linspace(0, len(history) - 1, min(self.samples, len(history)), device=history.device)
         return ReplacedFeatures(context.observation, history[spread.round().long()])
 
-    def score(self, clean: Outputs, perturbed: Outputs, target: Target) -> torch.Tensor:
+    def score(self, clean: Outputs, perturbed: Outputs, target: Resolved) -> torch.Tensor:
         """Return half the squared distance of the outputs, (B,)."""
         return squared_distance(clean, perturbed, target)
 

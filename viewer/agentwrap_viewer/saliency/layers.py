@@ -101,4 +101,4 @@ def _traced(bound: BoundPolicy, entry: str, leaf: torch.Tensor, names: list[str]
         raise SaliencyError(f"the policy refuses the observation: {error}") from error
     named = policy.named([values[slot] for slot in program.outputs], 1)
     wanted = [step for step in program.steps if step.node.name in names]
-    return Outputs.from_named(named, 1, grad=True), {step.node.name: values[step.out] for step in wanted}
+    return bound.outputs(named, 1, grad=True), {step.node.name: values[step.out] for step in wanted}

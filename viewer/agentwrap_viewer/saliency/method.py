@@ -38,7 +38,7 @@ from .arrangement import Arrangement
 from .errors import SaliencyError
 from .layout import Kind, Layout
 from .masks import Masks, SeparableMasks
-from .outputs import Outputs, Target
+from .outputs import Outputs, Resolved
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +157,8 @@ class Method(ABC):
         observations: Kinds of observation that it explains.
         scale: How scores are to be read. ``magnitude``: at least 0, which is no effect. ``signed``: above 0 for what
             raises the target, below for what lowers it. ``relative``: only differences between scores count.
-        accepts: Targets it is defined for, of ``actor``, ``critic``, ``chosen`` and ``action`` (an index).
+        accepts: Targets it is defined for, of ``actor``, ``critic``, ``chosen``, ``action`` (an index) and ``choice``
+            (all options of one of several choices).
         targets: The targets taken when none is given.
         fallback: The targets taken instead where the policy has none of those.
     """
@@ -205,13 +206,14 @@ class PerturbingMethod(Method):
         """Say what is perturbed."""
 
     @abstractmethod
-    def score(self, clean: Outputs, perturbed: Outputs, target: Target) -> torch.Tensor:
+    def score(self, clean: Outputs, perturbed: Outputs, target: Resolved) -> torch.Tensor:
         """Score a batch of perturbed observations.
 
         Args:
             clean: Outputs for the observation itself, a batch of one.
             perturbed: Outputs for B perturbed ones.
-            target: ``actor``, ``critic``, or an action's index (``chosen`` is resolved before).
+            target: ``actor``, ``critic``, ``choice:<i>``, or an action's index (``chosen`` is resolved before); where
+                the policy makes several choices, a tuple with the index of an option for each.
 
         Returns:
             float32 (B,): how much each perturbation matters.

@@ -10,7 +10,7 @@ from .errors import SaliencyError
 from .layout import Layout
 from .masks import SeparableMasks, patch_masks
 from .method import MaskMethod, option
-from .outputs import Outputs, Target
+from .outputs import Outputs, Resolved
 from .registry import register
 
 
@@ -40,6 +40,6 @@ class Occlusion(MaskMethod):
         """Return ``fill``."""
         return torch.full_like(image, self.fill)
 
-    def score(self, clean: Outputs, perturbed: Outputs, target: Target) -> torch.Tensor:
+    def score(self, clean: Outputs, perturbed: Outputs, target: Resolved) -> torch.Tensor:
         """Return the fall, (B,); negative where the square lifts the output."""
-        return (clean.columns(target) - perturbed.columns(target))[:, 0]
+        return (clean.columns(target) - perturbed.columns(target)).sum(1)

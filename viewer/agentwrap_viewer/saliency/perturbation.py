@@ -10,7 +10,7 @@ from .errors import SaliencyError
 from .layout import Layout
 from .masks import SeparableMasks, blur, gaussian_masks
 from .method import MaskMethod, flat_option, option
-from .outputs import Outputs, Target
+from .outputs import Outputs, Resolved
 from .registry import register
 
 
@@ -71,7 +71,7 @@ class Perturbation(BlurMethod):
     title = "Perturbation"
     doc = "How much the raw outputs change when a spot of the picture is blurred."
     source = "Greydanus et al. 2018, arXiv 1711.00138"
-    accepts = ("actor", "critic", "chosen", "action")
+    accepts = ("actor", "critic", "chosen", "choice", "action")
     targets = ("actor", "critic")
 
     stride: int = stride_option()
@@ -83,11 +83,11 @@ class Perturbation(BlurMethod):
     flat: float = flat_option()
     frames: str = option("all", doc="which frames of a stack are blurred", choices=("all", "newest"))
 
-    def score(self, clean: Outputs, perturbed: Outputs, target: Target) -> torch.Tensor:
+    def score(self, clean: Outputs, perturbed: Outputs, target: Resolved) -> torch.Tensor:
         """Return half the squared distance of the outputs, (B,)."""
         return squared_distance(clean, perturbed, target)
 
 
-def squared_distance(clean: Outputs, perturbed: Outputs, target: Target) -> torch.Tensor:
+def squared_distance(clean: Outputs, perturbed: Outputs, target: Resolved) -> torch.Tensor:
     """Return ½·Σ (clean − perturbed)² over the target's outputs, (B,)."""
     return 0.5 * (clean.columns(target) - perturbed.columns(target)).square().sum(1)

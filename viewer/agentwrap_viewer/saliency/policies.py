@@ -21,6 +21,7 @@ from agentwrap_export.errors import PolicyTypeError
 from agentwrap_export.pytree import leaves_with_paths
 from agentwrap_export.results import named_leaves
 
+from .choices import Choices
 from .errors import NotIncremental, SaliencyError
 from .exported import replica_of
 from .incremental import Incremental
@@ -58,9 +59,18 @@ class BoundPolicy:
             device.
         module: The module that is evaluated, or None where the policy is none.
         graph_policy: The graph policy, or None where the policy is none.
+        choices: How its logits are options.
     """
 
-    def __init__(self, policy: Any, observation: Observation, *, state: Any = None, state_axis: int = 0) -> None:
+    def __init__(
+        self,
+        policy: Any,
+        observation: Observation,
+        *,
+        state: Any = None,
+        state_axis: int = 0,
+        choices: Choices | None = None,
+    ) -> None:
         """Bind.
 
         Args:
@@ -70,6 +80,7 @@ class BoundPolicy:
                 batch axis of one; the policy is then called as ``policy(observation, state)``. For a graph policy a
                 dict by input name.
             state_axis: The batch axis of the state's tensors (1 for ``torch.nn.LSTM``).
+            choices: How its logits are options, where that is known.
         """
         if not callable(policy):
             raise SaliencyError(f"a policy is a torch.nn.Module, a replica or a callable, not {type(policy).__name__}")
@@ -77,7 +88,7 @@ class BoundPolicy:
         self._single = not isinstance(observation, Mapping)
         arrays = observation if isinstance(observation, Mapping) else {WHOLE: observation}
         self.entries = {name: _as_tensor(name, array).to(self.device) for name, array in arrays.items()}
-        self._state, self._state_axis = state, state_axis
+        self._state, self._state_axis, self.choices = state, state_axis, choices or Choices()
         self._policy = policy
         self._is_graph = not isinstance(policy, torch.nn.Module) and hasattr(policy, "graph")
         self.graph_policy: Any = policy if self._is_graph else None
@@ -93,7 +104,7 @@ class BoundPolicy:
             SaliencyError: The policy raised an exception (which is the cause), or returned what is not a policy's.
         """
         with torch.no_grad():  # not inference_mode: a tensor that a user's module keeps must stay usable in training
-            return Outputs.from_named(self._evaluated(entry, batch), len(batch))
+            return self.outputs(self._evaluated(entry, batch), len(batch))
 
     def differentiable(self, entry: str, batch: torch.Tensor) -> Outputs:
         """Evaluate as ``evaluate`` does, with outputs that gradients can be taken of with respect to ``batch``.
@@ -102,7 +113,11 @@ class BoundPolicy:
             SaliencyError: As ``evaluate``; for example because the policy leaves torch.
         """
         with torch.enable_grad():  # a copy, for policies that scale their input in place
-            return Outputs.from_named(self._evaluated(entry, batch.clone()), len(batch), grad=True)
+            return self.outputs(self._evaluated(entry, batch.clone()), len(batch), grad=True)
+
+    def outputs(self, named: Named, batch: int, *, grad: bool = False) -> Outputs:
+        """Pick actor and critic out of what the policy returned; see `Outputs.from_named`."""
+        return Outputs.from_named(named, batch, grad=grad, choices=self.choices)
 
     def _evaluated(self, entry: str, batch: torch.Tensor) -> Named:
         size = len(batch)
@@ -150,7 +165,7 @@ class BoundPolicy:
         found: list[tuple[BoundPolicy, Incremental, Outputs]] = []
 
         def same(replica: Any, state: dict[str, torch.Tensor]) -> bool:
-            bound = BoundPolicy(replica, entries[WHOLE] if self._single else entries, state=state)
+            bound = BoundPolicy(replica, entries[WHOLE] if self._single else entries, state=state, choices=self.choices)
             found[:] = [bound._masked(entry, layout, images)]
             return _agree(clean, found[0][2])
 
@@ -168,7 +183,7 @@ class BoundPolicy:
         clean = self._refused(incremental.clean)
         if clean is None:
             raise NotIncremental("the policy takes one observation at a time, or computes with integers")
-        return self, incremental, Outputs.from_named(clean, 1)
+        return self, incremental, self.outputs(clean, 1)
 
     def graph_inputs(self, entry: str) -> tuple[dict[str, torch.Tensor], str] | None:
         """Return a graph's inputs for the one observation, and the name of that which ``entry`` fills, in float32.
@@ -194,7 +209,7 @@ class BoundPolicy:
             SaliencyError: As ``evaluate``.
         """
         named = self._refused(lambda: incremental.evaluate(indices))
-        return None if named is None else Outputs.from_named(named, len(indices))
+        return None if named is None else self.outputs(named, len(indices))
 
     def first_order(self, incremental: Incremental, directions: Named) -> torch.Tensor | None:
         """Return what each mask adds to sums of outputs, to first order; see `Incremental.first_order`.

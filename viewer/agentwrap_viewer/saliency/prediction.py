@@ -17,7 +17,7 @@ import torch
 from scipy.fft import dct
 
 from .method import PerturbingMethod
-from .outputs import ACTOR_NAMES, Outputs, Target
+from .outputs import ACTOR_NAMES, CRITIC_NAMES, Outputs, Resolved
 
 #: Directions (K, numbers of an output) by the output's name → what each mask adds to their sums, (count, K), or None.
 FirstOrder = Callable[[Mapping[str, torch.Tensor]], torch.Tensor | None]
@@ -34,7 +34,7 @@ LEAST = 1e-4
 
 
 def predicted_scores(
-    first_order: FirstOrder, method: PerturbingMethod, clean: Outputs, targets: Sequence[Target]
+    first_order: FirstOrder, method: PerturbingMethod, clean: Outputs, targets: Sequence[Resolved]
 ) -> torch.Tensor | None:
     """Return the scores to expect of all masks, float32 (targets, count).
 
@@ -51,9 +51,10 @@ def predicted_scores(
     of_value = torch.eye(1) if clean.value is not None and "critic" in targets else torch.empty(0, 1)
     if of_actor is None:
         return None
-    rows, name = len(of_actor) + len(of_value), next((name for name in ACTOR_NAMES if name in clean.named), None)
-    directions = {"value": torch.cat([torch.zeros(len(of_actor), 1), of_value])} if len(of_value) else {}
-    if name is not None and len(of_actor):
+    rows = len(of_actor) + len(of_value)
+    name, critic = (next((n for n in names if n in clean.named), "") for names in (ACTOR_NAMES, CRITIC_NAMES))
+    directions = {critic: torch.cat([torch.zeros(len(of_actor), 1), of_value])} if len(of_value) else {}
+    if name and len(of_actor):
         directions[name] = torch.cat([of_actor, torch.zeros(len(of_value), of_actor.shape[1])])
     device = next(iter(clean.named.values())).device
     if not rows:
@@ -69,7 +70,7 @@ def predicted_scores(
     return scores
 
 
-def _actor_directions(clean: Outputs, targets: Sequence[Target]) -> torch.Tensor | None:
+def _actor_directions(clean: Outputs, targets: Sequence[Resolved]) -> torch.Tensor | None:
     """Return directions (k, A), orthogonal and of length 1; None where there would be too many."""
     if clean.q is None or set(targets) == {"critic"}:
         return torch.empty(0, 0)
@@ -93,4 +94,4 @@ def _outputs(clean: Outputs, of_actor: torch.Tensor, of_value: torch.Tensor, dir
         q = q.expand(len(of_actor), -1)
     if value is not None:
         value = value + of_value[:, 0] if of_value.shape[1] else value.expand(len(of_value))
-    return Outputs(q, value, clean.discrete, {})
+    return Outputs(q, value, clean.discrete, {}, clean.choices)

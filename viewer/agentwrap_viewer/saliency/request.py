@@ -25,8 +25,12 @@ class Request:
             for vectors.
         every_entry: Whether entries of a dict observation that the named method does not suit are explained as well, by
             these defaults; otherwise they have no map.
-        target: ``actor``, ``critic``, ``chosen``, or an action's index; several share their forwards. By default the
+        target: ``actor``, ``critic``, ``chosen``, an action's index (of a continuous policy: that of a dimension of the
+            mean), or ``choice:<i>``, all options of one of ``choices``; several share their forwards. By default the
             method's own, as far as the policy has them.
+        choices: Options of each choice, where the policy makes several at once and its logits lie one group after the
+            other; None for one choice among all, empty where the logits are no options but switches.
+        action_mask: bool (A,), the options that the policy was free to choose; None where all were.
         state: Recurrent state that enters this step, with a batch axis of one; the policy is then called with
             (observation, state). For a graph policy a dict by input name.
         state_axis: Batch axis of the state's tensors (1 for ``torch.nn.LSTM``).
@@ -44,6 +48,8 @@ class Request:
     method: str | None = None
     every_entry: bool = False
     target: Target | Sequence[Target] | None = None
+    choices: Sequence[int] | None = None
+    action_mask: Any = None
     state: Any = None
     state_axis: int = 0
     history: Any = None

@@ -14,7 +14,7 @@ from .errors import SaliencyError
 from .layout import Layout
 from .masks import KeptMasks
 from .method import MaskMethod, option
-from .outputs import Outputs, Target
+from .outputs import Outputs, Resolved
 from .registry import register
 
 
@@ -49,9 +49,9 @@ class Rise(MaskMethod):
         """Return black."""
         return torch.zeros_like(image)
 
-    def score(self, clean: Outputs, perturbed: Outputs, target: Target) -> torch.Tensor:
+    def score(self, clean: Outputs, perturbed: Outputs, target: Resolved) -> torch.Tensor:
         """Return the action's probability, (B,)."""
-        return perturbed.logits().softmax(1)[:, int(target)]
+        return perturbed.probability(target)
 
 
 @lru_cache(maxsize=2)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from .method import flat_option, option
-from .outputs import Outputs, Target
+from .outputs import Outputs, Resolved
 from .perturbation import BlurMethod, cut_option, stride_option
 from .registry import register
 
@@ -18,7 +18,7 @@ class Sarfa(BlurMethod):
     """Harmonic mean of how specific and how relevant a change is: 2·K·Δp / (K + Δp) where Δp > 0, else 0.
 
     Δp is the fall of the action's probability; K = 1 / (1 + KL(P ‖ P′)), with P and P′ the probabilities of the other
-    actions before and after, each scaled to a sum of 1.
+    actions before and after, each scaled to a sum of 1. Of several choices at once: the mean over them.
     """
 
     name = "sarfa"
@@ -35,13 +35,17 @@ class Sarfa(BlurMethod):
     flat: float = flat_option()
     frames: str = option("all", doc="which frames of a stack are blurred", choices=("all", "newest"))
 
-    def score(self, clean: Outputs, perturbed: Outputs, target: Target) -> torch.Tensor:
-        """Return the harmonic mean, (B,)."""
-        action = int(target)
-        before, after = (outputs.logits().double() for outputs in (clean, perturbed))
-        fall = (before.softmax(1)[:, action] - after.softmax(1)[:, action]).clamp(min=0)
-        alike = 1 / (1 + _divergence(_without(before, action), _without(after, action)))
-        return (2 * alike * fall / (alike + fall)).float()
+    def score(self, clean: Outputs, perturbed: Outputs, target: Resolved) -> torch.Tensor:
+        """Return the harmonic mean, (B,); of several choices the mean of theirs."""
+        pairs = zip(clean.options(target), perturbed.options(target), strict=True)
+        scores = [_harmonic(before.double(), after.double(), place) for (before, place), (after, _) in pairs]
+        return torch.stack(scores).mean(0).float()
+
+
+def _harmonic(before: torch.Tensor, after: torch.Tensor, action: int) -> torch.Tensor:
+    fall = (before.softmax(1)[:, action] - after.softmax(1)[:, action]).clamp(min=0)
+    alike = 1 / (1 + _divergence(_without(before, action), _without(after, action)))
+    return 2 * alike * fall / (alike + fall)
 
 
 def _without(logits: torch.Tensor, action: int) -> torch.Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 
 from .errors import SaliencyError
 from .method import Method
-from .outputs import Outputs, Target
+from .outputs import CHOICE, Outputs, Resolved, Target
 
 
 def one_target(target: Any) -> bool:
@@ -18,10 +18,11 @@ def one_target(target: Any) -> bool:
 
 def resolve_targets(
     method: Method, clean: Outputs, target: Target | Sequence[Target] | None
-) -> tuple[tuple[Target, ...], tuple[Target, ...]]:
+) -> tuple[tuple[Target, ...], tuple[Resolved, ...]]:
     """Return the targets asked for, and the same with ``chosen`` replaced by the action's index.
 
-    None asks for the method's own targets as far as the policy has them.
+    None asks for the method's own targets as far as the policy has them. Of a choice a method that is defined for
+    single actions alone gets the option that is chosen there.
 
     Raises:
         SaliencyError: The method is not defined for a target, or the policy has nothing of the kind.
@@ -34,17 +35,38 @@ def resolve_targets(
     else:
         wanted = tuple(name if isinstance(name, str) else int(name) for name in _several(target))
     for name in wanted:
-        if ("action" if isinstance(name, int) else name) not in method.accepts:
+        if not accepts(method, name):
             accepted = ", ".join("an action's index" if name == "action" else name for name in method.accepts)
             raise SaliencyError(f"{method.name} is not defined for target {name!r}, but for {accepted}")
-    resolved = tuple(clean.action() if name == "chosen" else name for name in wanted)
-    for name in resolved:
-        clean.columns(name)
+    resolved = tuple(_resolved(method, clean, name) for name in wanted)
+    for each in resolved:
+        clean.columns(each)
     return wanted, resolved
+
+
+def accepts(method: Method | type[Method], target: Target) -> bool:
+    """Whether a method is defined for a target."""
+    if _is_choice(target):
+        return bool({"choice", "action"} & set(method.accepts))
+    return ("action" if isinstance(target, int) else target) in method.accepts
+
+
+def _resolved(method: Method, clean: Outputs, target: Target) -> Resolved:
+    if target == "chosen":
+        return clean.action()
+    if isinstance(target, str) and _is_choice(target) and "choice" not in method.accepts:
+        return clean.option_of(target)
+    return target
+
+
+def _is_choice(target: Target) -> bool:
+    return isinstance(target, str) and target.startswith(CHOICE)
 
 
 def _several(target: Any) -> Sequence[Target]:
     several = [target] if one_target(target) else target
     if not isinstance(several, Sequence) or not several or not all(map(one_target, several)):
-        raise SaliencyError(f"target {target!r}: wanted is 'actor', 'critic', 'chosen', an action's index, or several")
+        raise SaliencyError(
+            f"target {target!r}: wanted is 'actor', 'critic', 'chosen', 'choice:<i>', an action's index, or several"
+        )
     return several

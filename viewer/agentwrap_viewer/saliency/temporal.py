@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from .choices import Choices
 from .errors import SaliencyError
 from .layout import Channels, Layout, layout_of
 from .masks import blur
@@ -53,6 +54,8 @@ def explain_frames(
     state_axis: int = 0,
     held: Sequence[Mapping[str, torch.Tensor]] | None = None,
     targets: Sequence[Target] = ("actor", "critic"),
+    choices: Sequence[int] | None = None,
+    action_mask: Any = None,
     channels: Channels = "auto",
     blur_sigma: float = 3.0,
 ) -> TemporalSaliency:
@@ -66,6 +69,8 @@ def explain_frames(
         state_axis: Batch axis of the state's tensors (1 for ``torch.nn.LSTM``); a graph policy's graph says it.
         held: For a graph policy: inputs of each step that are neither observation nor carried on (masks), by name.
         targets: What is explained; those that the policy does not have are left out.
+        choices: See ``Request``, as for ``action_mask``, of the newest step.
+        action_mask: Likewise.
         channels: Where the channels of a picture are, see ``Request``.
         blur_sigma: Standard deviation of the blur in pixels.
 
@@ -100,7 +105,8 @@ def explain_frames(
                 for name, tensor in frame.items()
             }
             outputs, state = _refused(step, batch, _one_more(state, rows - 1, axes), index)
-    return _scored(outputs, len(frames) + 1, targets, state=_first(entered, axes))
+    known = Choices.of(choices, action_mask)
+    return _scored(outputs, len(frames) + 1, targets, known, state=_first(entered, axes))
 
 
 def explain_stack(
@@ -110,6 +116,8 @@ def explain_stack(
     state: Any = None,
     state_axis: int = 0,
     targets: Sequence[Target] = ("actor", "critic"),
+    choices: Sequence[int] | None = None,
+    action_mask: Any = None,
     channels: Channels = "auto",
     blur_sigma: float = 3.0,
 ) -> TemporalSaliency | None:
@@ -121,6 +129,8 @@ def explain_stack(
         state: As in ``explain``.
         state_axis: As in ``explain``.
         targets: What is explained; those that the policy does not have are left out.
+        choices: See ``Request``, as for ``action_mask``, of the newest step.
+        action_mask: Likewise.
         channels: Where the channels of a picture are, see ``Request``.
         blur_sigma: Standard deviation of the blur in pixels.
 
@@ -131,7 +141,8 @@ def explain_stack(
     Raises:
         SaliencyError: As ``explain``.
     """
-    bound = BoundPolicy(policy, observation, state=state, state_axis=state_axis)
+    known = Choices.of(choices, action_mask)
+    bound = BoundPolicy(policy, observation, state=state, state_axis=state_axis, choices=known)
     for name, tensor in bound.entries.items():
         layout = layout_of(tuple(tensor.shape), channels) if 3 <= tensor.ndim <= 4 else None
         if layout is None or not stacked(layout):
@@ -142,7 +153,7 @@ def explain_stack(
         batch = image[None].repeat(frames + 1, *[1] * image.ndim)
         for index in range(frames):
             batch[index + 1].narrow(layout.stack, index, 1).add_(change.narrow(layout.stack, index, 1))
-        return _scored(bound.evaluate(name, batch).named, frames + 1, targets)
+        return _scored(bound.evaluate(name, batch).named, frames + 1, targets, bound.choices)
     return None
 
 
@@ -245,10 +256,12 @@ def _mapped(state: Any, axes: Any, change: Callable[[torch.Tensor, int], torch.T
     return change(torch.as_tensor(state), axes)
 
 
-def _scored(named: Named, rows: int, targets: Sequence[Target], *, state: Any = None) -> TemporalSaliency:
-    outputs = Outputs.from_named(named, rows)
-    clean = Outputs.from_named({name: tensor[:1] for name, tensor in named.items()}, 1)
-    perturbed = Outputs.from_named({name: tensor[1:] for name, tensor in named.items()}, rows - 1)
+def _scored(
+    named: Named, rows: int, targets: Sequence[Target], choices: Choices, *, state: Any = None
+) -> TemporalSaliency:
+    outputs = Outputs.from_named(named, rows, choices=choices)
+    clean = Outputs.from_named({name: tensor[:1] for name, tensor in named.items()}, 1, choices=choices)
+    perturbed = Outputs.from_named({name: tensor[1:] for name, tensor in named.items()}, rows - 1, choices=choices)
     known = [target for target in targets if isinstance(target, int) or target in outputs.targets]
     resolved = {str(target): clean.action() if target == "chosen" else target for target in known}
     weights = {
