@@ -114,7 +114,9 @@ def write_maps(
     need((*NEEDED, "torch", "joblib"))
     from agentwrap_viewer.recording import RecordingError
 
-    workers = Workers(arguments.jobs, backend=arguments.backend, address=arguments.address)
+    device_alone = arguments.device != "cpu" and arguments.backend == "loky"  # processes would share it
+    jobs = 1 if arguments.jobs is None and device_alone else arguments.jobs
+    workers = Workers(jobs, backend=arguments.backend, address=arguments.address)
     task = plan(recording, arguments, version)
     try:
         with _output(recording, task, out, overwrite=arguments.overwrite) as (writer, known):

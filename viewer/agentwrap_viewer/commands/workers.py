@@ -23,10 +23,18 @@ BACKENDS = {
 #: Tasks for each worker in one round, where a backend gives results back only when a round is over.
 ROUND = 4
 
+#: Tasks that are worth a further process where nobody said how many: it takes seconds to import PyTorch in each.
+WORTH = 32
+
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
     """Add how work is shared."""
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes; -1 for one on each core")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="cores to compute on, with a process for each; -1 for all (default: all; fewer processes for few steps)",
+    )
     parser.add_argument(
         "--backend", choices=BACKENDS, default="loky", help="who works: processes here (loky, default), ray or dask"
     )
@@ -37,7 +45,8 @@ class Workers:
     """Those who work.
 
     Args:
-        jobs: Processes; -1 for one on each core, of a cluster for all that it has.
+        jobs: Processes, each of which computes on one core; -1 for as many as there are cores, of a cluster for all
+            that it has. None is the same as -1, but where tasks are few, fewer processes have several threads each.
         backend: One of ``BACKENDS``.
         address: The cluster's, or None for one on this machine that lasts as long as the work.
 
@@ -45,32 +54,33 @@ class Workers:
         LaunchError: They cannot be had.
     """
 
-    def __init__(self, jobs: int = 1, *, backend: str = "loky", address: str | None = None) -> None:
+    def __init__(self, jobs: int | None = None, *, backend: str = "loky", address: str | None = None) -> None:
         packages, install = BACKENDS[backend]
         if packages:
             need(packages, install, who=f"--backend {backend}")
         if address is not None and backend == "loky":
             raise LaunchError("--address is a cluster's: choose one with --backend ray or --backend dask")
-        if jobs == 0 or jobs < -1:
+        if jobs is not None and (jobs == 0 or jobs < -1):
             raise LaunchError(f"--jobs {jobs} is no number of processes: name 1 or more, or -1 for one on each core")
         self._jobs, self._backend, self._address = jobs, backend, address
 
     def map(self, function: Callable[..., T], tasks: Sequence[tuple[Any, ...]]) -> Iterator[T]:
         """Yield what a function returns for each task, in whatever order they are done.
 
-        It is called with a task's values, and where it shares a machine with others with ``threads``, its part of them.
+        It is called with a task's values and with ``threads``, how many to compute with; None leaves it as it is.
         """
         if not tasks:
             return
-        if self._backend == "loky" and self._jobs == 1:
-            yield from (function(*task) for task in tasks)
+        if self._backend == "loky" and self._count(len(tasks)) == 1:
+            threads = None if self._jobs is None else 1
+            yield from (function(*task, threads=threads) for task in tasks)
             return
         from joblib import Parallel, cpu_count, delayed
 
         with ExitStack() as stack:
             begin = {"loky": _loky, "ray": _ray, "dask": _dask}[self._backend]
-            count = stack.enter_context(begin(self._jobs, self._address))
-            threads = max(1, cpu_count() // count) if self._address is None else 1
+            count = stack.enter_context(begin(self._count(len(tasks)), self._address))
+            threads = max(1, cpu_count() // count) if self._jobs is None and self._address is None else 1
             work = [delayed(function)(*task, threads=threads) for task in tasks]
             if self._backend == "ray":  # joblib's backends of this kind return lists only
                 parallel = stack.enter_context(Parallel(n_jobs=count))
@@ -79,12 +89,20 @@ class Workers:
             else:
                 yield from Parallel(n_jobs=count, return_as="generator_unordered")(work)
 
+    def _count(self, tasks: int) -> int:
+        """How many processes there are to be for so many tasks; -1 for all that a cluster has."""
+        if self._address is not None:
+            return self._jobs or -1
+        from joblib import cpu_count
+
+        if self._jobs is None:
+            return int(max(1, min(cpu_count(), tasks // WORTH)))
+        return int(cpu_count()) if self._jobs < 0 else self._jobs
+
 
 @contextmanager
 def _loky(jobs: int, address: str | None) -> Iterator[int]:
-    from joblib import cpu_count
-
-    yield cpu_count() if jobs < 0 else jobs
+    yield jobs
 
 
 @contextmanager
@@ -95,7 +113,7 @@ def _ray(jobs: int, address: str | None) -> Iterator[int]:
 
     register_ray()
     try:
-        here = {} if address is not None else {"num_cpus": None if jobs < 0 else jobs, "include_dashboard": False}
+        here = {} if address is not None else {"num_cpus": jobs, "include_dashboard": False}
         ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **here)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise LaunchError(f"no Ray cluster answers at {address}: {error}") from error
@@ -109,14 +127,14 @@ def _ray(jobs: int, address: str | None) -> Iterator[int]:
 @contextmanager
 def _dask(jobs: int, address: str | None) -> Iterator[int]:
     from distributed import Client
-    from joblib import cpu_count, parallel_config
+    from joblib import parallel_config
 
-    workers = cpu_count() if jobs < 0 else jobs
+    workers = jobs
     try:
         if address is not None:
             client = Client(address, timeout="10s")
         else:
-            client = Client(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+            client = Client(n_workers=jobs, threads_per_worker=1, dashboard_address=None)
     except (OSError, ValueError) as error:
         raise LaunchError(f"no Dask cluster answers at {address}: {error}") from error
     with client:

@@ -60,10 +60,13 @@ def explain(task: Mapping[str, Any], indices: Sequence[int], *, threads: int | N
     Raises:
         CannotExplain: A step cannot be explained; the text says which and why.
     """
-    if threads is not None:
-        torch.set_num_threads(threads)
     recording = _opened(task["path"])
-    return [_explained(recording, task, index) for index in indices]
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        return [_explained(recording, task, index) for index in indices]
+    finally:
+        torch.set_num_threads(before)
 
 
 def _explained(recording: Recording, task: Mapping[str, Any], index: int) -> list[bytes]:
