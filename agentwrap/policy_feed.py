@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from .watching import Act
 
 
+#: Least seconds between two sums over all weights, however often they may travel: a sum of 7 MB takes a millisecond or
+#: several, of the agent's time. Only what is written through ``.data`` waits for it.
+SUM_SECONDS = 2.0
+
 #: Why a function has no graph, for people.
 NO_GRAPH = "a function has no computation that could be sent"
 
@@ -177,7 +181,7 @@ class PolicyFeed:
             exported.parameters,
             module=unwrapped(self._policy),
             sources=exported.sources,
-            every=self._weights_every,
+            every=max(self._weights_every, SUM_SECONDS),
         )
         self._tell(publisher, graph="exported", problem=None)
 

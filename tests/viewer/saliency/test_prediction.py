@@ -48,6 +48,14 @@ def test_prediction_of_a_linear_policy_is_the_map(options):
         np.testing.assert_allclose(first.grid, whole.grid, rtol=0, atol=5e-4 * whole.grid.max())
 
 
+def test_a_first_map_rests_on_masks_where_no_prediction_is_wanted():
+    policy, image = made(actions=3)
+    first = next(refine(policy, image, target="actor", budget_ms=0, predict=False))
+    whole = explain(policy, image, target="actor", predict=False)
+    assert first.forwards > 0 and first.evaluation.startswith("incremental")
+    np.testing.assert_array_equal(whole.grid, explain(policy, image, target="actor").grid)
+
+
 def test_few_directions_tell_much_of_many_outputs():  # of unrelated ones, as no trained policy has them
     policy, image = made(actions=18)
     first, whole = next(refine(policy, image, target="actor", budget_ms=0)), explain(policy, image, target="actor")

@@ -120,6 +120,7 @@ class Job:
                 history=policy.history(),
                 options=options,
                 chunk=policy.chunk,
+                predict=False,  # the coarsest masks are there as soon, and a map that is watched rests on masks
             ),
         )
         self.moment, self.version = moment, policy.version
@@ -154,8 +155,6 @@ class Job:
             self._past_published = self._past is None
         else:
             self.explanation.advance()
-            if not self.explanation.forwards:  # what gradients predict needs no message: masks follow at once
-                self.explanation.advance()
 
     @property
     def coarse_published(self) -> bool:

@@ -53,7 +53,8 @@ class PerturbedPart:
         self._left: list[torch.Tensor] = []
         self._predicted: torch.Tensor | None = None
         self._estimate: torch.Tensor | None = None
-        self._predicts = isinstance(method, MaskMethod) and method.first_order and self._incremental is not None
+        predictable = isinstance(method, MaskMethod) and method.first_order and self._incremental is not None
+        self._predicts = request.predict and predictable
         self._begin_level(0)
 
     @property

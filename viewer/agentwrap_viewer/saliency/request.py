@@ -42,6 +42,8 @@ class Request:
         evaluation: ``auto`` computes only what a mask changes, wherever the policy's computation is known: that of a
             replica is, a module is exported for it, once, which takes about a second. ``dense`` evaluates whole
             batches, and exports nothing.
+        predict: Whether a refinement begins with what gradients predict, where they can; otherwise its first map rests
+            on the coarsest masks, which takes about as long and comes a little less near to the full map.
         options: The method's options.
     """
 
@@ -56,6 +58,7 @@ class Request:
     channels: Channels = "auto"
     chunk: int | None = None
     evaluation: Evaluation = "auto"
+    predict: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
