@@ -114,6 +114,8 @@ class PolicyView:
         mask: Reads which options the library left free, called with the agent and the first output as it was seen,
             after the act that computed it: booleans shaped as that output, or None where none were masked or what is
             there to read is of another act. It only reads: nothing of the user's may be called.
+        learns: Whether this very module learns too: calls with several observations while gradients are recorded are
+            taken for that, and not for acts. False where it is a copy that only acts.
         predict: The action that the library itself takes for an observation of the environment, without exploring; for
             ``agentwrap.testing.check_policy``. With state, a function of ``(observation, state)`` that returns the
             action and what it knows of the state after it.
@@ -129,6 +131,7 @@ class PolicyView:
     names: tuple[str, ...] | None = None
     distribution: Distribution | None = None
     mask: Callable[[nn.Module, torch.Tensor], torch.Tensor | None] | None = None
+    learns: bool = True
     predict: Callable[..., Any] | None = None
 
     @cached_property

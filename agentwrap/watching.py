@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -41,6 +42,7 @@ class Act:
     Attributes:
         given: What the entry was called with.
         seen: What was seen, by array name.
+        rows: How many rows the entry was called with.
         row: Which row is this environment's; known once the act was chosen.
         alone: Whether it was one observation without a batch axis.
         args: The environment's observation with a batch axis, and the state that entered, for the exported module;
@@ -53,6 +55,7 @@ class Act:
     given: Any
     names: tuple[str, ...]
     seen: dict[str, Held] = field(default_factory=dict)
+    rows: int = 1
     row: int = 0
     alone: bool = False
     args: tuple[Any, ...] = ()
@@ -81,7 +84,7 @@ class WatchCapture:
     ) -> None:
         self.row, self._most_rows = 0, rows or MOST_ROWS
         self._acting, self._agent, self._guard = cast(Acting, view.module), view.agent, guard or Guard()
-        self._refresh, self._mask = view.refresh, view.mask
+        self._refresh, self._mask, self._learns = view.refresh, view.mask, view.learns
         self._watch, self._layers = dict(view.watch or {}), find_layers(view.agent, layers)
         self._names = tuple(self._watch)
         self._head = f"output/{self._names[0]}"
@@ -89,6 +92,7 @@ class WatchCapture:
         self._places = {f"output/{name}": watch for name, watch in self._watch.items()}
         self._places.update((f"input/state/{name}", each.enters) for name, each in view.state.items())
         self._state = {name: f"input/state/{name}" for name in view.state}
+        self._ranks = {f"input/state/{name}": len(each.shape) for name, each in view.state.items()}
         self._entry = view.agent.get_submodule(view.entry)
         within = set(self._entry.modules())
         self._all_within = all(view.agent.get_submodule(each.module) in within for each in self._watch.values())
@@ -203,9 +207,12 @@ class WatchCapture:
     def _row_of(self, act: Act, name: str) -> torch.Tensor:
         """Return this environment's part of what was seen, with a batch axis of one."""
         tensor, place = act.seen[name][0], self._places.get(name)
-        if act.alone:
-            return tensor[None]
-        return tensor.narrow(0 if place is None else place.axis, act.row, 1)
+        axis = 0 if place is None else place.axis
+        if act.alone:  # a memory is given a batch axis all the same
+            batched = tensor.dim() == self._ranks.get(name)
+        else:  # and what comes after a memory may be without one again
+            batched = tensor.shape[axis : axis + 1] == (act.rows,)
+        return tensor.narrow(axis, act.row, 1) if batched else tensor[None]
 
     def arrays(self, act: Act) -> dict[str, Array]:
         """Return what a chosen act computed and the state that entered it, as a step message holds them.
@@ -224,7 +231,8 @@ class WatchCapture:
                     row = (row if place is None else made_of(place, self._agent, row))[0]
                 array = to_array(row)
                 if array is not None:
-                    found[name] = array.reshape(()) if name == "output/value" and array.size == 1 else array
+                    scalar = name == "output/value" and array.size == 1
+                    found[name] = array.reshape(()) if scalar else np.atleast_1d(array)
             if self._mask is not None and self._head in found:
                 mask = self._mask(self._agent, act.seen[self._head][0])
                 if mask is not None:
@@ -256,8 +264,9 @@ class WatchCapture:
             self._acts.append(self._open)
             return
         rows = first.shape[0]
-        if rows == 1 or (rows <= self._most_rows and not torch.is_grad_enabled()):  # others are minibatches of learning
-            self._open = Act(given, self._names)
+        learning = self._learns and torch.is_grad_enabled()
+        if rows == 1 or (rows <= self._most_rows and not learning):  # others are minibatches
+            self._open = Act(given, self._names, rows=rows)
             self._acts.append(self._open)
 
     def _see(self, name: str, place: Watch, module: nn.Module, args: tuple[Any, ...], result: Any) -> None:

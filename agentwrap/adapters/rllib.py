@@ -1,26 +1,40 @@
 """RLlib's new API stack: a torch ``RLModule`` of one agent, as an env runner or an algorithm has it.
 
-An env runner calls ``forward_exploration`` or ``forward_inference`` with a dict that holds a batch of observations, and
-gets ``action_dist_inputs``. These are seen where the heads compute them: ``pi``, and ``vf`` where the module has it (in
-env runners it mostly has not: values are computed by the learner). Connectors that put observations into a batch as
-they are change nothing; those that change values (filters, frame stacks, one-hot numbers) cannot be followed: the
-module is then never called with what the environment returned, and a warning says so.
+An env runner calls ``forward_exploration`` or ``forward_inference`` with a dict that holds a batch of observations.
+What they compute is seen at the heads of the library's default modules: ``pi`` (PPO, APPO, IMPALA, BC, MARWIL, and
+SAC, CQL, TQC), with ``vf`` where the module has it (in env runners it mostly has not: values are computed by the
+learner), and ``af`` (DQN), whose Q-values the library's own function makes of advantages, values and atoms. Connectors
+that put observations into a batch as they are change nothing; those that change values (filters, frame stacks, one-hot
+numbers) cannot be followed: the module is then never called with what the environment returned, and a warning says so.
+
+With ``use_lstm`` observations have a time axis of length 1 in env runners, and state comes in as ``state_in``, batch
+first; it is seen where PyTorch's layer gets it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
+import numpy as np
 
-from agentwrap.distributions import Categorical, Distribution, MultiCategorical
+from agentwrap.distributions import Categorical, Distribution, Gaussian, MultiCategorical
 from agentwrap.errors import PolicyTypeError
-from agentwrap.policy import PolicyView, Watch
+from agentwrap.policy import PolicyView, State, Watch
+
+from .recurrent import states_of
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+#: Where modules have the encoder that they act with.
+ENCODERS = ("pi_encoder", "encoder.encoder", "encoder.actor_encoder", "encoder")
+
+#: What RLlib calls the state of PyTorch's layers.
+_STATE = {"h": "hidden", "c": "cell"}
 
 
 class RLlib:
@@ -37,79 +51,183 @@ class RLlib:
         """Describe the module by its encoder and heads.
 
         Raises:
-            PolicyTypeError: It is recurrent, has none of the heads that are known, or the environment's observations
-                are changed by connectors.
+            PolicyTypeError: It has none of the encoders and heads that are known, it holds those of several agents, or
+                the environment's observations are changed by connectors.
         """
         name = type(policy).__name__
-        if policy.is_stateful():
-            raise PolicyTypeError(f"{name} is recurrent: recurrent modules of RLlib cannot be watched yet")
-        if not hasattr(policy, "encoder") or not hasattr(policy, "pi"):
+        head = next((head for head in ("pi", "af") if hasattr(policy, head)), None)
+        encoder = next((place for place in ENCODERS if _find(policy, place) is not None), None)
+        if encoder is None or head is None:
             raise PolicyTypeError(
-                f"{name} has no encoder and pi, as the modules of PPO, APPO and IMPALA have: write an adapter, see "
-                "agentwrap.policy.register_adapter"
+                f"{name} has no encoder with pi (as the modules of PPO, APPO, IMPALA and SAC have) or af (DQN): write "
+                "an adapter, see agentwrap.policy.register_adapter"
             )
         if not isinstance(env.observation_space, gym.spaces.Box):
             raise PolicyTypeError(
                 f"observations of {env.observation_space} are changed by RLlib's connectors before {name} gets them, "
                 "which agentwrap cannot follow: wrap the environment so that it returns arrays of numbers"
             )
+        squashed = encoder == "pi_encoder"
         return PolicyView(
             agent=policy,
-            watch=_watch(policy, env.action_space),
-            entry=_entry(policy),
-            act=_act,
-            distribution=_distribution(env.action_space),
+            watch=_watch(policy, head, env.action_space),
+            entry=_entry(policy, encoder),
+            act=_recurrent_act if policy.is_stateful() else _act,
+            state=_states(policy),
+            distribution=_distribution(head, env.action_space, squashed=squashed),
+            learns=False,  # that is another copy, in a learner; and DQN acts while gradients are recorded
             predict=partial(_predict, env.action_space, policy),
         )
 
 
-def _watch(policy: Any, space: gym.Space[Any]) -> dict[str, Watch]:
-    watch = {"logits": Watch("pi")}
+def _find(policy: Any, place: str) -> Any:
+    for part in place.split("."):
+        policy = getattr(policy, part, None)
+    return policy
+
+
+def _watch(policy: Any, head: str, space: gym.Space[Any]) -> dict[str, Watch]:
+    stateful = policy.is_stateful()
+    last = _last if stateful else None
+    latent = Watch(head, "input", then=last)
+    if head == "af":
+        plain = not policy.uses_dueling and policy.num_atoms == 1
+        q_values = Watch("af", then=last) if plain else Watch("af", "input", then=_q_values)
+        return {"q_values": q_values, "latent": latent}
+    watch = {"logits": Watch("pi", then=last)}
     if isinstance(space, gym.spaces.Box):
         watch = {"mean": Watch("pi", then=_first_half), "log_std": Watch("pi", then=_second_half)}
     if getattr(policy, "vf", None) is not None:
-        watch["value"] = Watch("vf")
-    return {**watch, "latent": Watch("pi", "input")}
+        watch["value"] = Watch("vf", then=last)
+    return {**watch, "latent": latent}
 
 
-def _entry(policy: Any) -> str:
+def _entry(policy: Any, encoder: str) -> str:
     """The first module that is called with a tensor: encoders take a dict and hand its observations to their net."""
-    inner = next((name for name in ("encoder", "actor_encoder") if hasattr(policy.encoder, name)), "")
-    encoder = f"encoder.{inner}".rstrip(".")
-    return f"{encoder}.net" if hasattr(policy.get_submodule(encoder), "net") else encoder
+    for inner in ("tokenizer", "net", "lstm", "gru"):
+        if _find(policy, f"{encoder}.{inner}") is not None:
+            return _entry(policy, f"{encoder}.{inner}") if inner == "tokenizer" else f"{encoder}.{inner}"
+    return encoder
+
+
+def _memories(policy: Any) -> Iterator[tuple[str, str, nn.RNNBase]]:
+    """Where recurrent layers are: the prefix of their state's names, their names in the policy, and they themselves."""
+    for encoder, prefix in (*((place, "") for place in ENCODERS), ("encoder.critic_encoder", "critic/")):
+        for kind in ("lstm", "gru"):
+            layer = _find(policy, f"{encoder}.{kind}")
+            if layer is not None:
+                yield "actor/" if encoder == "encoder.actor_encoder" else prefix, f"{encoder}.{kind}", layer
+
+
+def _states(policy: Any) -> dict[str, State]:
+    states: dict[str, State] = {}
+    for prefix, name, layer in _memories(policy):
+        states |= states_of(layer, name, prefix=prefix, used_by=("value",) if prefix == "critic/" else ())
+    return states
 
 
 # These work on copies of the module too.
 
 
 def _act(policy: Any, observation: torch.Tensor) -> None:
-    batch = {"obs": observation.float()}
+    _run(policy, {"obs": observation.float()})
+
+
+def _recurrent_act(policy: Any, observation: torch.Tensor, state: Mapping[str, torch.Tensor]) -> None:
+    _run(policy, {"obs": observation.float().unsqueeze(1), "state_in": _state_in(policy, state)})
+
+
+def _run(policy: Any, batch: dict[str, Any]) -> None:
+    if hasattr(policy, "af"):
+        policy.compute_q_values(batch)
+        return
     policy.forward_inference(batch)
     if getattr(policy, "vf", None) is not None:
         policy.compute_values(batch)
 
 
+def _state_in(policy: Any, state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """Return state by name as RLlib gives it: batch first, of actor and critic apart where each has its own."""
+    if not any(name.startswith("actor/") for name in state):
+        return {key: state[name].transpose(0, 1) for key, name in _STATE.items() if name in state}
+    return {
+        part: {key: _of(part, name, state).transpose(0, 1) for key, name in _STATE.items() if f"actor/{name}" in state}
+        for part in ("actor", "critic")
+    }
+
+
+def _of(part: str, name: str, state: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    # the critic's may be unknown, and no output that needs it is asked for then
+    return state.get(f"{part}/{name}", state[f"actor/{name}"])
+
+
+def _last(policy: nn.Module, sequence: torch.Tensor) -> torch.Tensor:
+    return sequence[:, -1] if sequence.dim() > 2 else sequence
+
+
+def _q_values(policy: Any, latent: torch.Tensor) -> torch.Tensor:
+    """The library's Q-values of an encoded observation, however it makes them of its heads."""
+    heads = {"af": policy.af, "vf": policy.vf} if policy.uses_dueling else policy.af
+    q_values: torch.Tensor = policy._qf_forward_helper({}, lambda batch: {"encoder_out": latent}, heads)["qf_preds"]
+    return _last(policy, q_values)
+
+
 def _first_half(policy: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
-    return inputs.chunk(2, dim=-1)[0]
+    return _last(policy, inputs).chunk(2, dim=-1)[0]
 
 
 def _second_half(policy: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
-    return inputs.chunk(2, dim=-1)[1]
+    return _last(policy, inputs).chunk(2, dim=-1)[1]
 
 
-def _distribution(space: gym.Space[Any]) -> Distribution | None:
+# What follows from the outputs.
+
+
+def _distribution(head: str, space: gym.Space[Any], *, squashed: bool) -> Distribution | None:
     match space:
         case gym.spaces.Discrete():
-            return Categorical()
+            return Categorical("q_values" if head == "af" else "logits")
         case gym.spaces.MultiDiscrete():
             return MultiCategorical(tuple(int(count) for count in space.nvec))
-    return None  # continuous actions are scaled to the environment's by a connector
+        case gym.spaces.Box() if squashed:  # to -1…1, from where a connector scales them to low…high
+            return Gaussian(space.low, space.high, squashed=True)
+    return None  # a connector scales others too, but what is clipped then has no name in the protocol
 
 
-def _predict(space: gym.Space[Any], policy: Any, observation: Any) -> Any:
+def _predict(space: gym.Space[Any], policy: Any, observation: Any, state: Any = None) -> Any:
+    """Act as an env runner does, but for chance, with the connector that scales actions by default."""
     import torch
 
-    given = torch.as_tensor(observation, dtype=torch.float32)[None]
-    inputs = policy.forward_inference({"obs": given})["action_dist_inputs"]
-    action = policy.get_inference_action_dist_cls().from_logits(inputs).to_deterministic().sample()[0]
-    return int(action) if isinstance(space, gym.spaces.Discrete) else action.numpy()
+    batch: dict[str, Any] = {"obs": torch.as_tensor(np.asarray(observation), dtype=torch.float32)[None]}
+    if state is not None:
+        batch = {"obs": batch["obs"].unsqueeze(1), "state_in": _state_in(policy, state)}
+    outputs = policy.forward_inference(batch)
+    action = _action(policy, outputs).reshape(space.shape or ())
+    if isinstance(space, gym.spaces.Box) and space.is_bounded():
+        scaled = space.low + (action.numpy() + 1.0) * (space.high - space.low) / 2.0
+        taken: Any = np.clip(scaled, space.low, space.high)
+    else:
+        taken = action.numpy() if space.shape else int(action)
+    return taken if state is None else (taken, _state_out(outputs["state_out"]))
+
+
+def _action(policy: Any, outputs: Mapping[str, Any]) -> torch.Tensor:
+    if "actions" in outputs:
+        actions: torch.Tensor = outputs["actions"]
+    else:
+        chances = policy.get_exploration_action_dist_cls().from_logits(outputs["action_dist_inputs"])
+        # the middle of what is drawn from: RLlib itself leaves the hyperbolic tangent out where it does not explore
+        squash = getattr(chances, "_squash", None)
+        actions = chances.to_deterministic().sample() if squash is None else squash(chances.loc)
+    return actions.detach().cpu()
+
+
+def _state_out(after: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Name RLlib's new state as ``PolicyView.state`` does."""
+    found: dict[str, Any] = {}
+    for key, each in after.items():
+        if isinstance(each, Mapping):
+            found |= _state_out(each, f"{key}/")
+        else:
+            found[f"{prefix}{_STATE[key]}"] = each.detach().cpu().transpose(0, 1)
+    return found

@@ -5,12 +5,16 @@ What comes out is known by the names of the entries: ``logits``, ``loc`` and ``s
 those that sample an action or pick one are not needed for that. An entry that no module writes is the observation. What
 stands between the environment and the policy in TorchRL (transforms) is unknown here: the environment that is wrapped
 has to return what the policy reads.
+
+``LSTMModule`` and ``GRUModule`` are seen at PyTorch's layer inside, which gets a sequence of one step when a policy
+acts, and the state after ``is_init`` has emptied it. Where that state comes from (a ``TensorDictPrimer``, a collector,
+a loop of one's own) does not matter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +22,9 @@ import gymnasium as gym
 
 from agentwrap.distributions import Categorical, Distribution
 from agentwrap.errors import PolicyTypeError
-from agentwrap.policy import PolicyView, Watch
+from agentwrap.policy import PolicyView, State, Watch
+
+from .recurrent import given_to, states_of
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +43,8 @@ OUTPUTS = {
     "embed": "latent",
 }
 
-_RECURRENT = {"LSTMModule", "GRUModule"}
+#: Modules with memory, and what they call PyTorch's layer inside.
+_RECURRENT = {"LSTMModule": "lstm", "GRUModule": "gru"}
 
 
 class TorchRL:
@@ -53,15 +60,14 @@ class TorchRL:
         """Describe the policy by the keys that its modules read and write.
 
         Raises:
-            PolicyTypeError: It is recurrent, reads what the environment does not return, or writes nothing of a known
-                name.
+            PolicyTypeError: It reads what the environment does not return, or writes nothing of a known name.
         """
-        parts = list(_parts(policy))
+        parts = _named(list(_parts(policy)))
         if not parts:
             raise PolicyTypeError(f"{type(policy).__name__} consists of no torch.nn.Module whose outputs could be seen")
         observed = _observed(parts, env.observation_space)
         found = {
-            OUTPUTS[_name(key)]: Watch(part.module, at=(place,) if len(part.writes) > 1 else (), then=_then(key))
+            OUTPUTS[_name(key)]: _watch(part, place, key)
             for part in parts
             for place, key in enumerate(part.writes)
             if _name(key) in OUTPUTS
@@ -78,8 +84,11 @@ class TorchRL:
             watch=watch,
             entry=parts[0].module,
             act=partial(_act, parts, observed),
+            state=_states(policy, parts),
             distribution=_distribution(watch, env.action_space),
-            predict=partial(_predict, policy, observed, env.action_space) if "action" in policy.out_keys else None,
+            predict=partial(_predict, policy, parts, observed, env.action_space)
+            if "action" in policy.out_keys
+            else None,
         )
 
 
@@ -91,30 +100,42 @@ class _Part:
         module: Its name in the policy.
         reads: Keys of its arguments.
         writes: Keys of its results.
+        enters: Keys of the state that enters it; it has a memory then.
+        leaves: Keys of what becomes of that.
+        prefix: Of the names of its state.
     """
 
     module: str
     reads: tuple[Any, ...]
     writes: tuple[Any, ...]
+    enters: tuple[Any, ...] = ()
+    leaves: tuple[Any, ...] = ()
+    prefix: str = ""
 
 
 def _parts(policy: Any) -> Iterator[_Part]:
     """The plain modules of a policy, in the order in which they are called."""
     for name, module in policy.named_modules():
         inner = getattr(module, "module", None)
-        if type(module).__name__ in _RECURRENT:
-            raise PolicyTypeError(
-                f"{type(policy).__name__} has a {type(module).__name__}: recurrent policies of TorchRL cannot be "
-                "watched yet; a torch.nn.Module that is called as policy(observation, state) can"
-            )
-        if (
+        layer = _RECURRENT.get(type(module).__name__)
+        if layer is not None:
+            (reads, *enters), (writes, *leaves) = module.in_keys[:-1], module.out_keys  # the last one is is_init
+            yield _Part(f"{name}.{layer}".lstrip("."), (reads,), (writes,), tuple(enters), tuple(leaves))
+        elif (
             not _is_a(module, "TensorDictModule")
             or not hasattr(inner, "named_modules")
             or type(inner).__name__ == "ModuleList"
         ):
             continue  # what takes no TensorDict, samples, or is a row of such
-        if not _is_a(inner, "TensorDictModuleBase") and any(True for _ in module.parameters()):
+        elif not _is_a(inner, "TensorDictModuleBase") and any(True for _ in module.parameters()):
             yield _Part(f"{name}.module".lstrip("."), tuple(module.in_keys), tuple(module.out_keys))
+
+
+def _named(parts: list[_Part]) -> list[_Part]:
+    """Let the state of each of several memories be told from that of others."""
+    if sum(bool(part.enters) for part in parts) < 2:
+        return parts
+    return [replace(part, prefix=f"{part.module.rpartition('.')[0]}/") if part.enters else part for part in parts]
 
 
 def _is_a(module: Any, name: str) -> bool:
@@ -142,11 +163,27 @@ def _observed(parts: list[_Part], space: gym.Space[Any]) -> tuple[Any, ...]:
     return read
 
 
+def _watch(part: _Part, place: int, key: Any) -> Watch:
+    if part.enters:
+        return Watch(part.module, at=(0,), then=_of_one_step)
+    then = _logarithm if _name(key) == "scale" else None
+    return Watch(part.module, at=(place,) if len(part.writes) > 1 else (), then=then)
+
+
+def _states(policy: nn.Module, parts: Sequence[_Part]) -> dict[str, State]:
+    states: dict[str, State] = {}
+    for part in parts:
+        if part.enters:
+            layer: Any = policy.get_submodule(part.module)
+            states |= states_of(layer, part.module, prefix=part.prefix)
+    return states
+
+
 # These work on copies of the modules too.
 
 
-def _then(key: Any) -> Any:
-    return _logarithm if _name(key) == "scale" else None
+def _of_one_step(policy: nn.Module, sequence: torch.Tensor) -> torch.Tensor:
+    return sequence.flatten(1, -2)[:, -1]
 
 
 def _logarithm(policy: nn.Module, scale: torch.Tensor) -> torch.Tensor:
@@ -158,11 +195,23 @@ def _entries(observed: tuple[Any, ...], observation: Any) -> dict[Any, Any]:
     return {key: observation[_name(key)] if given else observation for key in observed}
 
 
-def _act(parts: list[_Part], observed: tuple[Any, ...], policy: nn.Module, observation: Any) -> None:
+def _act(
+    parts: Sequence[_Part],
+    observed: tuple[Any, ...],
+    policy: nn.Module,
+    observation: Any,
+    state: Mapping[str, torch.Tensor] | None = None,
+) -> None:
     """Call one plain module after the other with what those before wrote: a graph has no TensorDict."""
     entries = _entries(observed, observation)
     for part in parts:
-        result = policy.get_submodule(part.module)(*(entries[key] for key in part.reads))
+        module: Any = policy.get_submodule(part.module)
+        given = [entries[key] for key in part.reads]
+        if part.enters:
+            sequence, _ = module(given[0].unsqueeze(1), given_to(module, state, prefix=part.prefix))
+            result: Any = sequence.squeeze(1)
+        else:
+            result = module(*given)
         entries.update(zip(part.writes, result if isinstance(result, tuple | list) else (result,), strict=False))
 
 
@@ -175,15 +224,36 @@ def _distribution(watch: Mapping[str, Watch], space: gym.Space[Any]) -> Distribu
     return None  # how loc and scale become an action is the affair of a class that the policy names
 
 
-def _predict(policy: Any, observed: tuple[Any, ...], space: gym.Space[Any], observation: Any) -> Any:
+def _predict(
+    policy: Any,
+    parts: Sequence[_Part],
+    observed: tuple[Any, ...],
+    space: gym.Space[Any],
+    observation: Any,
+    state: Mapping[str, torch.Tensor] | None = None,
+) -> Any:
     import torch
     from tensordict import TensorDict
     from tensordict.nn import InteractionType, set_interaction_type
 
     device = next((parameter.device for parameter in policy.parameters()), None)
-    given = {key: torch.as_tensor(each, device=device) for key, each in _entries(observed, observation).items()}
+    given = {key: torch.as_tensor(each, device=device)[None] for key, each in _entries(observed, observation).items()}
+    memories = [part for part in parts if part.enters]
+    for part in memories:
+        for key, name in zip(part.enters, ("hidden", "cell"), strict=False):
+            given[key] = (state or {})[part.prefix + name].transpose(0, 1)  # batch first
+        given["is_init"] = torch.zeros(1, 1, dtype=torch.bool, device=device)
     with torch.no_grad(), set_interaction_type(InteractionType.DETERMINISTIC):
-        action = policy(TensorDict(given, batch_size=[]))["action"]
+        acted = policy(TensorDict(given, batch_size=[1]))
+    action = acted["action"][0]
     if isinstance(space, gym.spaces.Discrete):  # as a number, or one switch for each action
-        return int(action.argmax() if action.numel() == space.n and space.n > 1 else action)
-    return action.cpu().numpy()
+        taken: Any = int(action.argmax() if action.numel() == space.n and space.n > 1 else action)
+    else:
+        taken = action.cpu().numpy()
+    if not memories:
+        return taken
+    return taken, {
+        part.prefix + name: acted[key].cpu().transpose(0, 1)
+        for part in memories
+        for key, name in zip(part.leaves, ("hidden", "cell"), strict=False)
+    }

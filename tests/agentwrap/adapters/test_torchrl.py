@@ -12,14 +12,17 @@ from tensordict import TensorDict
 from tensordict.nn import NormalParamExtractor, TensorDictModule, TensorDictSequential
 from torch import nn
 from torchrl.data import OneHot
+from torchrl.envs import Compose, GymWrapper, InitTracker, TransformedEnv
 from torchrl.modules import (
     MLP,
     ActorValueOperator,
+    GRUModule,
     LSTMModule,
     ProbabilisticActor,
     QValueActor,
     TanhNormal,
     ValueOperator,
+    set_recurrent_mode,
 )
 
 from agentwrap import PolicyTypeError
@@ -50,12 +53,52 @@ def plain() -> Any:
     return TensorDictModule(nn.Linear(4, 2), in_keys=["observation"], out_keys=[("agent", "logits")])
 
 
+class Both(nn.Module):
+    def __init__(self, features: int, actions: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(features, actions)
+
+    def forward(self, near: torch.Tensor, far: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.cat([near, far], -1))
+
+
+def recurrent(memory: type[Any] = LSTMModule, *, first: bool = False) -> Any:
+    """With a hidden layer before the memory, or the memory first."""
+    features = 4 if first else 6
+    embed = TensorDictModule(nn.Sequential(nn.Linear(4, 6), nn.Tanh()), ["observation"], ["embed"])
+    remember = memory(input_size=features, hidden_size=8, in_key="observation" if first else "embed", out_key="hidden")
+    head = TensorDictModule(nn.Linear(8, 2), ["hidden"], ["logits"])
+    chance = ProbabilisticActor(head, in_keys=["logits"], distribution_class=torch.distributions.Categorical)
+    value = ValueOperator(nn.Linear(8, 1), in_keys=["hidden"])
+    return TensorDictSequential(*([] if first else [embed]), remember, chance, value)
+
+
+def two_memories() -> Any:
+    keys = ["h2", "c2"]
+    second = LSTMModule(4, 3, in_keys=["observation", *keys], out_keys=["more", *(("next", key) for key in keys)])
+    head = TensorDictModule(Both(11, 2), ["hidden", "more"], ["logits"])
+    chance = ProbabilisticActor(head, in_keys=["logits"], distribution_class=torch.distributions.Categorical)
+    return TensorDictSequential(LSTMModule(4, 8, in_key="observation", out_key="hidden"), second, chance)
+
+
 POLICIES: dict[str, tuple[Callable[[], Any], str, str]] = {
     "QValueActor": (q_values, "CartPole-v1", "q_values"),
     "ProbabilisticActor": (gaussian, "Pendulum-v1", "mean, log_std"),
     "ActorValueOperator": (operator, "CartPole-v1", "logits, value, latent"),
     "TensorDictModule": (plain, "CartPole-v1", "logits"),
+    "LSTMModule": (recurrent, "CartPole-v1", "logits, value, latent"),
+    "LSTMModule, first": (lambda: recurrent(first=True), "CartPole-v1", "logits, value, latent"),
+    "LSTMModule, Python": (lambda: python_based(recurrent()), "CartPole-v1", "logits, value, latent"),
+    "GRUModule": (lambda: recurrent(GRUModule), "CartPole-v1", "logits, value, latent"),
+    "two LSTMModules": (two_memories, "CartPole-v1", "logits, latent"),
 }
+
+
+def python_based(policy: Any) -> Any:
+    for module in policy.modules():
+        if isinstance(module, LSTMModule):
+            module.make_python_based()
+    return policy
 
 
 @pytest.mark.parametrize("name", POLICIES)
@@ -63,6 +106,7 @@ def test_what_is_seen_what_is_exported_and_what_the_library_does_agree(name: str
     make, env, outputs = POLICIES[name]
     report = check_policy(make(), gym.make(env))
     assert report.passed and f"seen when the library acts: {outputs}" in str(report), str(report)
+    assert ("hidden becomes state/" in str(report)) == ("Module" in name and name != "TensorDictModule"), str(report)
 
 
 def test_what_is_watched_is_what_the_policys_own_call_writes() -> None:
@@ -92,15 +136,32 @@ def test_a_loop_that_acts_on_one_observation_without_a_batch_axis_is_streamed(wr
         assert np.allclose(logits, step.arrays["output/logits"], atol=1e-5)
 
 
+@pytest.mark.parametrize("first", [False, True])
+def test_the_state_that_is_sent_is_the_one_that_entered_the_step(first: bool, wrap: Any, listen: Any) -> None:
+    """TorchRL's own rollout: a primer hands state on, and ``is_init`` empties it where an episode begins."""
+    policy = recurrent(first=first)
+    bare = gym.make("CartPole-v1", max_episode_steps=4)
+    wrapped = wrap(policy, bare, fps=1e6)
+    listener = listen(wrapped, "step", "policy_graph", "weights")
+    env = TransformedEnv(
+        GymWrapper(wrapped), Compose(InitTracker(), policy[0 if first else 1].make_tensordict_primer())
+    )
+    with torch.no_grad():
+        rollout = env.rollout(6, policy, break_when_any_done=False)
+    with set_recurrent_mode(True):
+        policy(rollout.clone())["state_value"].sum().backward()  # learning on the sequence
+    steps = eventually(lambda: listener.of(Step) if len(listener.of(Step)) == 6 else None)
+    assert np.allclose([step.arrays["output/value"] for step in steps], rollout["state_value"][:, 0])
+    assert [step.episode_step for step in steps] == [0, 1, 2, 3, 0, 1]
+    replica = Replica.from_messages(listener.wait(PolicyGraph), listener.wait(Weights))
+    for step, entered, begins in zip(steps, rollout["recurrent_state_h"], rollout["is_init"], strict=True):
+        assert np.allclose(step.arrays["input/state/hidden"], 0 if begins else entered[:, None], atol=1e-6)
+        assert step.arrays["input/state/hidden"].shape == (1, 1, 8)
+        logits = replica(replica.inputs_from_step(step.arrays))["logits"][0].numpy()
+        assert np.allclose(logits, step.arrays["output/logits"], atol=1e-5)
+
+
 def test_dict_observations_are_read_by_their_keys() -> None:
-    class Both(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.head = nn.Linear(5, 3)
-
-        def forward(self, near: torch.Tensor, far: torch.Tensor) -> torch.Tensor:
-            return self.head(torch.cat([near, far], -1))
-
     class Env(gym.Env[Any, Any]):
         observation_space = gym.spaces.Dict(
             {key: gym.spaces.Box(-1, 1, (size,)) for key, size in (("near", 2), ("far", 3))}
@@ -115,7 +176,7 @@ def test_dict_observations_are_read_by_their_keys() -> None:
         def step(self, action: Any) -> Any:
             return self.observation_space.sample(), 0.0, False, False, {}
 
-    module = TensorDictModule(Both(), in_keys=["near", "far"], out_keys=["logits"])
+    module = TensorDictModule(Both(5, 3), in_keys=["near", "far"], out_keys=["logits"])
     chance = ProbabilisticActor(module, in_keys=["logits"], distribution_class=torch.distributions.Categorical)
     report = check_policy(chance, Env())
     assert report.passed, str(report)
@@ -131,14 +192,6 @@ def test_dict_observations_are_read_by_their_keys() -> None:
         ),
         (lambda: TensorDictModule(nn.Bilinear(4, 4, 2), ["a", "b"], ["logits"]), "CartPole-v1", "reads.*'a', 'b'"),
         (lambda: TensorDictModule(lambda x: x, ["observation"], ["logits"]), "CartPole-v1", "no torch.nn.Module"),
-        (
-            lambda: TensorDictSequential(
-                LSTMModule(input_size=4, hidden_size=4, in_key="observation", out_key="hidden"),
-                TensorDictModule(nn.Linear(4, 2), ["hidden"], ["logits"]),
-            ),
-            "CartPole-v1",
-            "LSTMModule",
-        ),
     ],
 )
 def test_what_cannot_be_watched_is_refused_in_words(policy: Callable[[], Any], env: str, says: str) -> None:
