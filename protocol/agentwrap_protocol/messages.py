@@ -259,6 +259,7 @@ class SaliencyMap(Message, frozen=True, kw_only=True, eq=False):
         ``features/<target>``: float32 (n,), for vector observations, in place of the two.
         For a dict observation each name ends in ``/<key>``.
         ``past/<target>``: float32 (k,), scores of whole frames, oldest first, the step's own last.
+        ``output/<name>``: float32 (n,), what this version of the policy computes for the step.
 
     Attributes:
         source: Stream that the step belongs to (``stream`` is the explainer's own).
@@ -512,6 +513,16 @@ class Explain(Message, frozen=True, kw_only=True, eq=False):
     """Request to the explainer: explain this step before newer ones.
 
     Arrays: ``observation…``, ``input/…`` and ``output/…`` of the step in question.
+
+    Attributes:
+        source: Stream that the step belongs to.
+        step: Its number.
+        episode: Its episode.
+        policy_version: Version of the weights that it was taken with; of a recording, the one that is to explain it.
+        policy_stale: They had changed since.
+        step_time: When it was taken.
+        whole: Of a recording: explain it to the end, where else a later request takes its place. Of an agent every
+            request is.
     """
 
     kind: ClassVar[str] = "explain"
@@ -522,6 +533,7 @@ class Explain(Message, frozen=True, kw_only=True, eq=False):
     policy_version: Count = 0
     policy_stale: bool = False
     step_time: float = 0.0
+    whole: bool = False
 
 
 class Evaluate(Message, frozen=True, kw_only=True, eq=False):

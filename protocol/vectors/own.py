@@ -254,6 +254,26 @@ def messages() -> dict[str, tuple[str, m.Message]]:
                 },
             ),
         ),
+        "saliency_map_outputs": (
+            "By another version of the policy than the one that made the step, with what that computes for it.",
+            m.SaliencyMap(
+                stream=OTHER,
+                seq=19,
+                time=TIME,
+                **{**explained, "policy_version": 7},
+                method="perturbation",
+                targets=("actor",),
+                refined=1.0,
+                seconds=0.0125,
+                forwards=256,
+                arrays={
+                    "heatmap/actor": np.array([[0.0, 0.25, 0.5], [0.75, 1.0, 0.0]], "<f4"),
+                    "grid/actor": np.array([[0.25, 1.0]], "<f4"),
+                    "output/logits": np.array([0.5, -0.5], "<f4"),
+                    "output/value": np.array([2.25], "<f4"),
+                },
+            ),
+        ),
         "explainer": (
             "An explainer at work.",
             m.Explainer(
@@ -332,6 +352,17 @@ def messages() -> dict[str, tuple[str, m.Message]]:
                 **explained,
                 policy_stale=True,
                 arrays={"observation": every_dtype["observation"], "output/value": every_dtype["output/value"]},
+            ),
+        ),
+        "explain_whole": (
+            "A request that a later one does not replace.",
+            m.Explain(
+                stream=OTHER,
+                seq=6,
+                time=TIME,
+                **explained,
+                whole=True,
+                arrays={"observation": every_dtype["observation"]},
             ),
         ),
         "evaluate": (

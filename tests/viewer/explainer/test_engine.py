@@ -189,7 +189,7 @@ def test_settings_explain_the_step_at_hand_anew(bench):
     bench.configure(method="sarfa")
     maps = bench.work_all()
     assert {m.method for m in maps} == {"sarfa"} and maps[-1].refined == 1 and maps[-1].step == 1
-    assert set(maps[-1].arrays) == {"heatmap/chosen", "grid/chosen"}
+    assert set(maps[-1].arrays) == {"heatmap/chosen", "grid/chosen", "output/logits", "output/value"}
 
 
 def test_options_stay_until_another_method_is_chosen(bench):

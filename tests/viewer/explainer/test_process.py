@@ -97,7 +97,7 @@ def test_vector_observation_gets_scores_of_its_features(agents, explainer, touch
     for _ in range(5):
         agent.step(touch)
     found = explainer.wait_for_map(5, refined=1)
-    assert set(found.arrays) == {"features/actor", "features/critic"}
+    assert set(found.arrays) == {"features/actor", "features/critic", "output/logits", "output/value"}
     scores = found.arrays["features/actor"]
     assert scores.shape == (4,) and scores[3] == 0 and scores[:3].min() > 0
     assert found.forwards % 4 == 0 and found.method == "feature_perturbation"

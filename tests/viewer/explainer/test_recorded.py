@@ -15,7 +15,7 @@ from recordings import record_cartpole
 from agentwrap_protocol import decode
 from agentwrap_protocol.messages import Configure, Evaluate, Explain, Outputs, SaliencyMap, Step
 from agentwrap_viewer import open_recording
-from agentwrap_viewer.explainer import offline
+from agentwrap_viewer.explainer import offline, recorded
 from agentwrap_viewer.explainer.recorded import RecordedEngine
 from agentwrap_viewer.recording import Recording
 from agentwrap_viewer.recording.writer import RecordingWriter
@@ -41,6 +41,7 @@ def request(step: Step, **fields: Any) -> Explain:
         source=fields.pop("source", step.stream),
         step=step.step,
         policy_version=fields.pop("policy_version", step.policy_version),
+        whole=fields.pop("whole", False),
         arrays={name: array for name, array in step.arrays.items() if name != "frame"},
     )
 
@@ -132,6 +133,31 @@ def test_versions_of_one_step_are_explained_side_by_side(recording: Recording, e
     assert found[4].replica_max_abs_diff == pytest.approx(3, abs=1e-4)  # the critic's bias grew by 1 three times
     engine.explain(request(recording.steps[20], policy_version=1))
     assert final(engine).step == recording.steps[20].step
+
+
+def test_a_whole_request_is_not_replaced_and_keeps_its_policy(
+    recording: Recording, engine: RecordedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorded, "POLICIES", 1)  # each version but the last would be given other weights
+    pinned, shown = recording.steps[10], recording.steps[160]
+    engine.explain(request(shown))
+    assert not engine.busy or engine.work() is not None  # under way with its own version
+    for version in (1, 2, 3):
+        engine.explain(request(pinned, policy_version=version, whole=True))
+    engine.explain(request(recording.steps[161]))
+    engine.explain(request(recording.steps[162]))
+    found: dict[tuple[int, int], SaliencyMap] = {}
+    while engine.busy:
+        message = engine.work()
+        if isinstance(message, SaliencyMap):
+            found[message.step, message.policy_version] = message
+    for version in (1, 2, 3):
+        own = found[pinned.step, version]
+        assert own.refined == 1
+        value, recorded_value = own.arrays["output/value"], pinned.arrays["output/value"].reshape(-1)
+        np.testing.assert_allclose(value, recorded_value + version - 1, rtol=1e-5)
+    assert found[recording.steps[162].step, 4].refined == 1
+    assert all(each.replica_max_abs_diff < 1e-5 for (_, version), each in found.items() if version == 4)
 
 
 def test_outputs_of_steps_are_what_each_version_computes(recording: Recording, engine: RecordedEngine) -> None:

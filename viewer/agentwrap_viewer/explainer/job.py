@@ -83,6 +83,7 @@ class Job:
     Attributes:
         moment: What is explained.
         explanation: How far it is.
+        policy: The policy that it computes with.
         version: Version of the weights it is computed with.
     """
 
@@ -128,7 +129,7 @@ class Job:
         self._published = self._published_level = 0
         self._published_ms = 0.0
         self._difference = max_abs_diff(self.explanation.outputs, moment.arrays)
-        self._policy, self._before = policy, before
+        self.policy, self._before = policy, before
         self._past: PastWeights | None = None
         self._looked_back, self._looked_ms, self._past_published = not has_past(policy, observation), 0.0, True
 
@@ -150,7 +151,7 @@ class Job:
         """
         if self.explanation.done or (self.coarse_published and not self._looked_back):
             began = time.perf_counter()
-            self._past, self._looked_back = look_back(self._policy, self.moment, self._before), True
+            self._past, self._looked_back = look_back(self.policy, self.moment, self._before), True
             self._looked_ms = 1000 * (time.perf_counter() - began)
             self._past_published = self._past is None
         else:
@@ -199,7 +200,11 @@ class Job:
             step_time=self.moment.time,
             past=None if past is None else past.kind,
             past_problem=None if past is None else past.problem,
-            arrays=_arrays(maps) | {f"past/{name}": each for name, each in (past.weights if past else {}).items()},
+            arrays={
+                **_arrays(maps),
+                **{f"past/{name}": each for name, each in (past.weights if past else {}).items()},
+                **{f"output/{name}": each for name, each in self.explanation.outputs.items()},
+            },
         )
 
     def _methods(self) -> tuple[Method, dict[str, Method]]:

@@ -26,7 +26,7 @@ from .tracking import Policy
 
 log = logging.getLogger(__name__)
 
-#: Policies that are kept ready, each with a replica of its own. One step is explained with fewer versions at once.
+#: Policies that are kept ready, each with a replica of its own; more only where jobs compute with all of them.
 POLICIES = 6
 
 #: Steps whose outputs are computed at a time, and requests for such that may wait; the oldest give way.
@@ -94,7 +94,7 @@ class RecordedEngine(Engine):
         super().configure(request)
 
     def explain(self, request: Explain) -> None:
-        """Explain a step; the one asked for before it gets no more than its budget.
+        """Explain a step; the one asked for before it gets no more than its budget, unless that was to be ``whole``.
 
         Raises:
             SaliencyError: It is of another stream than the one that was recorded.
@@ -103,7 +103,7 @@ class RecordedEngine(Engine):
             raise SaliencyError(f"step {request.step} is of stream {request.source}, which is not in this recording")
         if request.policy_version not in self._recording.versions:
             self._look_again()
-        self._schedule.offer(Moment.of_request(request))
+        (self._schedule.ask if request.whole else self._schedule.offer)(Moment.of_request(request))
 
     def _begin(self, moment: Moment) -> Job | None:
         try:
@@ -194,8 +194,8 @@ class RecordedEngine(Engine):
     def _take_version(self, version: int) -> None:
         """Turn to the policy of a version, which is made unless it is one of the last that were asked for.
 
-        Of those the one that was not asked for longest is given other weights: no job computes with it any more, as a
-        step is explained with fewer versions at once.
+        Of those the one that was not asked for longest is given other weights, but for those that a job under way
+        computes with.
 
         Raises:
             RecordingError: The recording does not have it.
@@ -207,8 +207,9 @@ class RecordedEngine(Engine):
             return
         graph, weights = self._recording.graph(version), self._recording.weights(version)
         policy, of = Policy(self._device), -1
-        if len(self._policies) >= POLICIES:
-            policy, of = self._policies.popitem(last=False)[1]
+        idle = self._idle_policy() if len(self._policies) >= POLICIES else None
+        if idle is not None:
+            policy, of = self._policies.pop(idle)
         if graph.seq != of:
             policy.take_graph(graph)
         policy.take_weights(weights)
@@ -217,6 +218,11 @@ class RecordedEngine(Engine):
             raise SaliencyError(policy.problem or f"version {version} of the policy cannot be run")
         self._policies[version] = policy, graph.seq
         self._policy = policy
+
+    def _idle_policy(self) -> int | None:
+        """Return the version of a policy that nothing is computed with now, of several the one not used longest."""
+        used = [job.policy for job in self._schedule.under_way]
+        return next((version for version, (policy, _) in self._policies.items() if policy not in used), None)
 
     def _steps_before(self, moment: Moment) -> list[Moment]:
         if not is_recurrent(self._policy.graph):

@@ -34,7 +34,13 @@ class Schedule:
     @property
     def idle(self) -> bool:
         """Whether no job is under way."""
-        return all(job.done for job in self._live) and _finished(self._asked)
+        return not self.under_way
+
+    @property
+    def under_way(self) -> list[Job]:
+        """The jobs that are begun and not done."""
+        asked = [] if self._asked is None else [self._asked]
+        return [job for job in (*self._live, *asked) if not job.done]
 
     @property
     def busy(self) -> bool:
@@ -58,7 +64,7 @@ class Schedule:
     def ask(self, moment: Moment) -> None:
         """Explain this before newer steps; once, however often it is asked for meanwhile."""
         known = [*self._waiting, *([] if self._asked is None or self._asked.done else [self._asked.moment])]
-        if all(other.step != moment.step for other in known):
+        if not any(_same(other, moment) for other in known):
             self._waiting.append(moment)
 
     def restart(self) -> None:

@@ -15,6 +15,8 @@ import msgspec
 from msgspec import Meta
 from tornado.websocket import WebSocketClosedError
 
+from agentwrap_protocol.messages import Step
+
 from .components import all_components
 from .components.recorder import Recorder
 from .components.roster import Roster
@@ -140,6 +142,12 @@ class Bookmark(Command, frozen=True, tag="bookmark"):
     note: Annotated[str, Meta(max_length=500)] | None = None
 
 
+class Pin(Command, frozen=True, tag="pin"):
+    """Pin the step of this number, for all tabs, or none any more (None)."""
+
+    step: Annotated[int, Meta(ge=0, le=2**62)] | None = None
+
+
 COMMANDS = msgspec.json.Decoder(
     Painted
     | Live
@@ -157,6 +165,7 @@ COMMANDS = msgspec.json.Decoder(
     | Watch
     | Choose
     | Bookmark
+    | Pin
 )
 
 
@@ -251,6 +260,8 @@ class Tab:
                 if found is None:
                     raise ValueError(f"step {step} is not kept")
                 self.cursor.go(found)
+            case Pin(step):
+                self._receiver.pinning.pin(None if step is None else self._step(step))
             case Record(on):
                 self._receiver.record(on=on)
             case List(is_open):
@@ -261,6 +272,21 @@ class Tab:
                 self._receiver.choose_by(rule)
             case _:
                 raise ValueError(f"a running agent's view cannot do {command!r}")
+
+    def _step(self, number: int) -> Step:
+        """Return the step of a number: the one shown, which may be kept here alone, or one that the store has.
+
+        Raises:
+            ValueError: It is not kept.
+        """
+        shown, steps = self.cursor.step(), self._receiver.store.steps
+        if shown is not None and shown.step == number:
+            return shown
+        position = steps.position_of(number)
+        step = None if position is None else steps.at(position)
+        if step is None:
+            raise ValueError(f"step {number} is not kept")
+        return step
 
 
 class FrameSocket(PageSocket):

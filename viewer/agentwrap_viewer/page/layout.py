@@ -18,6 +18,7 @@ from .components.explanation import ExplanationElement
 from .components.features import FeaturesElement
 from .components.inputs import InputsElement
 from .components.notices import NoticesElement
+from .components.pinned import PinnedElement
 from .components.policy import PolicyElement
 from .components.stage import StageElement
 from .components.states import AlikeElement, SelectionElement, StatesElement
@@ -129,6 +130,7 @@ def build_page(
         returns=ChartElement(field="return", heading="Return", caption="of the episode so far"),
         episodes=EpisodesElement(),
         explanation=ExplanationElement(),
+        pinned=PinnedElement(),
         transport=transport(),
         states=StatesElement(),
         selection=SelectionElement(),

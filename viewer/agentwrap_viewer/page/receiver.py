@@ -30,6 +30,7 @@ from agentwrap_protocol.messages import (
 
 from .discovery import live_streams
 from .keeping import Keeper
+from .pinning import Pinning
 from .roster import Roster, Rule
 from .store import FROM_AGENT, Store
 
@@ -59,6 +60,7 @@ class Receiver:
         endpoint: What is followed now, or None.
         streams: The streams announced when last looked.
         roster: How all of them do.
+        pinning: Pins a step.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Receiver:
         self.endpoint = endpoint
         self.streams: list[Announcement] = []
         self.roster = Roster()
+        self.pinning = Pinning(store, self._explain_whole)
         self._agent_control: tuple[str, zmq.asyncio.Socket] | None = None
         self._unasked: dict[str, Any] | None = None  # what to ask an agent for that has not said yet where
         self._pinned = endpoint is not None
@@ -103,6 +106,7 @@ class Receiver:
                 await asyncio.sleep(1.0)
         finally:
             self.roster.close()
+            self.pinning.close()
             for task in self._tasks.values():
                 task.cancel()
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
@@ -206,6 +210,14 @@ class Receiver:
         if wanted in self._asked or self._control is None:
             return
         self._asked = {*(other for other in self._asked if other[:2] == wanted[:2]), wanted}
+        self._ask_for_map(step, wanted[2])
+
+    def _explain_whole(self, step: Step, version: int) -> None:
+        # a running agent's explainer has one version alone, and is told which one the step was taken with
+        recorded = self.store.connection == "recorded"
+        self._ask_for_map(step, version if recorded else step.policy_version, whole=True)
+
+    def _ask_for_map(self, step: Step, version: int, *, whole: bool = False) -> None:
         arrays = {name: array for name, array in step.arrays.items() if name.startswith(EXPLAINED_PREFIXES)}
         self._request(
             Explain(
@@ -215,9 +227,10 @@ class Receiver:
                 source=step.stream,
                 step=step.step,
                 episode=step.episode,
-                policy_version=wanted[2],
+                policy_version=version,
                 policy_stale=step.policy_stale,
                 step_time=step.time,
+                whole=whole,
                 arrays=arrays,
             )
         )

@@ -16,6 +16,7 @@ from agentwrap_protocol.session import Session
 
 from .episodes import EpisodeLog
 from .marks import Marks
+from .pin import Pin
 from .ring import MapShelf, Series, StepRing
 from .spool import Spool
 from .statistics import Statistics
@@ -49,6 +50,7 @@ class Store:
         announced: Whether the stream's agent is announced as a running process; None where it never was (it may run on
             another machine).
         older: Steps that memory has no room for, or None.
+        pin: The step that is pinned, for all tabs, or None.
         problem: What keeps messages from being understood (another protocol version), or None.
         without_maps: Why there never will be any, or None.
     """
@@ -93,6 +95,7 @@ class Store:
         self.maps = MapShelf(map_bytes)
         self.episodes = EpisodeLog()
         self.marks = Marks()
+        self.pin: Pin | None = None
         self._statistics = Statistics()
 
     def clear(self) -> None:
@@ -125,6 +128,8 @@ class Store:
             self._add_map(message)
         elif isinstance(message, Explainer):
             self.explainer = message
+            if self.pin is not None:
+                self.pin.use(message.method, message.options)
         else:
             self._add_from_agent(message)
 
@@ -182,8 +187,29 @@ class Store:
                 del self._versions[next(iter(self._versions))]
 
     def _add_map(self, message: SaliencyMap) -> None:
-        if message.source == self.stream and self.maps.put(message):
+        if message.source != self.stream or self._is_for_pin_alone(message):
+            return
+        if self.maps.put(message):
             self._statistics.on_map(message)
+
+    def _is_for_pin_alone(self, message: SaliencyMap) -> bool:
+        """Show a map with the pin if it is of that step; whether the step itself has one, by an older version."""
+        if self.pin is None or not self.pin.take(message):
+            return False
+        known = self.maps.get(message.step)
+        return known is not None and known.policy_version < message.policy_version
+
+    def make_pin(self, step: Step) -> None:
+        """Pin a step, instead of the one that was pinned before."""
+        self.pin = self._pin_of(step)
+        if self.explainer is not None:
+            self.pin.use(self.explainer.method, self.explainer.options)
+        known = self.maps.get(step.step)
+        if known is not None:
+            self.pin.take(known)
+
+    def _pin_of(self, step: Step) -> Pin:
+        return Pin(step)
 
     def _add_episodes_of(self, hello: Hello) -> None:
         columns = [hello.arrays.get(f"episodes/{name}") for name in ("number", "return", "length")]
@@ -210,6 +236,10 @@ class Store:
     def version_began(self, version: int) -> float | None:
         """Return when the first step was made with a version of the policy's weights, in its agent's time, or None."""
         return self._versions.get(version)
+
+    def name_of_version(self, version: int) -> str:
+        """Return what a version of the policy's weights is called, for people."""
+        return f"v{version}"
 
     @property
     def held_up(self) -> bool:

@@ -28,7 +28,7 @@ from .store import RecordedStore
 from .tab import ReplayTab
 
 #: Parts of the page over one policy that the one over two has no place for.
-LEFT_OUT = ("stage", "features", "policy", "inputs", "series", "episodes", "explanation", "timeline", "marks")
+LEFT_OUT = ("stage", "features", "policy", "inputs", "series", "episodes", "explanation", "pinned", "timeline", "marks")
 
 
 class Side:

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 
 from agentwrap_protocol.messages import Message, Outputs, SaliencyMap, Step
+from agentwrap_viewer.page.pin import Pin
 from agentwrap_viewer.page.ring import MapShelf, StepRing, size_of
 from agentwrap_viewer.page.store import Store
 from agentwrap_viewer.recording import Recording, RecordingError
@@ -249,7 +250,10 @@ class RecordedStore(Store):
         if version is None or (own is not None and own.policy_version == version):
             return own
         shelf = self._by_version.get(version)
-        return shelf.get(step) if shelf is not None else None
+        found = shelf.get(step) if shelf is not None else None
+        if found is None and self.pin is not None and self.pin.step.step == step:
+            return self.pin.map_by(version)
+        return found
 
     def _add_map(self, message: SaliencyMap) -> None:
         """Keep a map: with the others where it is of the policy that made the step, else with those of its version."""
@@ -259,6 +263,8 @@ class RecordedStore(Store):
             return
         if step.policy_version == message.policy_version:
             super()._add_map(message)
+        elif self.pin is not None and self.pin.take(message):
+            return  # there is room for all its versions, and none for so many of other steps
         elif self._shelf(message.policy_version).put(message):
             self._statistics.on_map(message)
             self.maps.newest = self.maps.newest or message
@@ -270,6 +276,14 @@ class RecordedStore(Store):
         while len(self._by_version) > SHELVES:
             self._by_version.popitem(last=False)
         return shelf
+
+    def _pin_of(self, step: Step) -> Pin:
+        return Pin(step, versions=lambda: self.recording.versions)
+
+    def name_of_version(self, version: int) -> str:
+        """Return what a version of the policy is called: the name of the file that it comes from, or its number."""
+        name = self.recording.name_of(version)
+        return super().name_of_version(version) if name == f"version {version}" else name
 
     def add(self, message: Message) -> None:
         """Take in one message of the explainer."""

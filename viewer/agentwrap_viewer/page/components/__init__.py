@@ -12,6 +12,7 @@ from .explanation import Explanation
 from .features import Features
 from .inputs import Inputs
 from .notices import Notices
+from .pinned import Pinned
 from .policy import Policy
 from .stage import Stage
 from .status import Status
@@ -30,5 +31,6 @@ def all_components() -> list[Component]:
         Series(),
         Episodes(),
         Explanation(),
+        Pinned(),
         Transport(),
     ]

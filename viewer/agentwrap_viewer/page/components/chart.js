@@ -3,7 +3,7 @@
 import {send, subscribe} from "./feed.js"
 import {at, windowUntil} from "./history.js"
 import {card, colour, crisp, dress, h, integer, number, onTheme, put} from "./kit.js"
-import {boxOf, drawBelow, drawGrid, ticks} from "./plot.js"
+import {boxOf, drawBelow, drawGrid, READABLE, ticks} from "./plot.js"
 
 export async function render({model, el}) {
   await dress(el)
@@ -26,6 +26,7 @@ export async function render({model, el}) {
     const range = rangeOf(shown, field)
     empty.hidden = range !== null || field !== "value"
     if (range === null) return put(aside, "")
+    if (height < READABLE) return put(aside, number(at(shown.last, field)))
     const axis = ticks(range.low, range.high)
     const x = p => box.right - (shown.last - p) * (box.right - box.left) / (count - 1)
     const y = value => box.bottom - (value - axis.low) / (axis.high - axis.low) * (box.bottom - box.top)

@@ -15,7 +15,7 @@ export async function render({model, el}) {
   const slots = {}
   const slot = name => slots[name] = h("div", {class: `slot ${name}`}, model.get_child(name))
   const columns = Object.entries(COLUMNS).map(([name, parts]) => h("div", {class: `column ${name}`}, ...parts.map(slot)))
-  const root = h("div", {class: "deck idle"}, slot("notices"), h("div", {class: "columns"}, ...columns), slot("transport"))
+  const root = h("div", {class: "deck idle"}, slot("notices"), h("div", {class: "columns"}, ...columns), slot("pinned"), slot("transport"))
 
   // charts take what room is left: the return goes to the column that would else have too much of it
   let blind = false, vector = false, valueless = false
@@ -54,6 +54,7 @@ export async function render({model, el}) {
       root.classList.toggle("wide", source.frame !== null && source.frame.shape[1] > 1.2 * source.frame.shape[0])
       placeReturns()
     }),
+    subscribe("pinned", (_, source) => root.classList.toggle("pinned", Boolean(source.pin))),
     subscribe("episodes", source => root.classList.toggle("first", !source.count)),
   ]
   model.on("remove", () => stops.forEach(stop => stop()))

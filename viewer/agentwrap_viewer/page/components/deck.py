@@ -20,6 +20,7 @@ class DeckElement(Element):
     returns = Child()
     episodes = Child()
     explanation = Child()
+    pinned = Child()
     transport = Child()
     states = Child()
     selection = Child()

@@ -2,7 +2,7 @@
 
 import {subscribe} from "./feed.js"
 import {card, colour, crisp, dress, h, integer, number, onTheme, put} from "./kit.js"
-import {boxOf, drawBelow, drawGrid, ticks} from "./plot.js"
+import {boxOf, drawBelow, drawGrid, READABLE, ticks} from "./plot.js"
 
 export async function render({model, el}) {
   await dress(el)
@@ -19,7 +19,7 @@ export async function render({model, el}) {
   let source = null, hover = null
 
   const {redraw, stop: stopFit} = crisp(canvas, (context, width, height) => {
-    if (source === null || !source.count) return
+    if (source === null || !source.count || height < READABLE) return
     const data = source.bars.data, count = data.length / 3, box = boxOf(width, height)
     let low = 0, high = 0
     for (let k = 0; k < count; k++) { low = Math.min(low, data[3 * k + 1]); high = Math.max(high, data[3 * k + 1]) }

@@ -51,7 +51,7 @@ class Features:
             return {"rows": [], "targets": []}
         values = np.concatenate(list(vectors.values()))
         sizes = {name.partition("/")[2]: vector.size for name, vector in vectors.items()}
-        scores, signed = _scores(view.saliency_map, sizes)
+        scores, signed = scores_of(view.saliency_map, sizes)
         names = feature_names(view.hello, vectors)
         rows = [
             {
@@ -100,7 +100,7 @@ def _number(name: str, index: int, size: int) -> str:
     return entry if size == 1 else f"{entry} {index}"
 
 
-def _scores(message: SaliencyMap | None, sizes: Mapping[str, int]) -> tuple[dict[str, NDArray[np.float64]], bool]:
+def scores_of(message: SaliencyMap | None, sizes: Mapping[str, int]) -> tuple[dict[str, NDArray[np.float64]], bool]:
     """Return each target's scores as shares of its largest magnitude, -1…1, for all vectors, and whether signs count.
 
     Args:

@@ -6,6 +6,7 @@ import {h} from "./kit.js"
 const ICONS = {
   first: "M6 6h2v12H6zm3.5 6 8.5 6V6z", back: "M15.4 7.4 14 6l-6 6 6 6 1.4-1.4L10.8 12z", play: "M8 5v14l11-7z",
   pause: "M6 19h4V5H6zm8-14v14h4V5z", on: "M10 6 8.6 7.4l4.6 4.6-4.6 4.6L10 18l6-6z", last: "m6 18 8.5-6L6 6zM16 6v12h2V6z",
+  pin: "M15 3v6l3 3v2h-5v6l-1 1-1-1v-6H6v-2l3-3V3H8V2h8v1z", close: "m12 10.6 5-5 1.4 1.4-5 5 5 5-1.4 1.4-5-5-5 5L5.6 17l5-5-5-5L7 5.6z",
   bookmark: "M6 3v18h2v-7h11l-3-4 3-4H8V3z",
   loop: "M7 7h10v3l4-4-4-4v3H5v6h2V7zm10 10H7v-3l-4 4 4 4v-3h12v-6h-2v4z",
 }

@@ -2,6 +2,9 @@
 
 import {colour, number} from "./kit.js"
 
+/** Pixels below which a plot shows nothing: its axis could not be read. */
+export const READABLE = 44
+
 export const MARGIN = {left: 40, right: 10, top: 8, bottom: 18}
 
 /** Round limits and a step for about `count` ticks that include the range. */

@@ -60,18 +60,19 @@ class Stage:
         source: dict[str, Any] = {}
         if view.fresh or view.step is not self._frame:
             self._frame = view.step
-            source["frame"] = _frame(view)
+            source["frame"] = frame_of(view)
             source["vector"] = view.step is not None and source["frame"] is None
         shown = (view.saliency_map, view.step)
         if view.fresh or shown[0] is not self._map[0] or shown[1] is not self._map[1]:
             if view.fresh or shown[0] is not self._map[0]:
-                source["heat"] = _heat(view)
+                source["heat"] = heat_of(view)
             source["lag"] = _lag(view)
             self._map = shown
         return source or None
 
 
-def _frame(view: View) -> dict[str, Any] | None:
+def frame_of(view: View) -> dict[str, Any] | None:
+    """Return the picture of the step shown, or None where there is none."""
     if view.step is None:
         return None
     picture = picture_of(view.step, view.hello.observation_space if view.hello else None)
@@ -80,7 +81,8 @@ def _frame(view: View) -> dict[str, Any] | None:
     return view.packet.array(picture, (view.step.stream, view.step.step, "frame"))
 
 
-def _heat(view: View) -> list[dict[str, Any]] | None:
+def heat_of(view: View) -> list[dict[str, Any]] | None:
+    """Return a layer for each target of the map shown, as the browser draws them; None where there is none."""
     message = view.saliency_map
     if message is None:
         return None

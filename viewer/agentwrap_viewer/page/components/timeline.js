@@ -4,6 +4,7 @@ import {send, subscribe} from "./feed.js"
 import {colour, crisp, dress, h, integer, number, onTheme, put} from "./kit.js"
 import {drawMarks, marksNear, neighbouring, said, STRIP} from "./marks.js"
 import {momentsPanel} from "./moments.js"
+import {pinButton} from "./pinned.js"
 import {button, listenForKeys, playActions, playButton, speedSelect} from "./playback.js"
 
 const LEFT = 56, RIGHT = 8, TOP = 15  // CSS pixels around the lanes: their names, and the episodes' numbers above them
@@ -25,7 +26,7 @@ export async function render({model, el}) {
   const speed = speedSelect("Speed, relative to the recording's")
   const step = entry("Step", value => send({do: "jump", step: value}))
   const episode = entry("Episode", value => send({do: "jump", episode: value}))
-  const time = h("span", {class: "time"})
+  const time = h("span", {class: "time"}), pin = pinButton(() => now.step)
   const moments = momentsPanel({go: position => send({do: "go", position}), changed: () => redraw()})
   const canvas = h("canvas", {class: "timeline", role: "slider", tabIndex: 0, "aria-label": "Position in the recording"})
   const root = h("div", {class: "transport replay card", role: "toolbar", "aria-label": "Playback"},
@@ -34,7 +35,7 @@ export async function render({model, el}) {
       h("div", {class: "buttons"}, button("first", "First step (Home)", actions.first),
         button("back", "One step back (←, with shift ten)", () => actions.back()), toggle.element,
         button("on", "One step on (→, with shift ten)", () => actions.on()), button("last", "Last step (End)", actions.live)),
-      step.root, episode.root, time, button("bookmark round", "Bookmark this step (B)", bookmark), moments.button, loop, speed.element))
+      step.root, episode.root, time, button("bookmark round", "Bookmark this step (B)", bookmark), pin.element, moments.button, loop, speed.element))
 
   const {redraw, stop: stopFit} = crisp(canvas, (context, width, height) => {
     drawTimeline(context, scaleOf(width, height, all, moments.marks), {...all, marks: moments.marks}, now, hover, marked)
@@ -109,12 +110,12 @@ export async function render({model, el}) {
     now = {...now, position: next.position}  // who presses twice at once goes on from there
     send({do: "go", position: next.position})
   }
-  const keys = {n: toMark(1), p: toMark(-1), m: moments.toggle, b: bookmark}
+  const keys = {n: toMark(1), p: toMark(-1), m: moments.toggle, b: bookmark, v: pin.toggle}
   const stops = [
     subscribe("marks", source => moments.show(source.items)),
     subscribe("timeline", source => { all = {...source, lanes: sorted(source.lanes)}; redraw() }),
     subscribe("transport", (_, source) => draw(source), {calm: true}),
-    onTheme(redraw), stopFit, listenForKeys(actions, keys),
+    onTheme(redraw), stopFit, listenForKeys(actions, keys), pin.stop,
   ]
   model.on("remove", () => stops.forEach(stop => stop()))
   return root

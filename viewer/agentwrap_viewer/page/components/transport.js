@@ -4,6 +4,7 @@ import {send, subscribe} from "./feed.js"
 import {at, reach} from "./history.js"
 import {colour, crisp, dress, h, integer, onTheme, put} from "./kit.js"
 import {button, listenForKeys, playActions, playButton, speedSelect} from "./playback.js"
+import {pinButton} from "./pinned.js"
 import {recordButton} from "./recorder.js"
 
 export async function render({model, el}) {
@@ -14,13 +15,13 @@ export async function render({model, el}) {
   const live = h("button", {type: "button", class: "live", title: "Show the newest step (End)", onclick: actions.live},
     h("i", {class: "dot"}), "LIVE")
   const speed = speedSelect("Speed of the view; the agent is never held up")
-  const record = recordButton()
+  const record = recordButton(), pin = pinButton(() => now.step)
   const canvas = h("canvas", {class: "track", role: "slider", tabIndex: 0, "aria-label": "Position among the steps kept"})
   const place = h("span", {class: "place"}), behind = h("span", {class: "behind"})
   const root = h("div", {class: "transport card", role: "toolbar", "aria-label": "Playback"},
     h("div", {class: "buttons"}, button("first", "Oldest step kept (Home)", actions.first),
       button("back", "One step back (←)", () => actions.back()), toggle.element,
-      button("on", "One step on (→)", () => actions.on()), button("last", "Newest step (End)", actions.live)),
+      button("on", "One step on (→)", () => actions.on()), button("last", "Newest step (End)", actions.live), pin.element),
     canvas, h("div", {class: "where"}, place, behind), speed.element, record.element, live)
 
   const {redraw, stop: stopFit} = crisp(canvas, (context, width, height) => drawTrack(context, width, height, now))
@@ -53,8 +54,8 @@ export async function render({model, el}) {
   canvas.addEventListener("pointerup", () => { held = null })
   canvas.addEventListener("pointercancel", () => { held = null })
 
-  const stopKeys = listenForKeys(actions)
-  const stops = [subscribe("transport", (_, transport) => draw(transport), {calm: true}), onTheme(redraw), stopFit, stopKeys, record.stop]
+  const stopKeys = listenForKeys(actions, {v: pin.toggle})
+  const stops = [subscribe("transport", (_, transport) => draw(transport), {calm: true}), onTheme(redraw), stopFit, stopKeys, record.stop, pin.stop]
   model.on("remove", () => stops.forEach(stop => stop()))
   return root
 }
