@@ -64,6 +64,7 @@ ALLOWED = {
         *("agentwrap_viewer.recording", "agentwrap_protocol", "gymnasium", "minari", "numpy"),
     },
     "agentwrap_viewer.recording.foxglove": {"agentwrap_viewer.recording", "mcap", "PIL"},
+    "agentwrap_viewer.recording.animation": {"numpy", "PIL"},
     "agentwrap_viewer.recording.films": {
         *("agentwrap_viewer.recording", "agentwrap_viewer.page.pictures", "agentwrap_protocol", "av", "numpy", "PIL"),
     },

@@ -245,9 +245,8 @@ def _export(
 
             write_html(recording, maps, indices, out, fps=arguments.fps)
         case _:
-            pictures = films.pictures(recording, maps, indices)
             write = films.write_mp4 if form == "mp4" else films.write_gif
-            write(pictures, out, fps=arguments.fps, height=arguments.height)
+            write(films.Film(recording, maps, indices), out, fps=arguments.fps, height=arguments.height)
     return len(indices)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agentwrap_protocol.messages import SaliencyMap
+from agentwrap_protocol.messages import SaliencyMap, Step
 from agentwrap_viewer.page.pictures import picture_of, quantise
 
 from .errors import RecordingError
@@ -25,33 +26,54 @@ FURTHER = ((64, 220, 120), (255, 200, 0))
 #: How much of a picture the strongest heat covers.
 OPACITY = 0.8
 
+#: Pictures that a GIF's colours are chosen by.
+SAMPLED = 24
 
-def pictures(recording: Recording, maps: Recording | None, indices: range) -> Iterator[Picture]:
-    """Yield a film's pictures, uint8 (H, W, 3), all of one size, as large as they were recorded.
 
-    Args:
+@dataclass(frozen=True)
+class Film:
+    """Pictures of a recording, uint8 (H, W, 3), all of one size, as large as they were recorded; made as one iterates.
+
+    Attributes:
         recording: Where the frames are; where it has none, pictures among the observations are taken.
         maps: Maps to lay over them; steps without a map are shown without.
         indices: Which steps.
-
-    Raises:
-        RecordingError: A step has no picture, or one of another size than those before.
     """
-    explained = {} if maps is None else maps.explained
-    hello = recording.hello
-    space, shape = None if hello is None else hello.observation_space, None
-    for index in indices:
-        step = recording.steps[index]
-        picture = picture_of(step, space)
-        if picture is None:
-            raise RecordingError(f"{recording.path}: step {step.step} has neither a frame nor a picture as observation")
-        shape = shape or picture.shape[:2]
-        if picture.shape[:2] != shape:
-            raise RecordingError(f"{recording.path}: the frame of step {step.step} has another size than those before")
-        picture = picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
-        if maps is not None and step.step in explained:
-            picture = overlaid(picture, maps.saliency_map(explained[step.step]))
-        yield picture
+
+    recording: Recording
+    maps: Recording | None
+    indices: range
+
+    def sample(self, count: int) -> Film:
+        """Return a film of so many of its pictures at most, evenly spread."""
+        return replace(self, indices=self.indices[:: max(1, -(-len(self.indices) // count))])
+
+    def __iter__(self) -> Iterator[Picture]:
+        """Yield the pictures.
+
+        Raises:
+            RecordingError: A step has no picture, or one of another size than those before.
+        """
+        recording, maps = self.recording, self.maps
+        explained = {} if maps is None else maps.explained
+        hello = recording.hello
+        space, shape = None if hello is None else hello.observation_space, None
+        for index in self.indices:
+            step = recording.steps[index]
+            picture = picture_of(step, space)
+            if picture is None:
+                raise _unusable(recording, step, "has neither a frame nor a picture as observation")
+            shape = shape or picture.shape[:2]
+            if picture.shape[:2] != shape:
+                raise _unusable(recording, step, "has a frame of another size than those before")
+            picture = picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
+            if maps is not None and step.step in explained:
+                picture = overlaid(picture, maps.saliency_map(explained[step.step]))
+            yield picture
+
+
+def _unusable(recording: Recording, step: Step, why: str) -> RecordingError:
+    return RecordingError(f"{recording.path}: step {step.step} {why}")
 
 
 def overlaid(picture: Picture, saliency: SaliencyMap) -> Picture:
@@ -68,23 +90,23 @@ def overlaid(picture: Picture, saliency: SaliencyMap) -> Picture:
     return np.clip(mixed, 0, 255).astype(np.uint8)
 
 
-def write_mp4(pictures: Iterable[Picture], path: Path, *, fps: float, height: int) -> None:
+def write_mp4(film: Film, path: Path, *, fps: float, height: int) -> None:
     """Write a film as H.264 in an MP4 file; needs PyAV.
 
     Args:
-        pictures: The film.
+        film: The film.
         path: The file.
         fps: Pictures per second.
         height: Least height in pixels: smaller pictures are enlarged by a whole number.
 
     Raises:
-        RecordingError: See ``pictures``.
+        RecordingError: See ``Film``.
     """
     import av
 
     with av.open(str(path), "w", format="mp4") as container:
         stream: Any = None
-        for small in pictures:
+        for small in film:
             picture = _enlarged(small, height)
             if stream is None:
                 stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
@@ -95,29 +117,24 @@ def write_mp4(pictures: Iterable[Picture], path: Path, *, fps: float, height: in
             container.mux(stream.encode())
 
 
-def write_gif(pictures: Iterable[Picture], path: Path, *, fps: float, height: int) -> None:
+def write_gif(film: Film, path: Path, *, fps: float, height: int) -> None:
     """Write a film as an animated GIF; needs Pillow. Its frames last whole hundredths of a second, two at least.
 
     Args:
-        pictures: The film.
+        film: The film.
         path: The file.
         fps: Pictures per second.
         height: As for ``write_mp4``.
 
     Raises:
-        RecordingError: See ``pictures``.
+        RecordingError: See ``Film``.
     """
-    from PIL import Image
+    from . import animation
 
-    def frame(picture: Picture) -> Image.Image:
-        """Colours are chosen before it is enlarged, by an octree: with heat in it a tenth of median cut's time."""
-        reduced, times = Image.fromarray(picture).quantize(256, Image.Quantize.FASTOCTREE), _times(picture, height)
-        return reduced.resize((times * reduced.width, times * reduced.height), Image.Resampling.NEAREST)
-
-    frames = map(frame, pictures)
-    first = next(frames)
-    duration = max(20, round(100 / fps) * 10)
-    first.save(path, format="GIF", save_all=True, append_images=frames, duration=duration, loop=0)
+    palette = animation.Palette(film.sample(SAMPLED))
+    times = _times(next(iter(film)), height)
+    with open(path, "wb") as file:
+        animation.write(file, film, palette, hundredths=max(2, round(100 / fps)), times=times)
 
 
 def _resized(heat: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:

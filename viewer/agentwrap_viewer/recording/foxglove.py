@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mcap.writer import CompressionType, Writer
 
-from .films import overlaid, pictures
+from .films import Film, overlaid
 from .recording import Recording
 
 #: What a message holds, as Foxglove's documents have it.
@@ -42,7 +42,7 @@ def write_foxglove(recording: Recording, maps: Recording | None, indices: range,
         writer.start(library="agentwrap-rl viewer")
         schema = writer.register_schema("foxglove.CompressedImage", "jsonschema", json.dumps(SCHEMA).encode())
         frame, saliency = (writer.register_channel(topic, "json", schema) for topic in ("/frame", "/saliency"))
-        for index, picture in zip(indices, pictures(recording, None, indices), strict=True):
+        for index, picture in zip(indices, Film(recording, None, indices), strict=True):
             step = recording.steps[index]
             shown = [(frame, picture)]
             if maps is not None and step.step in explained:
