@@ -410,11 +410,16 @@ def test_remembered_frames_have_their_pictures_and_shares() -> None:
     }
 
 
-def test_frames_of_a_stack_have_their_shares_when_the_map_is_of_the_step_shown() -> None:
+def test_frames_of_a_stack_have_the_shares_of_the_map_shown() -> None:
     weights = {"past/actor": np.array([0.0, 1.0, 2.0, 4.0], np.float32)}
     shown = view(step(0), maps=(saliency_map(step(0), arrays=weights, past="stack"),))
     inputs = Inputs()
     source = inputs.update(shown)
     assert source["planes"]["shape"][0] == 4 and source["past"]["weights"] == {"actor": [0.0, 0.25, 0.5, 1.0]}
     shown.store.add(step(1))
-    assert inputs.update(again(shown))["past"] is None
+    assert inputs.update(again(shown)).keys() == {"planes", "shape"}, "the shares stay until another map is shown"
+    assert inputs.update(again(shown)) is None
+    shown.store.add(saliency_map(step(1), refined=0.2))
+    assert inputs.update(again(shown)) is None, "what it owes to the frames before is not computed yet"
+    shown.store.add(saliency_map(step(1), refined=1.0))
+    assert inputs.update(again(shown)) == {"past": None}

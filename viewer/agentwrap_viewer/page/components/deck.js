@@ -43,7 +43,7 @@ export async function render({model, el}) {
       root.classList.toggle("valueless", valueless = status.gives_value === false)
       placeReturns()
     }),
-    subscribe("inputs", source => root.classList.toggle("pictures", source.planes !== null || source.past !== null)),
+    subscribe("inputs", (_, all) => root.classList.toggle("pictures", all.planes !== null || all.past !== null)),
     subscribe("features", source => {
       root.classList.toggle("vector", vector = source.rows.length > 0)
       placeReturns()

@@ -32,23 +32,43 @@ export async function render({model, el}) {
     aside.replaceChildren(...(targets.length ? keysOf(targets, "magnitude") : []))
   }
 
-  const stop = subscribe("inputs", source => {
-    const past = source.past, steps = past !== null && past.kind === "steps", weights = past === null ? {} : past.weights
-    const targets = Object.keys(weights)
-    put(heading, steps ? "Remembered frames" : "Network input")
-    put(caption, steps ? "" : source.shape ? source.shape.join(" × ") : "")
+  /** Make as many cells as there are pictures, or scores where there is no picture. */
+  function fit({planes, past}) {
+    const scores = past === null ? [] : Object.values(past.weights)
+    const count = planes !== null ? planes.shape[0] : scores.length ? scores[0].length : 0
+    if (cells.length === count && strip.classList.contains("bare") === (planes === null)) return
+    makeCells(count, planes !== null)
+    drawScores({past})
+  }
+
+  function drawPlanes({planes}) {
+    if (planes === null) return
+    const [, high, wide, channels = 1] = planes.shape, size = high * wide * channels
+    cells.forEach(({canvas}, index) => drawPlane(canvas, planes.data.subarray(index * size, (index + 1) * size), wide, high, channels))
+  }
+
+  function drawScores({past}) {
+    const weights = past === null ? {} : past.weights, targets = Object.keys(weights)
     root.title = targets.length ? "how much the outputs change when a frame is perturbed as a whole and what follows is computed anew" : ""
     drawKeys(targets)
     note.hidden = past === null || past.problem === null
     put(note, past !== null && past.problem !== null ? past.problem : "")
-    const count = source.planes !== null ? source.planes.shape[0] : targets.length ? weights[targets[0]].length : 0
-    if (cells.length !== count || strip.classList.contains("bare") !== (source.planes === null)) makeCells(count, source.planes !== null)
-    cells.forEach((cell, index) => drawWeights(cell, weights, index, count))
-    if (source.planes === null) return
-    const [, high, wide, channels = 1] = source.planes.shape, data = source.planes.data, size = high * wide * channels
-    cells.forEach(({canvas}, index) => drawPlane(canvas, data.subarray(index * size, (index + 1) * size), wide, high, channels))
-  })
-  model.on("remove", stop)
+    cells.forEach((cell, index) => drawWeights(cell, weights, index, cells.length))
+  }
+
+  const stops = [
+    subscribe("inputs", (changes, all) => {
+      fit(all)
+      if ("planes" in changes) drawPlanes(all)
+    }),
+    subscribe("inputs", (_, all) => {
+      const remembered = all.past !== null && all.past.kind === "steps"
+      put(heading, remembered ? "Remembered frames" : "Network input")
+      put(caption, !remembered && all.shape ? all.shape.join(" × ") : "")
+      drawScores(all)
+    }, {calm: true}),
+  ]
+  model.on("remove", () => stops.forEach(stop => stop()))
   return root
 }
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agentwrap_protocol.messages import SaliencyMap
+from agentwrap_protocol.messages import SaliencyMap, Step
 from agentwrap_viewer.page.pictures import Picture, network_input, observation_of, picture_of
 from agentwrap_viewer.page.view import News, View
 
@@ -32,33 +32,48 @@ class Inputs:
     name = "inputs"
 
     def __init__(self) -> None:
-        self._news = News()
+        self._pictures, self._scores = News(), News()
+        self._source: str | None = None
 
     def update(self, view: View) -> dict[str, Any] | None:
-        """Return ``planes``, uint8 (k, H, W) or (k, H, W, 3), the observation's ``shape``, and the ``past``.
+        """Return the pictures where they are others, the scores where they are.
 
-        ``planes`` is None for a vector. ``past`` has ``kind``, ``weights`` by target as shares of the largest, -1 for
-        frames without, and ``problem``; it is None where no map says anything of that.
+        Returns:
+            ``planes``, uint8 (k, H, W) or (k, H, W, 3), and the observation's ``shape``, both None where there is no
+            picture; and ``past``, of the map shown, which may be that of a step before: ``kind``, ``weights`` by target
+            as shares of the largest, -1 for frames without, and ``problem``; None where no map says anything of that.
         """
-        if not self._news.of(view, view.step, view.saliency_map):
-            return None
         step, found = view.step, view.saliency_map
-        observation = observation_of(step) if step is not None else None
-        if step is None or observation is None:
-            return {"planes": None, "shape": None, "past": None}
-        shape = list(observation[1].shape)
-        if found is not None and found.past == "steps":
-            frames = _frames(view, found)
-            planes = None if frames is None else view.packet.array(frames, (found.source, found.step, "past"))
-            return {"planes": planes, "shape": shape, "past": _past(found)}
-        stack = network_input(step, view.hello.observation_space if view.hello else None)
-        planes = None if stack is None else view.packet.array(stack, (step.stream, step.step, "input"))
-        past = None if found is None or stack is None or found.step != step.step else _past(found, len(stack))
-        return {"planes": planes, "shape": shape, "past": past}
+        remembered = found is not None and found.past == "steps"  # by the step of the map, not the one shown
+        changed: dict[str, Any] = {}
+        if self._pictures.of(view, found if remembered else step):
+            observation = observation_of(step) if step is not None else None
+            changed["shape"] = None if observation is None else list(observation[1].shape)
+            changed["planes"] = None
+            if step is not None and observation is not None:
+                changed["planes"] = _remembered(view, found) if found and remembered else _stack(view, step)
+        if self._scores.of(view, found) and not (self._awaits(found) and not view.fresh):
+            self._source = None if found is None else found.source
+            changed["past"] = None if found is None else _past(found)
+        return changed or None
+
+    def _awaits(self, found: SaliencyMap | None) -> bool:
+        """Whether a map may say more of the frames before when it is finer: until then the last one's shares stay."""
+        return found is not None and found.past is None and found.refined < 1 and found.source == self._source
 
 
-def _past(message: SaliencyMap, count: int | None = None) -> dict[str, Any] | None:
-    """Return what a map says of the frames before, or of the newest ``count``."""
+def _stack(view: View, step: Step) -> dict[str, Any] | None:
+    stack = network_input(step, view.hello.observation_space if view.hello else None)
+    return None if stack is None else view.packet.array(stack, (step.stream, step.step, "input"))
+
+
+def _remembered(view: View, found: SaliencyMap) -> dict[str, Any] | None:
+    frames = _frames(view, found)
+    return None if frames is None else view.packet.array(frames, (found.source, found.step, "past"))
+
+
+def _past(message: SaliencyMap) -> dict[str, Any] | None:
+    """Return what a map says of the frames before."""
     if message.past is None:
         return None
     weights = {}
@@ -66,8 +81,7 @@ def _past(message: SaliencyMap, count: int | None = None) -> dict[str, Any] | No
         scores = message.arrays.get(f"past/{target}")
         if scores is not None and scores.ndim == 1 and scores.size:
             known = np.nan_to_num(np.asarray(scores, np.float64), posinf=0.0, neginf=0.0).clip(min=0)
-            shares = known / max(float(known.max()), 1e-300)
-            weights[target] = shares[-count if count else 0 :].tolist()
+            weights[target] = (known / max(float(known.max()), 1e-300)).tolist()
     return {"kind": message.past, "weights": weights, "problem": message.past_problem}
 
 
