@@ -76,8 +76,9 @@ class PolicyFeed:
         capture: The hooks.
         probing: Calls the policy for others, where it cannot be exported.
         info: What hello says about the policy.
-        version: Version of the newest weights sent, 0 before the first.
-        stale: Whether the weights have changed since.
+        version: Version of the newest weights sent, 0 before the first; of a policy that is called for others, how
+            often it was noticed to have changed.
+        stale: Whether it has changed since.
 
     Args:
         view: The policy.
@@ -125,7 +126,9 @@ class PolicyFeed:
         self._guard, self._quiet = guard, quiet
         self._problem: str | None = None
         self._weights_every, self._next_weights = weights_every, 0.0
-        self._weights: WeightsWatch | None = None
+        self._weights: WeightsWatch | None = None  # of what was exported
+        self._changes: WeightsWatch | None = None  # of a module that is called for others
+        self._told = False  # that the policy has changed
         self.info = PolicyInfo(type=type_name, parameters=_count(self._policy), distribution=_distribution(view))
 
     def update(self, call: Call | Act | Called | None, step: int, publisher: Publisher | Outlets) -> None:
@@ -149,6 +152,12 @@ class PolicyFeed:
                 self._export(call, publisher)
         if self._weights is not None:
             self._guard.run("watching the weights", self._update_weights, step, publisher)
+        elif self.info.probe is not None:
+            self._guard.run("watching the weights", self._count_changes)
+
+    def policy_changed(self) -> None:
+        """Take note that the policy computes something else from now on; from any thread."""
+        self._told = True
 
     def _tell(self, publisher: Publisher | Outlets, **changes: Any) -> None:
         self.info = replace(self.info, **changes)
@@ -192,12 +201,16 @@ class PolicyFeed:
         assert self._policy is not None
         try:
             self.probing.open(ModuleBox(self._policy, call.args, call.kwargs, names=call.names, batched=call.batched))
+            self._changes = _all_weights(self._policy, self._weights_every)
         except Exception as error:
             problem = f"{problem}; nor can it be probed: {error}"
         self._tell(publisher, graph="failed", problem=problem, probe=self.probing.info)
 
     def _update_weights(self, step: int, publisher: Publisher | Outlets) -> None:
         assert self._weights is not None
+        if self._told:
+            self._told = False
+            self._weights.suspect()
         self.stale = self._weights.changed()
         now = time.monotonic()
         if not self.stale or now < self._next_weights or not publisher.wants(Weights.kind):
@@ -207,6 +220,24 @@ class PolicyFeed:
         publisher.publish(
             Weights(stream=publisher.stream, time=time.time(), policy_version=self.version, step=step, arrays=arrays)
         )
+
+    def _count_changes(self) -> None:
+        """Tell versions apart of a policy whose weights do not travel, no more often than weights would."""
+        watched = self._changes is not None and self._changes.changed()
+        self.stale, self._told = self.stale or self._told or watched, False
+        now = time.monotonic()
+        if self.stale and now >= self._next_weights:
+            self.version, self.stale, self._next_weights = self.version + 1, False, now + self._weights_every
+            if self._changes is not None:
+                self._changes.mark()
+
+
+def _all_weights(policy: nn.Module, every: float) -> WeightsWatch:
+    """Watch a module that was not exported; what it is now counts as its first version, which has no number."""
+    names = {**dict(policy.named_parameters()), **dict(policy.named_buffers())}
+    watch = WeightsWatch(names, module=policy, sources={name: name for name in names}, every=every)
+    watch.mark()
+    return watch
 
 
 def _capture(

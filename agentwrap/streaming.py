@@ -286,6 +286,10 @@ class Stream:
         self.shown = self._feed.capture.row = index
         self._observation, self._length, self._return, self._began = observation, length, episode_return, began
 
+    def policy_changed(self) -> None:
+        """Take note that the policy computes something else from now on; from any thread."""
+        self._feed.policy_changed()
+
     def wait_for_viewer(self, timeout: float) -> bool:
         """Wait until a viewer asks for the policy, at most ``timeout`` seconds; returns whether one has asked."""
         return self._broadcast.wait_for(PolicyGraph.kind, timeout)

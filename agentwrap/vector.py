@@ -133,6 +133,10 @@ class InterpretVectorWrapper(_VectorWrapper):
         """Wait until a viewer asks for the policy, at most ``timeout`` seconds; returns whether one has asked."""
         return self._stream.wait_for_viewer(timeout)
 
+    def policy_changed(self) -> None:
+        """Say that the policy computes something else from now on, see ``InterpretWrapper.policy_changed``."""
+        self._stream.policy_changed()
+
     def close(self, **kwargs: Any) -> None:
         """End the stream and close the environments."""
         self._stream.close()

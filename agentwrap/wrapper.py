@@ -178,6 +178,16 @@ class InterpretWrapper(gym.Wrapper[Any, Any, Any, Any]):
         """
         return self._stream.wait_for_viewer(timeout)
 
+    def policy_changed(self) -> None:
+        """Say that the policy computes something else from now on, where that cannot be seen: of a function.
+
+        The page tells its versions apart then, shows their age, and asks the function anew. Versions are counted as
+        weights are sent, at most every ``weights_every`` seconds; it costs nothing to call this more often, and any
+        thread may. Of modules weights are watched: where they change unseen (in memory that something else writes to),
+        this has them sent at once.
+        """
+        self._stream.policy_changed()
+
     def close(self) -> None:
         """End the stream and close the environment inside."""
         self._stream.close()

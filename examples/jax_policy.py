@@ -75,6 +75,7 @@ for episode in range(args.episodes):
         filled_up(list(advantages), np.float32),
     )
     parameters = jax.tree.map(lambda value, slope: value - RATE * slope, parameters, step)
+    env.policy_changed()
     if episode % 20 == 0:
         print(f"episode {episode:3}: {len(rewards):3} steps", flush=True)
 

@@ -36,6 +36,7 @@ for generation in range(args.generations):
     returns = []
     for candidate in candidates:
         weights[:] = candidate
+        env.policy_changed()
         observation, _ = env.reset(seed=generation)
         score, over = 0.0, False
         while not over:

@@ -61,14 +61,22 @@ class WeightsWatch:
             self._changed = self._follow() or self._sums() != self._sum
         return self._changed
 
+    def suspect(self) -> None:
+        """Count the weights as changed, whatever is seen of them."""
+        self._changed = True
+
     def snapshot(self) -> dict[str, Array]:
         """Copy the weights, shaped as the tensors are; bfloat16 becomes float32."""
+        self.mark()
+        return {name: tensor_to_array(tensor) for name, tensor in self._parameters.items()}
+
+    def mark(self) -> None:
+        """Count changes from now on, as after a snapshot."""
         self._places = self._find_places()
         self._follow()
         self._seen, self._sum = self._versions(), self._sums()
         self._next_sum = time.monotonic() + self._every
         self._changed = False
-        return {name: tensor_to_array(tensor) for name, tensor in self._parameters.items()}
 
     def _find_places(self) -> list[tuple[str, dict[str, Any], str]]:
         """Where each tensor stands: its name, the dict of the submodule that has it, its name there."""

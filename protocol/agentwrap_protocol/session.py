@@ -174,11 +174,16 @@ class Session:
         Weights are sent before the first step taken with them, so that they are lost where that step comes first.
         Somebody who has just joined has none yet: for them it is ``advance`` that tells, after a while.
         """
-        is_new = version > self._wanted_version
+        is_new = version > self._wanted_version and not self._without_weights
         self._wanted_version = max(self._wanted_version, version)
         if is_new and 0 < self.policy_version < version and Weights.kind in self._kinds:
             return [ev.WeightsMissing(version, self.policy_version)]
         return []
+
+    @property
+    def _without_weights(self) -> bool:
+        """Whether the agent has said that the policy's computation does not travel, nor do its weights then."""
+        return isinstance(self.introduction, Hello) and self.introduction.policy.graph == "failed"
 
     def _missing(self) -> list[ev.Event]:
         """What the agent has sent and has not arrived."""
@@ -188,6 +193,8 @@ class Session:
         if exported and not self._graph and PolicyGraph.kind in self._kinds:
             events.append(ev.GraphMissing())
         wanted = max(self._wanted_version, int(exported))
+        if self._without_weights:
+            return events
         if wanted > self.policy_version and Weights.kind in self._kinds:
             events.append(ev.WeightsMissing(wanted, self.policy_version))
         return events

@@ -49,6 +49,14 @@ def test_changes_of_all_kinds_show(change, dtype):
     assert not weights.changed()
 
 
+def test_what_nobody_sees_can_be_told():
+    weights = watch(a=torch.zeros(2))
+    weights.suspect()
+    assert weights.changed()
+    weights.mark()
+    assert not weights.changed()
+
+
 def test_an_optimizers_step_shows():
     layer = torch.nn.Linear(2, 2)
     weights = watch(**dict(layer.named_parameters()))

@@ -170,6 +170,12 @@ def test_a_step_with_newer_weights_than_held_tells_at_once_that_they_were_lost()
     assert kinds_of(session.receive(step(seq=3, policy_version=3))) == ["MessageReceived"]
 
 
+def test_a_policy_without_a_graph_has_versions_and_no_weights_that_could_be_lost():
+    session = after(hello(graph="failed"), step(policy_version=1), patience=2.0)
+    assert kinds_of(session.receive(step(seq=1, policy_version=2))) == ["MessageReceived"]
+    assert [kinds_of(session.advance(float(second))) for second in range(4)] == [[]] * 4
+
+
 def test_missing_weights_are_told_again_until_they_arrive():
     session = after(hello(graph="exported"), policy_graph(), weights(1), step(policy_version=2), patience=2.0)
     told = []

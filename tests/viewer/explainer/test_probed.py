@@ -135,6 +135,26 @@ def test_features_of_a_function_without_torch(explainers: Any, touch: Any) -> No
         assert found.arrays["features/actor"].shape == (4,) and found.arrays["features/actor"][3] == 0
 
 
+def test_a_function_that_says_that_it_has_changed_is_asked_anew(explainers: Any, touch: Any) -> None:
+    scale, observation = np.array([4.0, 2.0, 1.0, 0.0], np.float32), touch.observe(3)
+
+    def policy(x: np.ndarray) -> np.ndarray:
+        total = (x * scale).sum(-1)
+        return np.stack([total, -total, 2 * total], -1)
+
+    with acting(observation, policy, lambda: None, probe_ms_per_s=500.0, weights_every=0.01) as env:
+        explainer = explainers("--source", env.endpoint, "--budget-ms", "60000").connect()
+        found = explainer.wait_for(lambda m: isinstance(m, SaliencyMap) and m.refined == 1, "whole map")
+        assert found.policy_version == 0 and found.replica_max_abs_diff < 1e-4
+        scale[:] = [0.0, 0.0, 0.0, 4.0]
+        env.policy_changed()
+        found = explainer.wait_for(
+            lambda m: isinstance(m, SaliencyMap) and m.refined == 1 and m.policy_version == 1, "map of the new version"
+        )
+        assert found.replica_max_abs_diff < 1e-4, "no answer is left of what it was before"
+        assert explainer.wait_for(lambda m: isinstance(m, Explainer) and m.policy_version == 1, "its version")
+
+
 def test_a_killed_explainer_leaves_the_agent_going(explainers: Any, eye: Any) -> None:
     observation = eye.observe(0)
     with acting(observation, as_function(eye.module), lambda: None) as env:

@@ -397,6 +397,16 @@ def test_the_age_of_the_weights_counts_from_the_first_step_made_with_them() -> N
     assert ages == [None, 0.0, 1.0, 0.0], "a policy that never changed has no age"
 
 
+def test_the_age_of_a_probed_policy_counts_from_its_first_change() -> None:
+    store, ages = Store(), []
+    asked = ProbeInfo(inputs=(), outputs=("logits",), rows=8, ms_per_s=50.0)
+    introduction = hello(policy=PolicyInfo(type="function", graph="failed", probe=asked))
+    for number, version in enumerate((0, 1, 1)):
+        shown = view(step(number, time=100.0 + number, policy_version=version), introduction=introduction, store=store)
+        ages.append(Explanation().update(shown)["weights_age"])
+    assert ages == [None, 0.0, 1.0]
+
+
 def test_remembered_frames_have_their_pictures_and_shares() -> None:
     steps = [step(number) for number in range(4)]
     weights = {"past/actor": np.array([2.0, 0.5, 1.0], np.float32), "past/critic": np.zeros(3, np.float32)}

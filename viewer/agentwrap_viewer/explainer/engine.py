@@ -122,6 +122,7 @@ class Engine:
             case ev.WeightsReceived(weights):
                 self._policy.take_weights(weights)
             case ev.MessageReceived(Step() as step):
+                self._policy.take_version(step.policy_version)
                 self._policy.remember(step.arrays)
                 moment = Moment.of_step(step)
                 if is_recurrent(self._policy.graph):

@@ -104,6 +104,11 @@ class ProbedPolicy:
             inputs[given.name] = torch.from_numpy(array.reshape(1, *shape))
         return inputs
 
+    def forget(self) -> None:
+        """Forget all answers, and await none: the policy has changed."""
+        self._answers.clear()
+        self._question = None
+
     # Who has a socket asks and answers.
 
     def question(self, now: float) -> Arrays | None:

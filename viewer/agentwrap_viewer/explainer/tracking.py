@@ -30,7 +30,7 @@ class Policy:
     Attributes:
         graph: The policy's computation, or what it takes and gives where it is probed; None until it is known.
         replica: Runs it, or None until graph and weights are here.
-        version: Version of the weights in the replica; 0 for none.
+        version: Version of the weights in the replica, or of the policy that is asked; 0 for none.
         problem: Why there is no replica, or None.
     """
 
@@ -43,6 +43,7 @@ class Policy:
         self._device = device
         self._graph_message: PolicyGraph | None = None
         self._weights: Weights | None = None
+        self._told_version = 0
         self._history: dict[str, deque[np.ndarray[Any, Any]]] = {}
 
     def take_graph(self, message: PolicyGraph) -> None:
@@ -89,8 +90,16 @@ class Policy:
         """Keep newer weights, until ``settle``."""
         self._weights = message
 
+    def take_version(self, version: int) -> None:
+        """Note which version acts, until ``settle``; of a policy that is probed nothing else says that it changed."""
+        self._told_version = version
+
     def settle(self) -> bool:
         """Put what was received into the replica, and say whether something changed. Call it between explanations."""
+        if self.probed is not None and self.version != self._told_version:
+            self.version = self._told_version
+            self.probed.forget()
+            return True
         weights, graph = self._weights, self._graph_message
         if weights is None or graph is None:
             return False

@@ -34,8 +34,9 @@ export async function render({model, el}) {
     put(cells.age, map ? (map.behind === 0 ? "this step" : milliseconds(map.age)) : "–")
     put(cells.refined, map ? `${Math.floor(map.refined * 100 + 1e-6)} %` : "–")
     const weights = source.map ? source.map.version : source.policy_version  // a recording is explained by several
-    put(version, source.probed || weights === null ? "–" : `v${integer(weights)}`)
-    put(age, source.probed || source.weights_age === null ? "" : `${integer(Math.round(source.weights_age))} s`)
+    put(labels.weights, source.probed ? "policy" : "weights")
+    put(version, weights === null || (source.probed && !weights) ? "–" : `v${integer(weights)}`)
+    put(age, source.weights_age === null ? "" : `${integer(Math.round(source.weights_age))} s`)
     drawCheck(cells.replica, source.replica)
     list.title = map ? `step ${integer(map.step)}, ${integer(map.forwards)} forwards` : ""
   }, {calm: true})

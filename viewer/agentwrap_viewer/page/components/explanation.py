@@ -77,9 +77,10 @@ def replica_check(message: SaliencyMap | None, step: Step | None) -> dict[str, A
 
 
 def _weights_age(store: Store, step: Step | None) -> float | None:
-    """Seconds for which the step's version of the weights had acted; None while the policy has had no other."""
+    """Seconds for which the step's version of the policy had acted; None while the policy has had no other."""
+    first = 1 if store.hello is None or store.hello.policy.probe is None else 0  # what is probed begins without one
     began = store.version_began(step.policy_version) if step is not None else None
-    return None if step is None or began is None or step.policy_version < 2 else max(0.0, step.time - began)
+    return None if step is None or began is None or step.policy_version <= first else max(0.0, step.time - began)
 
 
 def _figures(message: SaliencyMap, step: Step) -> dict[str, Any]:
