@@ -106,6 +106,11 @@ def test_a_gaussian_policy_learns_in_mujoco(tmp_path: Path) -> None:
     assert "episode   15:" in result.stdout and "agentwrap view" in result.stderr
 
 
+def test_a_policy_of_dict_observations_learns_in_minigrid(tmp_path: Path) -> None:
+    result = run("minigrid_room.py", "--episodes", "8", cwd=tmp_path)
+    assert "episode    7:" in result.stdout and "agentwrap view" in result.stderr
+
+
 def test_train_atari_trains_and_saves_what_the_demo_can_load(tmp_path: Path) -> None:
     result = run("train_atari.py", "--games", "2", "--rollout", "8", "--steps", "32", cwd=tmp_path)
     assert "32 of 32 steps" in result.stdout

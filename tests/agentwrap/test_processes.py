@@ -61,6 +61,25 @@ def test_an_interrupted_agent_ends_at_once_and_says_bye(tmp_path: Path) -> None:
     assert list(announcement.directory().iterdir()) == []
 
 
+def test_an_agent_that_renders_with_pygame_ends_on_sigterm_where_sdl_leaves_signals_alone(tmp_path: Path) -> None:
+    code = PLAY.replace('"CartPole-v1"', '"CartPole-v1", render_mode="rgb_array"')
+    environment = {**os.environ, "SDL_NO_SIGNAL_HANDLERS": "1"}
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=environment
+    )
+    try:
+        assert child.stdout is not None
+        listener = Listener(child.stdout.readline().strip(), "hello", "step")
+        listener.wait(Step, lambda step: "frame" in step.arrays)
+        child.terminate()
+        assert child.wait(timeout=60) == -signal.SIGTERM
+        listener.close()
+    finally:
+        child.kill()
+        child.wait()
+        child.stdout.close()
+
+
 def test_an_agent_that_just_ends_says_bye() -> None:
     code = PLAY.split("while True")[0] + "sys.stdin.read()"
     child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
