@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 from e2e.harness import Served, Tab
-from recordings import record_cartpole
+from listener import eventually
+from recordings import record_cartpole, steps_in
 
 from agentwrap import InterpretWrapper, demo
 from agentwrap_viewer import open_recording
@@ -177,3 +178,28 @@ def test_what_cannot_be_compared_is_said_and_nothing_is_served(run: Path, argume
     command = [sys.executable, "-m", "agentwrap_viewer", "compare", str(run), "--no-browser", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1 and says in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_run_that_is_still_recorded_is_followed(
+    tmp_path: Path, served: Callable[..., Served], open_tab: Callable[..., Tab]
+) -> None:
+    path, policy = tmp_path / "run.mcap", demo.load_policy(weights("novice"))
+    env = InterpretWrapper(demo.make_enduro(), policy, record=path, weights_every=1e-9, quiet=True)
+    demo.play(env, policy, steps=20, speed=0, seed=4)
+    try:
+        eventually(lambda: path.stat().st_size > 10_000 and len(steps_in(path)) == 20)
+        page = served("compare", path, "--policies", weights("novice"), weights("expert"), "--follow")
+        tab = open_tab(page.address)
+        known = tab.find(".agreement .known dd")
+        tab.until(lambda: known.inner_text() == "all", "both policies' outputs of all steps")
+        tab.press("End")
+        policy.load_state_dict(demo.load_policy(weights("expert")).state_dict())  # a version more, while two are added
+        demo.play(env, policy, steps=20, speed=0, seed=5)
+        tab.until(lambda: tab.step() == 39, "what was recorded since")
+        tab.until(lambda: tab.find(".contrast .row .value.right").first.inner_text() != "", "what both compute of it")
+        tab.until(lambda: known.inner_text() == "all", "outputs of what was recorded since")
+        for side in ("left", "difference", "right"):
+            tab.until(lambda side=side: pixels(tab, side, "heat")[..., 3].max() > 0, f"heat, {side}")
+        assert tab.errors == []
+    finally:
+        env.close()

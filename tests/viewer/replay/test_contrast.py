@@ -122,3 +122,21 @@ def test_names_lose_what_both_begin_with() -> None:
     assert short("version 1", "version 2") == ("version 1", "version 2")
     assert short("step-", "step-9") == ("step-", "step-9")
     assert short("best", "best") == ("best (left)", "best (right)")
+
+
+def test_it_grows_and_keeps_what_is_known() -> None:
+    contrast, explainer = Contrast(STEPS[:200], (1, 2), ("novice", "expert"), Discrete(n=3)), Explainer()
+    left, right = np.zeros(200, int), np.arange(200) % 2
+    answer(contrast, STEPS[:200], left, right)
+    assert contrast.complete
+    before, marks = contrast.distance.copy(), contrast.marks()
+    contrast.grow(STEPS[:500])
+    assert not contrast.complete and contrast.known == 200 and contrast.outputs(300, 0) is None
+    np.testing.assert_array_equal(contrast.distance, np.append(before, np.full(300, np.nan)))
+    assert contrast.marks() == marks
+    while not contrast.complete:
+        contrast.ask(explainer)
+        steps = explainer.asked[-1]
+        assert steps.min() >= STEPS[200]
+        answer(contrast, steps, np.zeros(len(steps), int), np.ones(len(steps), int))
+    assert contrast.disagree[200:].all() and contrast.actions(499) is not None

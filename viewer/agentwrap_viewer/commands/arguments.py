@@ -48,6 +48,11 @@ def example() -> Path:
     raise LaunchError("the example is not installed here: name a recording")
 
 
+def add_follow(parser: argparse.ArgumentParser) -> None:
+    """Add whether the page grows with the recording."""
+    parser.add_argument("--follow", action="store_true", help="show also what is being written to it (End goes there)")
+
+
 def add_page(parser: argparse.ArgumentParser) -> None:
     """Add where the page is served."""
     parser.add_argument("--port", type=port, metavar="P", help="port of the page (default: the first free from 5006)")

@@ -6,7 +6,7 @@ import argparse
 
 from agentwrap_viewer.launch import LaunchError
 
-from .arguments import VIEWER_NEEDS, add_explaining, add_page, add_recording, example, need
+from .arguments import VIEWER_NEEDS, add_explaining, add_follow, add_page, add_recording, example, need
 from .errors import NEEDED
 
 HELP = "compare two policies on a recording"
@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=(),
         help="versions of the recorded policy, shown on the left (default: the first and the last one)",
     )
+    add_follow(parser)
     add_page(parser)
     add_explaining(parser)
 
@@ -52,6 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.recording or example(),
             policies=arguments.policies,
             versions=arguments.versions,
+            follow=arguments.follow,
             port=arguments.port,
             open_browser=not arguments.no_browser,
             device=arguments.device,

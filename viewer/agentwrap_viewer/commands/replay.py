@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agentwrap_viewer.launch import LaunchError
 
-from .arguments import VIEWER_NEEDS, add_explaining, add_page, add_recording, example, need
+from .arguments import VIEWER_NEEDS, add_explaining, add_follow, add_page, add_recording, example, need
 from .errors import NEEDED
 
 HELP = "look at a recording"
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``agentwrap replay``."""
     add_recording(parser)
     parser.add_argument("--maps", metavar="MAPS", help="maps that agentwrap explain made of it")
-    parser.add_argument("--follow", action="store_true", help="show also what is being written to it (End goes there)")
+    add_follow(parser)
     add_page(parser)
     add_explaining(parser, method="saliency method to begin with (default: that of MAPS, or the one that suits)")
 

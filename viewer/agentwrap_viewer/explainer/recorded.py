@@ -127,6 +127,8 @@ class RecordedEngine(Engine):
             if version not in known:
                 raise SaliencyError(f"there is no version {version} of the policy; there is {listed(known)}")
         wanted = request.arrays.get("step", np.empty(0, np.int64)).reshape(-1).tolist()
+        if wanted and max(wanted) > self._step_numbers.max(initial=-1):
+            self._look_again()
         self._evaluations.append((request.policy_versions, deque(wanted)))
 
     @property

@@ -17,6 +17,9 @@ from .index import RecordingIndex
 #: Versions that an error lists one by one at most.
 LISTED = 12
 
+#: Versions that are added are numbered from here on: beyond what a recording that still grows comes to.
+ADDED = 1_000_000_001
+
 M = TypeVar("M", bound=Message)
 
 
@@ -40,7 +43,7 @@ class RecordedPolicies:
 
     def __init__(self, container: Container, index: RecordingIndex, read: Reader) -> None:
         self._container, self._index, self._read = container, index, read
-        self._added: dict[int, tuple[Path, Weights]] = {}
+        self._added: dict[int, tuple[Path, Weights, PolicyGraph]] = {}
         self.notes: list[str] = []
 
     @property
@@ -66,10 +69,10 @@ class RecordedPolicies:
         from .weights_file import read_weights
 
         last = self._place(None)
-        found = read_weights(path, self._graph_before(last).graph)
-        version, stream = max(self.versions) + 1, self._read(last, Weights).stream
-        weights = Weights(stream=stream, policy_version=version, step=0, arrays=dict(found.arrays))
-        self._added[version] = path, weights
+        graph, version = self._graph_before(last), ADDED + len(self._added)
+        found = read_weights(path, graph.graph)
+        weights = Weights(stream=graph.stream, policy_version=version, step=0, arrays=dict(found.arrays))
+        self._added[version] = path, weights, graph
         if found.unused:
             self.notes.append(
                 f"{path.name} holds tensors that the recorded policy does not compute with, which are left out "
@@ -99,7 +102,9 @@ class RecordedPolicies:
 
     def graph(self, version: int | None) -> PolicyGraph:
         """See ``Recording.graph``."""
-        return self._graph_before(self._place(None if version in self._added else version))
+        if version in self._added:
+            return self._added[version][2]
+        return self._graph_before(self._place(version))
 
     def _beside(self, version: int) -> dict[str, str]:
         """What is said of a version whose weights lie in another file."""

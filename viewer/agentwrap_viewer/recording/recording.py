@@ -307,8 +307,8 @@ class Recording:
     def add_weights(self, path: str | os.PathLike[str]) -> int:
         """Add a version of the policy: weights from a file, for the computation that was recorded last.
 
-        The recording's file is not changed. Versions are numbered on from the last one, in the order in which they are
-        added.
+        The recording's file is not changed. Versions that are added have numbers beyond all that are recorded, growing
+        in the order in which they are added.
 
         Args:
             path: A safetensors file, its tensors named as in the policy's ``state_dict()``.

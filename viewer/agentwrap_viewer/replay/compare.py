@@ -29,6 +29,7 @@ def compare(
     policies: Sequence[str | os.PathLike[str]] = (),
     versions: Sequence[int] = (),
     names: tuple[str, str] | None = None,
+    follow: bool = False,
     port: int | None = None,
     open_browser: bool = True,
     device: str = "cpu",
@@ -45,7 +46,8 @@ def compare(
         versions: Versions of the recorded policy. Two of versions and files together are compared, versions on the
             left; where neither is given, the first and the last version.
         names: What the two are called; by default after their files or versions.
-        port: As for ``replay``, like what follows.
+        follow: As for ``replay``, like what follows.
+        port: Port on the loopback interface.
         open_browser: Open the page in the user's browser.
         device: Where maps are computed.
         method: Saliency method to begin with, or None for the one that suits.
@@ -60,7 +62,7 @@ def compare(
     """
     with open_recording(path) as recording:
         chosen = choose(recording, policies, versions)
-        store = RecordedStore(recording)
+        store = RecordedStore(recording, follow=follow)
         store.contrast = contrast_of(store, chosen, names)
         added = ("--policies", *(str(Path(each).resolve()) for each in policies)) if policies else ()
         arguments = (*settings(device, method, budget_ms), "--recording", str(recording.path.resolve()), *added)

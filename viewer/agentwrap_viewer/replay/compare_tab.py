@@ -147,13 +147,14 @@ class ComparedTimeline(Timeline):
     def __init__(self, store: RecordedStore, contrast: Contrast) -> None:
         super().__init__(lambda: store.columns)
         self._contrast = contrast
-        self._known = -1
+        self._known = (-1, 0)
 
     def update(self, view: View) -> dict[str, Any] | None:
-        """Return what ``Timeline`` does, with a lane ``distance``; again whenever more of it is known."""
-        if self._known == self._contrast.known and not view.fresh:
+        """Return what ``Timeline`` does, with a lane ``distance``; again whenever there is more, or more is known."""
+        known = (self._contrast.known, len(self._contrast.distance))
+        if self._known == known and not view.fresh:
             return None
-        self._known = self._contrast.known
+        self._known = known
         source = super().update(dataclasses.replace(view, fresh=True))
         assert source is not None
         lane = {"name": "distance", "values": view.packet.array(reduced(self._contrast.distance.astype(np.float32)))}
@@ -176,7 +177,7 @@ class CompareTab(ReplayTab):
         super().__init__(receiver, cache)
 
     def _parts(self) -> list[Component]:
-        columns, names = self._recorded.columns, self._contrast.names
+        names = self._contrast.names
         kept = [part for part in super()._parts() if part.name not in LEFT_OUT]
         return [
             *kept,
@@ -188,7 +189,7 @@ class CompareTab(ReplayTab):
             Side(FEATURES["difference"], Features(), self._between),
             Compared(self._contrast),
             ComparedTimeline(self._recorded, self._contrast),
-            Marked(self._recorded.marks, columns.position_of),
+            Marked(self._recorded.marks, lambda step: self._recorded.columns.position_of(step)),
         ]
 
     def _left(self, step: Step) -> SaliencyMap | None:

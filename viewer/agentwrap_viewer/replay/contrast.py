@@ -73,6 +73,21 @@ class Contrast:
         self._actions: tuple[NDArray[Any], ...] = ()
         self._asked: dict[int, float] = {}  # part → when
 
+    def grow(self, steps: NDArray[np.int64]) -> None:
+        """Take in that the recording has more steps: ``steps`` are all of them, int64 (n,)."""
+        more = len(steps) - len(self._steps)
+
+        def longer(kept: NDArray[Any], fill: float) -> NDArray[Any]:
+            return np.concatenate([kept, np.full((more, *kept.shape[1:]), fill, kept.dtype)])
+
+        self._steps = steps
+        self.distance, self.disagree = longer(self.distance, np.nan), longer(self.disagree, False)
+        self._compared = longer(self._compared, False)
+        self._has = longer(self._has.T, False).T
+        self._actions = tuple(longer(each, 0) for each in self._actions)
+        self._outputs = tuple({name: longer(each, np.nan) for name, each in side.items()} for side in self._outputs)
+        self.changes += 1
+
     @property
     def complete(self) -> bool:
         """Whether all steps that can be compared are."""

@@ -210,6 +210,8 @@ class RecordedStore(Store):
         self.steps.grow(self.columns)
         self._newest = self.steps.at(self.steps.last)
         self._add_recorded_episodes()
+        if self.contrast is not None:
+            self.contrast.grow(self.columns.step)
 
     @property
     def connection(self) -> str:
