@@ -7,6 +7,7 @@ from typing import Any, Unpack
 import gymnasium as gym
 
 from .errors import MissingExtraError
+from .extras import SB3
 from .options import Options
 from .wrapper import InterpretWrapper
 
@@ -14,7 +15,7 @@ try:
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.vec_env import VecEnv, VecNormalize, VecTransposeImage
 except ImportError as error:
-    raise MissingExtraError('this needs Stable-Baselines3: pip install "agentwrap-rl[sb3]"') from error
+    raise MissingExtraError(SB3.problem) from error
 
 
 class InterpretCallback(BaseCallback):

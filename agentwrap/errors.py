@@ -8,7 +8,7 @@
     ├── EndpointError (ValueError)         the address to stream on is malformed or reaches beyond this machine
     ├── PortTakenError (OSError)           something else listens where the stream should be
     ├── RecordingError (OSError)           a recording cannot be written, or could not be any longer
-    ├── MissingExtraError (ImportError)    an optional dependency is not installed; the text has the command
+    ├── MissingExtraError (ImportError)    an optional dependency is missing or too old; the text has the command
     └── ExportError (RuntimeError)         the policy's computation cannot be written as plain data
 
     AgentwrapWarning (UserWarning)         a part of the instrument failed and was switched off; the agent goes on
@@ -46,7 +46,7 @@ class RecordingError(AgentwrapError, OSError):
 
 
 class MissingExtraError(AgentwrapError, ImportError):
-    """An optional dependency is not installed. The text has the command that installs it."""
+    """An optional dependency is not installed, or too old. The text has the command that installs it."""
 
 
 class AgentwrapWarning(UserWarning):

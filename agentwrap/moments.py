@@ -40,10 +40,11 @@ class Moments:
         guard: Told of what goes wrong; nothing is raised.
     """
 
-    __slots__ = ("_feed", "_guard", "_snapshots")
+    __slots__ = ("_feed", "_guard", "_shapes", "_snapshots")
 
     def __init__(self, snapshots: Snapshots, feed: PolicyFeed, guard: Guard) -> None:
         self._snapshots, self._feed, self._guard = snapshots, feed, guard
+        self._shapes: dict[str, tuple[int, ...]] = {}
 
     def look(self, moment: Moment, observation: Any, action: Any, outlets: Publisher | Outlets) -> None:
         """See all there is to see before a step."""
@@ -69,5 +70,17 @@ class Moments:
         call = self._guard.run(reading, capture.choose, moment.seen, arrays)
         self._feed.update(call, moment.step, outlets)
         if call is not None:
-            arrays.update(self._guard.run(reading, capture.arrays, call) or {})
+            seen = self._guard.run(reading, capture.arrays, call) or {}
+            self._compare_shapes(seen)
+            arrays.update(seen)
         moment.arrays = arrays
+
+    def _compare_shapes(self, seen: dict[str, Array]) -> None:
+        for name, array in seen.items():
+            known = self._shapes.setdefault(name, array.shape)
+            if known != array.shape and name.startswith("output/"):
+                self._guard.warn_once(
+                    "shapes",
+                    f"the policy's {name.removeprefix('output/')} had shape {known} and now has {array.shape}: it is "
+                    "exported as it was, so maps are no longer of what acts; wrap the environment anew",
+                )

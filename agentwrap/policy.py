@@ -37,7 +37,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 import gymnasium as gym
 
 from .distributions import Distribution
-from .errors import PolicyTypeError
+from .errors import AgentwrapError, MissingExtraError, PolicyTypeError
+from .extras import Extra
 
 if TYPE_CHECKING:
     import torch
@@ -160,6 +161,8 @@ class CallableView:
 class Adapter(Protocol):
     """What makes a ``PolicyView`` of the policies of one library. Made anew for each policy, without arguments.
 
+    It may have a ``library`` (``extras.Extra``) too, which is named where ``view`` fails.
+
     Attributes:
         name: What errors call it.
     """
@@ -217,6 +220,7 @@ def view_policy(policy: Any, env: gym.Env[Any, Any]) -> PolicyView | CallableVie
     Raises:
         PolicyTypeError: No adapter matches, or two do, or the one that does cannot make anything of this policy in this
             environment. The text says what was tried and how to write an adapter.
+        MissingExtraError: The library is too old for its adapter.
     """
     from .adapters import BUILT_IN
 
@@ -231,12 +235,28 @@ def view_policy(policy: Any, env: gym.Env[Any, Any]) -> PolicyView | CallableVie
                 "see agentwrap.policy.unregister_adapter"
             )
         if matching:
-            return matching[0].view(policy, env)
+            return _ask(matching[0], policy, env)
     torch = sys.modules.get("torch")  # where nobody has imported it, nobody has a module either
     if callable(policy) and not isinstance(policy, type if torch is None else (type, torch.nn.Module)):
         return CallableView(call=policy)
     check_module(policy, tried=[adapter.name for adapter in (*own, *built_in)])
     return PolicyView(agent=policy)
+
+
+def _ask(adapter: Adapter, policy: Any, env: gym.Env[Any, Any]) -> PolicyView:
+    try:
+        return adapter.view(policy, env)
+    except AgentwrapError:
+        raise
+    except Exception as error:  # mostly of a library that has other parts than the adapter knows
+        library: Extra | None = getattr(adapter, "library", None)
+        if library is not None and library.too_old:
+            raise MissingExtraError(library.problem) from error
+        version = f", with {library.name} {library.installed}" if library is not None else ""
+        raise PolicyTypeError(
+            f"the adapter {adapter.name} failed with a policy of type {type(policy).__name__}{version}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def check_module(policy: Any, *, tried: list[str]) -> None:

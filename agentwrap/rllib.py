@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 from .errors import MissingExtraError
+from .extras import RLLIB
 from .vector import InterpretVectorWrapper
 from .wrapper import InterpretWrapper
 
@@ -13,7 +14,7 @@ try:
     from ray.rllib.callbacks.callbacks import RLlibCallback
     from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
 except ImportError as error:
-    raise MissingExtraError('this needs RLlib: pip install "agentwrap-rl[rllib]"') from error
+    raise MissingExtraError(RLLIB.problem) from error
 
 
 class InterpretRLlibCallback(RLlibCallback):  # type: ignore[misc]

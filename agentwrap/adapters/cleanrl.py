@@ -4,7 +4,9 @@ Where its acts begin is found by trying: the first submodule that this function 
 submodules with CleanRL's names: ``actor`` or ``actor_mean`` with ``actor_logstd``, and ``critic``. An agent with a
 submodule ``lstm``, ``gru`` or ``rnn`` is asked ``get_action_and_value(x, state, done)``, as in ``ppo_atari_lstm.py``.
 Q-networks have a ``forward`` and are watched as they are; that what they return are Q-values is known by the name of
-the class.
+the class. That of ``c51.py`` has none and is asked ``get_action``: its Q-values are the means of what ``network`` says
+of each action's atoms. Actors of SAC (``fc_mean``, ``fc_logstd``), TD3 and DDPG (``fc_mu``) have a ``forward`` too, and
+make actions of the whole range of the environment's.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 import numpy as np
 
-from agentwrap.distributions import Categorical, Distribution, Gaussian
+from agentwrap.distributions import Categorical, Deterministic, Distribution, Gaussian
 from agentwrap.errors import PolicyTypeError
 from agentwrap.policy import PolicyView, State, Watch
 
@@ -36,7 +38,8 @@ class CleanRL:
         if not hasattr(policy, "named_modules"):
             return False
         no_forward = getattr(getattr(policy, "forward", None), "__name__", "") == "_forward_unimplemented"
-        return (no_forward and hasattr(policy, "get_action_and_value")) or _is_q_network(policy)
+        asked = no_forward and hasattr(policy, "get_action_and_value")
+        return asked or _is_q_network(policy) or _is_c51(policy) or _is_actor(policy)
 
     def view(self, policy: Any, env: gym.Env[Any, Any]) -> PolicyView:
         """Describe the agent by its submodules' names.
@@ -46,6 +49,17 @@ class CleanRL:
         """
         if _is_q_network(policy):
             return PolicyView(agent=policy, names=("q_values",))
+        if _is_actor(policy):
+            return _actor(policy, env.action_space)
+        if _is_c51(policy):
+            return PolicyView(
+                agent=policy,
+                watch={"q_values": Watch("network", then=_mean_of_atoms), **_latent(policy, "network")},
+                entry="network.0",
+                act=_greedy,
+                distribution=Categorical("q_values"),
+                predict=partial(_predict_greedy, policy),
+            )
         heads = [name for name in ("actor", "actor_mean") if hasattr(policy, name)]
         if not heads:
             raise PolicyTypeError(
@@ -70,6 +84,25 @@ def _is_q_network(policy: Any) -> bool:
     return type(policy).__name__ == "QNetwork" and type(policy).forward.__code__.co_argcount == 2
 
 
+def _is_actor(policy: Any) -> bool:
+    heads = hasattr(policy, "fc_mu") or (hasattr(policy, "fc_mean") and hasattr(policy, "fc_logstd"))
+    return heads and hasattr(policy, "action_scale") and hasattr(policy, "action_bias")
+
+
+def _actor(policy: Any, space: gym.Space[Any]) -> PolicyView:
+    """Describe an actor of continuous actions, whose ``forward`` says what they are drawn from."""
+    if not isinstance(space, gym.spaces.Box):
+        raise PolicyTypeError(f"{type(policy).__name__} makes continuous actions, but the environment takes {space}")
+    if hasattr(policy, "fc_mu"):
+        return PolicyView(agent=policy, names=("mean",), distribution=Deterministic(space.low, space.high))
+    squashed = Gaussian(space.low, space.high, squashed=True)
+    return PolicyView(agent=policy, names=("mean", "log_std"), distribution=squashed)
+
+
+def _is_c51(policy: Any) -> bool:
+    return all(hasattr(policy, name) for name in ("get_action", "network", "atoms", "n_atoms"))
+
+
 def _watch(agent: Any, head: str) -> dict[str, Watch]:
     named = "logits" if head == "actor" else "mean"
     watch = {named: Watch(head)}
@@ -77,12 +110,15 @@ def _watch(agent: Any, head: str) -> dict[str, Watch]:
         watch["log_std"] = Watch(head, then=_free_log_std)
     if hasattr(agent, "critic"):
         watch["value"] = Watch("critic")
+    return watch | _latent(agent, head)
+
+
+def _latent(agent: Any, head: str) -> dict[str, Watch]:
+    """The input of the last layer with weights."""
     layers = [
         name for name, module in getattr(agent, head).named_modules() if any(True for _ in module.parameters(False))
     ]
-    if layers:
-        watch["latent"] = Watch(f"{head}.{layers[-1]}".rstrip("."), "input")
-    return watch
+    return {"latent": Watch(f"{head}.{layers[-1]}".rstrip("."), "input")} if layers else {}
 
 
 def _entry(agent: Any, space: gym.Space[Any], act: Callable[..., Any], state: Mapping[str, State]) -> str:
@@ -104,6 +140,22 @@ def _act(agent: Any, observation: Any) -> Any:
 def _recurrent_act(memory: str, agent: Any, observation: Any, state: Mapping[str, torch.Tensor]) -> Any:
     goes_on = observation.new_zeros(observation.shape[0]).float()  # no episode ended before: the state is what enters
     return agent.get_action_and_value(observation.float(), given_to(getattr(agent, memory), state), goes_on)
+
+
+def _greedy(agent: Any, observation: Any) -> Any:
+    return agent.get_action(observation.float())
+
+
+def _mean_of_atoms(agent: Any, logits: torch.Tensor) -> torch.Tensor:
+    chances = logits.reshape(len(logits), -1, agent.n_atoms).softmax(dim=2)
+    q_values: torch.Tensor = (chances * agent.atoms).sum(2)
+    return q_values
+
+
+def _predict_greedy(agent: Any, observation: Any) -> int:
+    import torch
+
+    return int(agent.get_action(torch.Tensor(observation)[None])[0])
 
 
 def _free_log_std(agent: Any, mean: torch.Tensor) -> torch.Tensor:

@@ -22,6 +22,7 @@ import numpy as np
 
 from agentwrap.distributions import Categorical, Distribution, Gaussian, MultiCategorical
 from agentwrap.errors import PolicyTypeError
+from agentwrap.extras import RLLIB
 from agentwrap.policy import PolicyView, State, Watch
 
 from .recurrent import states_of
@@ -41,6 +42,7 @@ class RLlib:
     """Adapter for torch ``RLModule``s."""
 
     name = "rllib"
+    library = RLLIB
 
     def matches(self, policy: Any) -> bool:
         """Whether it is an RLModule made of torch modules."""
@@ -66,6 +68,12 @@ class RLlib:
             raise PolicyTypeError(
                 f"observations of {env.observation_space} are changed by RLlib's connectors before {name} gets them, "
                 "which agentwrap cannot follow: wrap the environment so that it returns arrays of numbers"
+            )
+        wanted = getattr(policy.observation_space, "shape", None)
+        if wanted not in (None, env.observation_space.shape):
+            raise PolicyTypeError(
+                f"the environment's observations are {env.observation_space}, but {name} takes "
+                f"{policy.observation_space}: where connectors make the one of the other, wrap the environment instead"
             )
         squashed = encoder == "pi_encoder"
         return PolicyView(

@@ -18,6 +18,7 @@ import numpy as np
 
 from agentwrap.distributions import Bernoulli, Categorical, Deterministic, Distribution, Gaussian, MultiCategorical
 from agentwrap.errors import PolicyTypeError
+from agentwrap.extras import SB3
 from agentwrap.policy import PolicyView, State, Watch
 
 from .recurrent import given_to, states_of
@@ -36,6 +37,7 @@ class StableBaselines3:
     """Adapter for models and policies of Stable-Baselines3."""
 
     name = "stable_baselines3"
+    library = SB3
 
     def matches(self, policy: Any) -> bool:
         """Whether it is a model or a policy of the library, or a subclass."""

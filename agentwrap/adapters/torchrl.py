@@ -22,6 +22,7 @@ import gymnasium as gym
 
 from agentwrap.distributions import Categorical, Distribution
 from agentwrap.errors import PolicyTypeError
+from agentwrap.extras import TORCHRL
 from agentwrap.policy import PolicyView, State, Watch
 
 from .recurrent import given_to, states_of
@@ -51,6 +52,7 @@ class TorchRL:
     """Adapter for TorchRL's and TensorDict's modules."""
 
     name = "torchrl"
+    library = TORCHRL
 
     def matches(self, policy: Any) -> bool:
         """Whether it is a module that takes a TensorDict."""

@@ -115,6 +115,12 @@ def test_environments_in_other_processes_are_shown_with_their_picture(callback: 
     assert "output/logits" in steps[-1].arrays
 
 
+def test_without_rllib_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray.rllib.callbacks.callbacks", None)
+    with pytest.raises(MissingExtraError, match=r'needs RLlib: pip install "agentwrap-rl\[rllib\]"'):
+        import agentwrap.rllib  # noqa: F401
+
+
 def test_without_the_library_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "stable_baselines3.common.callbacks", None)
     monkeypatch.delitem(sys.modules, "agentwrap.callbacks")

@@ -1,17 +1,25 @@
 from __future__ import annotations
 
+import re
+import tomllib
 from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import torch
+from listener import eventually
 from torch import nn
 
-from agentwrap import InterpretWrapper, PolicyTypeError, UnknownLayerError
+from agentwrap import InterpretWrapper, MissingExtraError, PolicyTypeError, UnknownLayerError
 from agentwrap.distributions import Categorical
+from agentwrap.extras import RLLIB, SB3, TORCHRL, Extra
 from agentwrap.policy import PolicyView, State, Watch, register_adapter, unregister_adapter, view_policy
 from agentwrap.testing import check_policy
+from agentwrap_protocol.messages import Step
 
 
 class Brain:
@@ -109,14 +117,68 @@ def unscaled(net: Any, observation: torch.Tensor) -> torch.Tensor:
     ],
 )
 def test_an_adapter_that_is_wrong_is_told_how(adapter: Any, env: Any, part: str, value: Any, said: str) -> None:
-    import re
-
     setattr(adapter, part, value)
     brain = Brain()
     brain.net["spare"] = nn.Linear(1, 1)
     report = check_policy(brain, env)
     assert not report.passed
     assert re.search(said, str(report)), str(report)
+
+
+def test_an_adapter_that_fails_is_named(adapter: Any, env: Any) -> None:
+    brain = Brain()
+    del brain.net
+    with pytest.raises(PolicyTypeError, match="the adapter brains failed with a policy of type Brain: AttributeError"):
+        view_policy(brain, env)
+
+
+def test_a_library_that_is_too_old_is_named_with_what_installs_a_newer_one(
+    adapter: Any, env: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter.library = SB3
+    brain = Brain()
+    del brain.net
+    with pytest.raises(PolicyTypeError, match=rf"with Stable-Baselines3 {metadata.version('stable-baselines3')}: Attr"):
+        view_policy(brain, env)
+    monkeypatch.setattr(metadata, "version", lambda name: {"stable-baselines3": "1.8.0a2"}[name])
+    says = r"Stable-Baselines3 2.7 or newer \(1.8.0a2 is installed\): pip install .agentwrap-rl\[sb3\]"
+    with pytest.raises(MissingExtraError, match=says):
+        view_policy(brain, env)
+
+
+@pytest.mark.parametrize("library", [SB3, TORCHRL, RLLIB])
+def test_the_oldest_version_that_will_do_is_that_of_the_extra(library: Extra) -> None:
+    declared = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    wanted = declared["optional-dependencies"][library.extra]
+    assert any(
+        re.fullmatch(rf"{library.distribution}(\[\w+\])?>={re.escape(library.least)}", each) for each in wanted
+    ), wanted
+
+
+@pytest.mark.parametrize("kind", ["function", "module"])
+def test_outputs_that_change_shape_are_told(kind: str, env: Any, listen: Any, recwarn: Any) -> None:
+    actions = [2]
+
+    class Growing(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.repeat(1, 2)[:, : actions[0]]
+
+    growing = Growing()
+    policy = growing if kind == "module" else lambda x: np.resize(x, (*x.shape[:-1], actions[0]))
+    with InterpretWrapper(env, policy, quiet=True, endpoint="tcp://127.0.0.1:*", probe_ms_per_s=1000) as wrapped:
+        listener = listen(wrapped, "step")
+        observation, _ = wrapped.reset(seed=0)
+
+        def act() -> None:
+            growing(torch.as_tensor(observation)[None])
+            wrapped.step(0)
+            if kind == "module":
+                wrapped.reset(seed=0)
+
+        listener.wait(Step, lambda step: "output/logits" in step.arrays, between=act)
+        actions[0] = 3
+        says = r"logits had shape \(2,\)" if kind == "module" else r"\(3,\), where \(2,\) was expected"
+        eventually(lambda: act() or any(re.search(says, str(each.message)) for each in recwarn))
 
 
 def test_a_submodule_that_is_not_there_is_named(adapter: Any, env: Any) -> None:

@@ -100,6 +100,8 @@ def test_what_cannot_be_watched_is_refused_in_words() -> None:
     own = RLModuleSpec(Own, observation_space=env.observation_space, action_space=env.action_space).build()
     with pytest.raises(PolicyTypeError, match="Own has no encoder with pi.*or af.*register_adapter"):
         view_policy(own, env)
+    with pytest.raises(PolicyTypeError, match=r"observations are Box.*\(3,\).*takes Box.*\(4,\)"):
+        view_policy(module(configured(PPOConfig, "CartPole-v1"), env), gym.make("Pendulum-v1"))
     with pytest.raises(PolicyTypeError, match="connectors"):
         view_policy(module(configured(PPOConfig, "CartPole-v1"), env), gym.make("FrozenLake-v1"))
 

@@ -80,6 +80,71 @@ class QNetwork(nn.Module):
         return self.network(x)
 
 
+class AtariQNetwork(QNetwork):
+    """As in dqn_atari.py, which scales pictures itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = nn.Sequential(nn.Conv2d(36, 4, 8, stride=4), nn.ReLU(), nn.Flatten(), nn.LazyLinear(3))
+        self.network(torch.zeros(1, 36, 36, 36))
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.network(x / 255.0)
+
+
+AtariQNetwork.__name__ = "QNetwork"  # what the script calls it
+
+
+class DistributionalQNetwork(nn.Module):
+    """As in c51.py."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.n, self.n_atoms = 2, 5
+        self.register_buffer("atoms", torch.linspace(-100, 100, steps=self.n_atoms))
+        self.network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, self.n * self.n_atoms))
+
+    def get_action(self, x: torch.Tensor, action: Any = None) -> Any:
+        logits = self.network(x)
+        pmfs = torch.softmax(logits.view(len(x), self.n, self.n_atoms), dim=2)
+        q_values = (pmfs * self.atoms).sum(2)
+        if action is None:
+            action = torch.argmax(q_values, 1)
+        return action, pmfs[torch.arange(len(x)), action]
+
+
+class SACActor(nn.Module):
+    """As in sac_continuous_action.py."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.fc_mean, self.fc_logstd = nn.Linear(3, 8), nn.Linear(8, 1), nn.Linear(8, 1)
+        self.register_buffer("action_scale", torch.tensor([2.0]))
+        self.register_buffer("action_bias", torch.tensor([0.0]))
+
+    def forward(self, x: torch.Tensor) -> Any:
+        x = torch.relu(self.fc1(x))
+        return self.fc_mean(x), -5 + 0.5 * (2 - -5) * (torch.tanh(self.fc_logstd(x)) + 1)
+
+    def get_action(self, x: torch.Tensor) -> Any:
+        mean, log_std = self(x)
+        drawn = Normal(mean, log_std.exp()).rsample()
+        return [torch.tanh(each) * self.action_scale + self.action_bias for each in (drawn, mean)]
+
+
+class TD3Actor(nn.Module):
+    """As in td3_continuous_action.py and ddpg_continuous_action.py."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.fc_mu = nn.Linear(3, 8), nn.Linear(8, 1)
+        self.register_buffer("action_scale", torch.tensor([2.0]))
+        self.register_buffer("action_bias", torch.tensor([0.0]))
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return torch.tanh(self.fc_mu(torch.relu(self.fc1(x)))) * self.action_scale + self.action_bias
+
+
 class RecurrentAgent(nn.Module):
     """As in ppo_atari_lstm.py, but for vectors."""
 
@@ -115,6 +180,10 @@ class RecurrentAgent(nn.Module):
         (AtariAgent, lambda: Pictures(36), {"logits", "value", "latent"}),
         (ContinuousAgent, lambda: gym.make("Pendulum-v1"), {"mean", "log_std", "value", "latent"}),
         (QNetwork, lambda: gym.make("CartPole-v1"), {"q_values", "latent"}),
+        (AtariQNetwork, lambda: Pictures(36), {"q_values", "latent"}),
+        (DistributionalQNetwork, lambda: gym.make("CartPole-v1"), {"q_values", "latent"}),
+        (SACActor, lambda: gym.make("Pendulum-v1"), {"mean", "log_std", "latent"}),
+        (TD3Actor, lambda: gym.make("Pendulum-v1"), {"mean"}),
     ],
 )
 def test_what_is_seen_and_what_is_exported_agree(agent: type[nn.Module], env: Any, outputs: set[str]) -> None:
@@ -122,6 +191,18 @@ def test_what_is_seen_and_what_is_exported_agree(agent: type[nn.Module], env: An
     assert report.passed, str(report)
     exported = next(line for line in report.lines if line.startswith("exported: "))
     assert set(exported.removeprefix("exported: ").split(", ")) == outputs
+
+
+def test_an_actors_outputs_mean_the_actions_that_it_takes() -> None:
+    env = gym.make("Pendulum-v1")
+    sac, td3, x = SACActor(), TD3Actor(), torch.rand(1, 3)
+    mean, log_std = sac(x)
+    outputs = {"mean": mean[0].detach().numpy(), "log_std": log_std[0].detach().numpy()}
+    assert view_policy(sac, env).distribution.mode(outputs) == pytest.approx(sac.get_action(x)[1][0].detach().numpy())
+    action = td3(x)[0].detach().numpy()
+    assert view_policy(td3, env).distribution.mode({"mean": action}) == pytest.approx(action)
+    with pytest.raises(PolicyTypeError, match="makes continuous actions, but the environment takes Discrete"):
+        view_policy(sac, gym.make("CartPole-v1"))
 
 
 def test_a_script_with_several_environments_streams_the_one_that_is_wrapped(wrap: Any, listen: Any) -> None:
@@ -138,6 +219,7 @@ def test_a_script_with_several_environments_streams_the_one_that_is_wrapped(wrap
             action, _, _, value = agent.get_action_and_value(torch.Tensor(observations))
         values.append(float(value[2]))
         agent.get_action_and_value(torch.Tensor(observations[::-1].copy()), action)[3].sum().backward()
+        agent.get_value(torch.Tensor(observations))  # what follows is worth, for learning
         observations, *_ = envs.step(action.numpy())
     steps = eventually(lambda: listener.of(Step) if len(listener.of(Step)) == 6 else None)
     assert np.allclose([step.arrays["output/value"] for step in steps], values)
