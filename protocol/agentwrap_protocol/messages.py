@@ -36,6 +36,13 @@ Scalar = bool | int | float | str | None
 Options = Annotated[dict[Name, Scalar], Meta(max_length=64)]
 Follow = Literal["none", "best", "worst", "newest"]
 ScoreScale = Literal["magnitude", "signed", "relative"]
+
+#: In the place of a target: those that the method explains of itself.
+DEFAULT_TARGET = "default"
+
+#: Most targets that an explainer offers.
+MOST_TARGETS = 512
+
 Names = Annotated[tuple[Name, ...], Meta(max_length=65_536)]
 
 
@@ -167,8 +174,8 @@ class Step(Message, frozen=True, kw_only=True, eq=False):
         Absent where all were free, or where that is not known.
         ``frame``: uint8 (H, W, 3) or (H, W): the picture at the time of ``observation``, absent where there is none.
         ``output/<name>``: what the policy computed for this step, without batch axis: ``logits``, ``q_values``,
-        ``mean``, ``log_std``, ``value`` (scalar, shape ()), ``latent``, ``layer/<module name>``. Absent where the
-        policy was not called.
+        ``mean``, ``log_std``, ``value`` and ``state_action_value`` (scalars, shape ()), ``latent``,
+        ``layer/<module name>``. Absent where the policy was not called.
         ``input/<name>``: inputs of the graph that are not simply the observation: preprocessed input without batch
         axis, recurrent state as it was passed, with a batch axis of length 1 where the policy has one.
         ``rewards``: float32 (k,): rewards of all steps since the last ``step`` message, oldest first, this one last.
@@ -272,7 +279,9 @@ class SaliencyMap(Message, frozen=True, kw_only=True, eq=False):
             raises the target, below for what lowers it. ``relative``: only differences between scores count.
         entry_methods: Methods of those entries of a dict observation that ``method`` does not explain, by key.
         entry_scales: Their scales, for the same keys.
+        target: What was asked for: ``default``, or a target.
         targets: Names of the targets, in order.
+        titles: What targets are, for people.
         refined: Share of the full computation that this map rests on; 1 is final.
         seconds: Time spent computing so far.
         forwards: Perturbed observations evaluated so far.
@@ -297,7 +306,9 @@ class SaliencyMap(Message, frozen=True, kw_only=True, eq=False):
     scale: ScoreScale = "magnitude"
     entry_methods: Annotated[dict[Name, Name], Meta(max_length=256)] = {}
     entry_scales: Annotated[dict[Name, ScoreScale], Meta(max_length=256)] = {}
+    target: Name = DEFAULT_TARGET
     targets: Annotated[tuple[Name, ...], Meta(max_length=64)]
+    titles: Annotated[dict[Name, Text], Meta(max_length=64)] = {}
     refined: Share
     seconds: float
     forwards: Count
@@ -310,6 +321,14 @@ class SaliencyMap(Message, frozen=True, kw_only=True, eq=False):
     def scale_of(self, name: str) -> ScoreScale:
         """Return how the scores of the array ``<what>/<target>[/<key>]`` are to be read."""
         return self.entry_scales.get(name.partition("/")[2].partition("/")[2], self.scale)
+
+    def method_of(self, name: str) -> str:
+        """Return the name of the method that the array ``<what>/<target>[/<key>]`` was computed by."""
+        return self.entry_methods.get(name.partition("/")[2].partition("/")[2], self.method)
+
+    def title_of(self, target: str) -> str:
+        """Return what a target is, for people."""
+        return self.titles.get(target, target)
 
 
 class Outputs(Message, frozen=True, kw_only=True, eq=False):
@@ -361,6 +380,13 @@ class MethodInfo(msgspec.Struct, frozen=True, kw_only=True):
     options: Annotated[tuple[OptionInfo, ...], Meta(max_length=64)] = ()
 
 
+class TargetInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a policy's outputs can be explained: a target's name, or ``default``, and its title for people."""
+
+    name: Name
+    title: Text
+
+
 class Explainer(Message, frozen=True, kw_only=True, eq=False):
     """How the explainer does. Sent once a second and whenever something changes.
 
@@ -373,6 +399,8 @@ class Explainer(Message, frozen=True, kw_only=True, eq=False):
         methods: What it offers.
         method: The method in use.
         options: Its options.
+        target: What is explained: ``default`` for the method's own targets, or a target.
+        targets: What it may be with this policy and method.
         budget_ms: Time it spends on one step before it turns to a newer one.
         maps_per_second: Maps published per second, over the last seconds (steps with at least one map).
         missed: Messages of the agent that the explainer did not receive.
@@ -389,6 +417,8 @@ class Explainer(Message, frozen=True, kw_only=True, eq=False):
     methods: Annotated[tuple[MethodInfo, ...], Meta(max_length=256)] = ()
     method: Name = ""
     options: Options = {}
+    target: Name = DEFAULT_TARGET
+    targets: Annotated[tuple[TargetInfo, ...], Meta(max_length=MOST_TARGETS)] = ()
     budget_ms: float = 0.0
     maps_per_second: float = 0.0
     missed: Count = 0
@@ -498,6 +528,7 @@ class Configure(Message, frozen=True, kw_only=True, eq=False):
         source: Endpoint of the agent's stream to follow.
         method: Method to use; its options return to their defaults unless given.
         options: Options to change.
+        target: Target to explain, ``default`` for the method's own, or an action's name.
         budget_ms: Time to spend on one step, in milliseconds.
     """
 
@@ -506,13 +537,14 @@ class Configure(Message, frozen=True, kw_only=True, eq=False):
     source: Text | None = None
     method: Name | None = None
     options: Options | None = None
+    target: Name | None = None
     budget_ms: Annotated[float, Meta(ge=1, le=60_000)] | None = None
 
 
 class Explain(Message, frozen=True, kw_only=True, eq=False):
     """Request to the explainer: explain this step before newer ones.
 
-    Arrays: ``observation…``, ``input/…`` and ``output/…`` of the step in question.
+    Arrays: ``observation…``, ``input/…``, ``output/…`` and ``action_mask`` of the step in question.
 
     Attributes:
         source: Stream that the step belongs to.

@@ -274,6 +274,42 @@ def messages() -> dict[str, tuple[str, m.Message]]:
                 },
             ),
         ),
+        "saliency_map_of_target": (
+            "Of one action, by its index, and of the policy's two choices at once.",
+            m.SaliencyMap(
+                stream=OTHER,
+                seq=20,
+                time=TIME,
+                **explained,
+                method="perturbation",
+                target="chosen",
+                targets=("chosen", "1"),
+                titles={"chosen": "LEFT, 2 (chosen)", "1": "FIRE"},
+                refined=1.0,
+                seconds=0.25,
+                forwards=16,
+                arrays={
+                    "features/chosen": np.array([0.5, 0.0], "<f4"),
+                    "features/1": np.array([0.0, 2.0], "<f4"),
+                },
+            ),
+        ),
+        "explainer_targets": (
+            "An explainer that offers targets, one of which is in use.",
+            m.Explainer(
+                stream=OTHER,
+                seq=6,
+                time=TIME,
+                state="ready",
+                method="perturbation",
+                target="1",
+                targets=(
+                    m.TargetInfo(name="default", title="actor and critic"),
+                    m.TargetInfo(name="choice:0", title="choice 0"),
+                    m.TargetInfo(name="1", title="FIRE"),
+                ),
+            ),
+        ),
         "explainer": (
             "An explainer at work.",
             m.Explainer(
@@ -336,6 +372,10 @@ def messages() -> dict[str, tuple[str, m.Message]]:
                 source=STREAM,
                 arrays={"observation": np.array([[0.0, 0.5, 1.0, -1.0], [0.25, 0.5, 1.0, -1.0]], "<f4")},
             ),
+        ),
+        "configure_target": (
+            "A request that changes what is explained.",
+            m.Configure(stream=OTHER, seq=4, time=TIME, target="choice:1"),
         ),
         "configure": (
             "A request that changes the method and one option and leaves the rest.",

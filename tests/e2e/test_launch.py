@@ -221,7 +221,9 @@ def test_view_opens_a_page_of_this_agent_and_ends_with_it(browser_note: Path) ->
                     observation, _ = env.reset()
                 shown = sections(tab)
                 assert shown["status"]["env"] in (None, "CartPole-v1")
-                return shown.get("features", {}).get("targets") == ["actor"]  # a map by the explainer
+                return [layer["target"] for layer in shown.get("features", {}).get("layers", ())] == [
+                    "actor"
+                ]  # a map by the explainer
 
             until(step_and_look)
     finally:

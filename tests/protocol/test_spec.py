@@ -44,6 +44,7 @@ TYPES = {
     "Probe information": messages.ProbeInfo,
     "Method information": messages.MethodInfo,
     "Option information": messages.OptionInfo,
+    "Target information": messages.TargetInfo,
     "Graph": g.Graph,
     "Graph input": g.Input,
     "Graph tensor": g.Tensor,

@@ -191,6 +191,7 @@ def run_viewer(
     open_browser: bool = True,
     device: str = "cpu",
     method: str | None = None,
+    target: str | None = None,
     budget_ms: float | None = None,
     explainer_args: Sequence[str] = (),
     companions: Sequence[Sequence[str]] = (),
@@ -205,6 +206,8 @@ def run_viewer(
         open_browser: Open the page in the user's browser.
         device: Where the explainer computes: ``cpu``, ``cuda``, ``mps`` or ``auto``.
         method: Saliency method to begin with, or None for the explainer's default.
+        target: What of the policy is explained to begin with, or None for what the method explains of itself:
+            ``actor``, ``critic``, ``chosen``, ``choice:<i>``, an action's name or index.
         budget_ms: Time the explainer spends on one step, in milliseconds, or None for its default.
         explainer_args: Further arguments of ``python -m agentwrap_viewer.explainer``.
         companions: Command lines of processes to run beside the page and end with it (an agent, for the demo). Their
@@ -230,7 +233,7 @@ def run_viewer(
         receiver = Receiver(store, source, keeper=StreamKeeper(changed=store.notify))
         return receiver, serve(receiver, port=port)
 
-    arguments = (*settings(device, method, budget_ms), *explainer_args)
+    arguments = (*settings(device, method, target, budget_ms), *explainer_args)
     return asyncio.run(
         show(
             begin,
@@ -243,11 +246,12 @@ def run_viewer(
     )
 
 
-def settings(device: str, method: str | None, budget_ms: float | None) -> tuple[str, ...]:
+def settings(device: str, method: str | None, target: str | None, budget_ms: float | None) -> tuple[str, ...]:
     """Return the explainer's arguments for these settings; None leaves one at its default."""
     return (
         *("--device", device),
         *(() if method is None else ("--method", method)),
+        *(() if target is None else ("--target", target)),
         *(() if budget_ms is None else ("--budget-ms", str(budget_ms))),
     )
 

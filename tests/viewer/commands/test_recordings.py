@@ -71,6 +71,17 @@ def test_explain_computes_final_maps_and_goes_on_where_it_was_stopped(
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_explain_is_asked_for_a_target(run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    options = ("explain", run, "--out", tmp_path / "maps.mcap", "--steps", "0:2", "--target")
+    said(capsys, *options, "Action 1")
+    with open_recording(tmp_path / "maps.mcap") as maps:
+        assert [maps.saliency_map(index).targets for index in maps.explained.values()] == [
+            ("1",)
+        ] * 2 and maps.metadata["target"] == "Action 1"
+    assert "(target differ)" in refused(capsys, *options, "actor")
+    assert "this policy offers actor, chosen, action 0" in refused(capsys, *options, "honk", "--overwrite")
+
+
 def test_explain_survives_being_cut_off(run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     maps = tmp_path / "maps.mcap"
     options = ("explain", run, "--out", maps, "--method", "gradient")

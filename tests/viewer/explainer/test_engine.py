@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from agentwrap_protocol.messages import Bye, Configure, Explain, Hello, PolicyInfo
+from agentwrap_protocol.spaces import Discrete
 from agentwrap_viewer.explainer import job
 from agentwrap_viewer.explainer import schedule as scheduling
 from agentwrap_viewer.explainer.engine import Engine
@@ -328,3 +329,54 @@ def test_unexpected_error_is_a_failure_not_the_end(bench, monkeypatch):
     bench.step(1)
     assert bench.work_all() == []
     assert "ZeroDivisionError: method of somebody else" in bench.engine.status()["problem"]
+
+
+def test_target_is_explained_named_and_titled(bench):
+    bench.put(fakes.hello(action_space=Discrete(n=3), action_meanings=("NOOP", "FIRE", "LEFT"), policy=exported()))
+    bench.configure(target="fire")
+    assert bench.engine.status()["target"] == "1"
+    bench.step(1)
+    last = bench.work_all()[-1]
+    assert (last.target, last.targets, last.titles) == ("1", ("1",), {"1": "FIRE"})
+    assert {name for name in last.arrays if name.startswith("heatmap")} == {"heatmap/1"}
+    bench.configure(target="chosen")
+    (title,) = bench.work_all()[-1].titles.values()
+    assert title.endswith("(chosen)") and title.removesuffix(" (chosen)") in ("NOOP", "FIRE", "LEFT")
+    bench.configure(target="default")
+    assert bench.work_all()[-1].targets == ("actor", "critic")
+
+
+def test_target_that_is_not_possible_is_refused_and_what_was_asked_stays(bench):
+    bench.configure(target="critic")
+    for request in ({"target": "honk"}, {"target": "choice:0"}, {"method": "sarfa", "target": "critic"}):
+        with pytest.raises(SaliencyError, match="this policy offers|does not explain target 'critic', but default"):
+            bench.configure(**request)
+    assert bench.engine.status()["target"] == "critic" and bench.engine.status()["method"] == "perturbation"
+
+
+def test_target_that_does_not_suit_what_comes_later_waits_and_says_so(bench):
+    bench.configure(target="critic")
+    bench.configure(method="sarfa")
+    status = bench.engine.status()
+    assert (status["target"], status["state"]) == ("default", "ready")
+    assert "sarfa does not explain target 'critic'" in status["problem"]
+    bench.step(1)
+    assert bench.work_all()[-1].targets == ("chosen",)
+    bench.configure(method="perturbation")
+    assert bench.engine.status()["target"] == "critic" and bench.engine.status()["problem"] is None
+    assert bench.work_all()[-1].targets == ("critic",)
+
+
+def test_masked_option_is_not_chosen(bench):
+    bench.put(fakes.hello(action_space=Discrete(n=3), action_meanings=("A", "B", "C"), policy=exported()))
+    bench.configure(target="chosen")
+    bench.step(1)
+    free = bench.work_all()[-1].titles["chosen"]
+    step = bench.trained.step(1)
+    mask = np.array([name != free[0] for name in "ABC"])
+    bench.put(msgspec.structs.replace(step, step=2, arrays={**step.arrays, "action_mask": mask}))
+    assert bench.work_all()[-1].titles["chosen"] != free
+
+
+def exported():
+    return PolicyInfo(type="Eye", graph="exported")

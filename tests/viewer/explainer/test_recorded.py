@@ -56,7 +56,14 @@ def final(engine: RecordedEngine) -> SaliencyMap:
 
 def test_each_step_is_explained_with_the_weights_it_was_made_with(recording: Recording, engine: RecordedEngine) -> None:
     offline._policy.cache_clear()
-    task = {"path": str(recording.path), "version": None, "method": None, "options": {}, "device": "cpu"}
+    task = {
+        "path": str(recording.path),
+        "version": None,
+        "method": None,
+        "options": {},
+        "target": None,
+        "device": "cpu",
+    }
     for index in (10, 199, 60, 120, 10):
         step = recording.steps[index]
         engine.explain(request(step))

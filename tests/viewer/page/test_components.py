@@ -209,10 +209,24 @@ def test_features_have_names_values_and_shares() -> None:
         sent, maps=(saliency_map(sent, arrays=arrays),), introduction=hello(feature_names=("x", "speed", "angle"))
     )
     source = Features().update(shown)
-    assert source["targets"] == ["actor", "critic"]
+    assert [layer["target"] for layer in source["layers"]] == ["actor", "critic"]
+    assert source["methods"] == ["perturbation"]
     assert [row["name"] for row in source["rows"]] == ["x", "speed", "angle"]
     assert source["rows"][0]["scores"] == {"actor": 0.25, "critic": 0.0} and not source["signed"]
     assert Stage().update(shown)["frame"] is None
+
+
+def test_what_a_map_is_of_and_by_is_said_with_it() -> None:
+    arrays = {"heatmap/1/eye": np.ones((84, 84), np.float32), "features/1/body": np.array([1.0], np.float32)}
+    sent = step(0, arrays={"observation/eye": np.zeros((84, 84), np.uint8), "observation/body": np.ones(1, np.float32)})
+    told = {"method": "rise", "entry_methods": {"body": "feature_perturbation"}, "entry_scales": {"body": "magnitude"}}
+    found = saliency_map(sent, arrays=arrays, target="1", targets=("1",), titles={"1": "FIRE"}, **told)
+    shown = view(sent, maps=(found,))
+    layer = Stage().update(shown)["heat"][0]
+    assert (layer["target"], layer["title"], layer["method"]) == ("1", "FIRE", "rise")
+    source = Features().update(shown)
+    assert source["layers"] == [{"target": "1", "title": "FIRE"}] and source["methods"] == ["feature_perturbation"]
+    assert Explanation().update(shown)["map"]["methods"] == ["rise", "feature_perturbation"]
 
 
 def test_a_dict_observation_has_heat_and_features_at_once() -> None:
@@ -415,7 +429,10 @@ def test_remembered_frames_have_their_pictures_and_shares() -> None:
     assert source["planes"]["shape"][0] == 3 and max(source["planes"]["shape"][1:3]) <= 96  # of steps 1 to 3
     assert source["past"] == {
         "kind": "steps",
-        "weights": {"actor": [1.0, 0.25, 0.5], "critic": [0.0, 0.0, 0.0]},
+        "layers": [
+            {"target": "actor", "title": "actor", "weights": [1.0, 0.25, 0.5]},
+            {"target": "critic", "title": "critic", "weights": [0.0, 0.0, 0.0]},
+        ],
         "problem": "2 steps before step 1 were not sent",
     }
 
@@ -425,7 +442,9 @@ def test_frames_of_a_stack_have_the_shares_of_the_map_shown() -> None:
     shown = view(step(0), maps=(saliency_map(step(0), arrays=weights, past="stack"),))
     inputs = Inputs()
     source = inputs.update(shown)
-    assert source["planes"]["shape"][0] == 4 and source["past"]["weights"] == {"actor": [0.0, 0.25, 0.5, 1.0]}
+    assert source["planes"]["shape"][0] == 4 and source["past"]["layers"] == [
+        {"target": "actor", "title": "actor", "weights": [0.0, 0.25, 0.5, 1.0]}
+    ]
     shown.store.add(step(1))
     assert inputs.update(again(shown)).keys() == {"planes", "shape"}, "the shares stay until another map is shown"
     assert inputs.update(again(shown)) is None

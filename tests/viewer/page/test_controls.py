@@ -10,7 +10,7 @@ import pytest
 from fakes import METHODS, hello, step
 
 from agentwrap_protocol.announcement import Announcement
-from agentwrap_protocol.messages import Explainer, MethodInfo, OptionInfo
+from agentwrap_protocol.messages import Explainer, MethodInfo, OptionInfo, TargetInfo
 from agentwrap_viewer.explainer.catalogue import describe
 from agentwrap_viewer.page.components.stage import StageElement
 from agentwrap_viewer.page.controls import Controls, control_of
@@ -62,6 +62,19 @@ def test_controls_show_what_the_explainer_says_and_ask_for_nothing(receiver: Fak
     controls.update()
     assert controls.budget.value == 33.0
     assert receiver.asked == []
+
+
+def test_targets_are_offered_by_their_titles(receiver: FakeReceiver) -> None:
+    controls = Controls(receiver, StageElement())
+    offered = [("default", "actor and critic"), ("0", "FIRE"), ("1", "FIRE")]
+    say(receiver, targets=tuple(TargetInfo(name=name, title=title) for name, title in offered))
+    controls.update()
+    assert controls.target.options == {"actor and critic": "default", "FIRE": "0", "FIRE (1)": "1"}
+    controls.target.value = "1"
+    assert receiver.asked == [{"target": "1"}]
+    say(receiver, target="critic", targets=())
+    controls.update()
+    assert controls.target.value == "critic" and receiver.asked == [{"target": "1"}]
 
 
 def test_what_a_person_chooses_is_asked_for(receiver: FakeReceiver) -> None:

@@ -73,7 +73,17 @@ def add_explaining(
     """Add where maps are computed, by which method, and for how long; ``method`` and ``budget`` say so for people."""
     add_device(parser)
     parser.add_argument("--method", help=method)
+    add_target(parser)
     parser.add_argument("--budget-ms", type=float, metavar="MS", help=budget)
+
+
+def add_target(parser: argparse.ArgumentParser) -> None:
+    """Add what of the policy is explained."""
+    parser.add_argument(
+        "--target",
+        help="what is explained: actor, critic, chosen, choice:I, an action's name or index; of continuous actions an "
+        "index is a dimension of the mean (default: what the method explains of itself, mostly actor and critic)",
+    )
 
 
 def port(text: str) -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentwrap_viewer.launch import LaunchError
 
-from .arguments import need
+from .arguments import add_target, need
 from .errors import NEEDED, reading
 from .workers import Workers, add_workers
 
@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_method(parser: argparse.ArgumentParser, what: str) -> None:
     """Add how steps are explained, and where."""
     parser.add_argument("--method", help=what)
+    add_target(parser)
     parser.add_argument(
         "--option", action="append", default=[], type=option, metavar="NAME=VALUE", help="an option of the method"
     )
@@ -135,7 +136,7 @@ def plan(recording: Recording, arguments: argparse.Namespace, version: int | Non
     """Return what a process needs to know; checks policy, method and options before anything begins.
 
     Raises:
-        LaunchError: The recording has no policy, or the method or an option does not suit it.
+        LaunchError: The recording has no policy, or the method, an option or the target does not suit it.
     """
     from agentwrap_viewer.explainer import offline
 
@@ -144,10 +145,12 @@ def plan(recording: Recording, arguments: argparse.Namespace, version: int | Non
         "version": version,
         "method": arguments.method,
         "options": dict(arguments.option),
+        "target": arguments.target,
         "device": arguments.device,
     }
     try:
-        offline.check(recording, method=task["method"], options=task["options"], version=task["version"])
+        chosen = {name: task[name] for name in ("method", "options", "target", "version")}
+        offline.check(recording, **chosen)
     except offline.CannotExplain as error:
         raise LaunchError(str(error)) from error
     return task
@@ -201,6 +204,7 @@ class _output:
             "source": task["path"],
             "method": task["method"] or "",
             "options": json.dumps(task["options"], sort_keys=True),
+            "target": task["target"] or "",
             "policy_version": "" if task["version"] is None else str(task["version"]),
         }
         if overwrite or not path.exists():
@@ -222,7 +226,8 @@ class _output:
         from agentwrap_viewer.recording import RecordingError, open_recording
 
         with open_recording(path) as old:
-            unlike = [name for name, value in wanted.items() if old.metadata.get(name) != value and name != "source"]
+            known = {"target": "", **old.metadata}
+            unlike = [name for name, value in wanted.items() if known.get(name) != value and name != "source"]
             if unlike:
                 raise RecordingError(
                     f"{path} exists already and holds other maps ({', '.join(unlike)} differ): choose another name, or "

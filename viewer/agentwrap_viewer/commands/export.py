@@ -29,8 +29,9 @@ HELP = "export a recording as a table, arrays, a film or a page"
 DESCRIPTION = (
     "csv and parquet hold one row for each step, with its fields and small arrays; npz and zarr hold all arrays; mp4 "
     "and gif show the frames, html plays them on a page of its own that needs no network: with --maps under the maps "
-    "that agentwrap explain has computed, with --method under maps that are computed now. foxglove is an MCAP file "
-    "with the frames as pictures that Foxglove shows, minari a directory with the episodes as a Minari dataset."
+    "that agentwrap explain has computed, with --method or --target under maps that are computed now. foxglove is an "
+    "MCAP file with the frames as pictures that Foxglove shows, minari a directory with the episodes as a Minari "
+    "dataset."
 )
 
 #: What each format needs beside the viewer, and what installs it.
@@ -86,8 +87,8 @@ def run(arguments: argparse.Namespace) -> int:
     """
     form = "gif" if arguments.moments is not None and not arguments.format else _format(arguments.format, arguments.out)
     need(FORMATS[form], INSTALL)
-    if arguments.maps is not None and arguments.method is not None:
-        raise LaunchError("--maps names maps that are there, --method computes some: give one of the two")
+    if arguments.maps is not None and (arguments.method is not None or arguments.target is not None):
+        raise LaunchError("--maps names maps that are there, --method and --target compute some: give one of the two")
     suffix = SUFFIXES.get(form, form)
     with reading(arguments.recording) as recording:
         indices = chosen(recording, arguments.steps, arguments.episode)
@@ -192,7 +193,7 @@ def _maps(
         with reading(arguments.maps) as maps:
             _check_maps(recording, maps)
             yield maps
-    elif arguments.method is not None:
+    elif arguments.method is not None or arguments.target is not None:
         with tempfile.TemporaryDirectory(prefix="agentwrap-") as directory:
             path = Path(directory) / "maps.mcap"
             write_maps(recording, sorted({index for part in parts for index in part}), path, arguments)

@@ -48,6 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
             open_browser=not arguments.no_browser,
             device=arguments.device,
             method=arguments.method,
+            target=arguments.target,
             budget_ms=arguments.budget_ms,
             on_ready=lambda address: print(f"agentwrap replay: {address}  (Ctrl-C ends it)", flush=True),
         )

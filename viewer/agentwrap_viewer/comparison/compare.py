@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agentwrap_protocol.messages import SaliencyMap
-from agentwrap_viewer.explainer.offline import explain_step, policy_of
+from agentwrap_viewer.explainer.offline import check, explain_step, policy_of
 from agentwrap_viewer.explainer.tracking import Policy
 from agentwrap_viewer.recording import Recording, RecordingError
 
@@ -58,6 +58,7 @@ def compare(
     maps: bool = False,
     method: str | None = None,
     options: Mapping[str, Any] | None = None,
+    target: str | None = None,
     device: str = "cpu",
 ) -> Comparison:
     """Compare two policies on the same recorded steps.
@@ -71,6 +72,8 @@ def compare(
         maps: Compute both policies' maps too.
         method: Saliency method; None for the one that suits.
         options: Its options, as far as they are not at their defaults.
+        target: What of the policies is explained: ``actor``, ``critic``, ``chosen``, ``choice:<i>``, an action's name
+            or index; None for the method's own.
         device: Where to compute.
 
     Raises:
@@ -85,9 +88,13 @@ def compare(
     if hello is None or begin >= end:
         raise RecordingError(f"{recording.path} has no steps from {start} to {stop}: there is nothing to compare")
     outputs = _outputs(recording, policies[0], begin, end), _outputs(recording, policies[1], begin, end)
-    chosen = options or {}
+    if maps:
+        for version in versions:
+            check(recording, method=method, options=options or {}, target=target, version=version)
     explained = (
-        tuple(explain_step(recording, policy, index, method, chosen) for policy in policies)
+        tuple(
+            explain_step(recording, policy, index, method=method, options=options, target=target) for policy in policies
+        )
         for index in (range(begin, end) if maps else ())
     )
     return Comparison(

@@ -31,7 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     torch.set_num_threads(arguments.threads)
     try:
-        settings = Settings().changed(None, method=arguments.method, budget_ms=arguments.budget_ms)
+        settings = Settings().changed(
+            None, method=arguments.method, target=arguments.target, budget_ms=arguments.budget_ms
+        )
         recording = open_recording(arguments.recording) if arguments.recording is not None else None
         for path in arguments.policies:
             if recording is None:
@@ -69,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         help="threads to compute with on the CPU (default here: %(default)s)",
     )
     parser.add_argument("--method", help="saliency method to begin with (default: the one that suits the observation)")
+    parser.add_argument("--target", help="what of the policy to explain (default: what the method explains of itself)")
     parser.add_argument("--budget-ms", type=float, metavar="MS", help="milliseconds to spend on one step")
     return parser
 

@@ -7,6 +7,7 @@ from typing import Any
 from agentwrap_protocol.graph import Graph, Input
 from agentwrap_protocol.messages import MethodInfo, OptionInfo, ProbeInfo
 from agentwrap_viewer.saliency import DEFAULT_METHODS, GradientMethod, Method, SaliencyError, layout_of, methods
+from agentwrap_viewer.saliency.outputs import CRITIC_NAMES
 
 #: What tells a policy's inputs and outputs: its graph, or how it is asked where it has none.
 Signature = Graph | ProbeInfo
@@ -92,4 +93,4 @@ def kind_of(item: Input) -> str | None:
 def _targets(outputs: set[str]) -> set[str]:
     discrete = bool(outputs & {"logits", "q_values"})
     found = {"actor"} if discrete or "mean" in outputs else set()
-    return found | ({"chosen"} if discrete else set()) | ({"critic"} if "value" in outputs else set())
+    return found | ({"chosen"} if discrete else set()) | ({"critic"} if outputs & set(CRITIC_NAMES) else set())

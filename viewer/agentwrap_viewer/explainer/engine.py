@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 from agentwrap_protocol import GraphError
@@ -33,6 +34,7 @@ from .job import Job, Moment
 from .past import Past, is_recurrent
 from .schedule import Schedule
 from .settings import Settings
+from .targets import Aim
 from .tracking import Policy
 
 log = logging.getLogger(__name__)
@@ -71,6 +73,7 @@ class Engine:
         self.resend: set[str] = set()
         self._stream, self._clock, self._device = stream, clock, device
         self._published: deque[float] = deque(maxlen=1024)
+        self._aimed: tuple[tuple[object, ...], Aim] = (None, None, None), Aim()  # for which policy, agent and settings
         self.follow_anew()
 
     def follow_anew(self) -> None:
@@ -150,11 +153,13 @@ class Engine:
         before = self.settings
         self.settings = before.changed(
             None if anew else self._policy.graph,
+            None if anew else self.hello,
             method=request.method,
             options=request.options,
+            target=request.target,
             budget_ms=request.budget_ms,
         )
-        if (before.method, before.options) != (self.settings.method, self.settings.options):
+        if replace(before, budget_ms=self.settings.budget_ms) != self.settings:
             self._failure = None
             self._schedule.restart()
 
@@ -240,12 +245,22 @@ class Engine:
         try:
             method = self.settings.named(self._policy.graph)
             options = catalogue.plain_options(self.settings.in_use(self._policy.graph))
-            return Job(moment, self._policy, method, options, before=self._steps_before(moment))
+            return Job(moment, self._policy, method, options, aim=self._aim(), before=self._steps_before(moment))
         except Unanswered:
             raise
         except Exception as error:
             self._fail(error, moment)
             return None
+
+    def _aim(self) -> Aim:
+        """Return what of the policy is explained."""
+        graph, hello = self._policy.graph, self.hello
+        if graph is None or hello is None:
+            return Aim()
+        known = graph, hello, self.settings
+        if any(one is not other for one, other in zip(known, self._aimed[0], strict=True)):
+            self._aimed = known, self.settings.aim(graph, hello)
+        return self._aimed[1]
 
     def _steps_before(self, moment: Moment) -> list[Moment]:
         """Return known steps before one, the newest first, as far as the policy's state is carried through them."""
@@ -270,7 +285,7 @@ class Engine:
         """Return the fields of an ``explainer`` message."""
         state, problem = self._state()
         graph = self._policy.graph
-        method = self.settings.in_use(graph)
+        method, aim = self.settings.in_use(graph), self._aim()
         return {
             "state": state,
             "problem": problem if problem is None else problem[:PROBLEM_LENGTH],
@@ -280,6 +295,8 @@ class Engine:
             "methods": tuple(catalogue.describe(each) for each in catalogue.suitable(graph).values()),
             "method": method.name,
             "options": catalogue.plain_options(method),
+            "target": aim.name,
+            "targets": aim.targets.offered(method),
             "budget_ms": self.settings.budget_ms,
             "maps_per_second": self._maps_per_second(),
             "missed": self._missed,
@@ -301,7 +318,7 @@ class Engine:
             return "pending", None
         if self._failure is not None:
             return "unable", f"at step {self._failed_at}: {self._failure}"
-        return "ready", None
+        return "ready", self._aim().problem
 
     def _maps_per_second(self) -> float:
         since = self._clock() - RATE_SECONDS

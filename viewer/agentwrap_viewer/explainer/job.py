@@ -16,6 +16,7 @@ from agentwrap_viewer.saliency import SaliencyMap as Map
 from .catalogue import default_method, plain_options
 from .past import PastWeights, has_past, look_back
 from .probed import Arrays
+from .targets import Aim
 from .tracking import Policy
 
 #: Milliseconds of computing after which a map is published though its level is not complete.
@@ -94,6 +95,7 @@ class Job:
         method: str | None,
         options: Mapping[str, Any],
         *,
+        aim: Aim | None = None,
         before: Sequence[Moment] = (),
     ) -> None:
         """Begin.
@@ -103,6 +105,7 @@ class Job:
             policy: The policy.
             method: Name of the method, None for the observation's default.
             options: The method's options.
+            aim: What of the policy's outputs is explained; None for what the method explains of itself.
             before: Steps before, the newest first.
 
         Raises:
@@ -111,6 +114,7 @@ class Job:
             Unanswered: The agent has not said yet what the policy computes for the step: begin again when it has.
         """
         observation, state = policy.inputs(moment.arrays)
+        self._aim = aim or Aim()
         self.explanation = Explanation(
             policy.replica,
             observation,
@@ -122,6 +126,7 @@ class Job:
                 options=options,
                 chunk=policy.chunk,
                 predict=False,  # the coarsest masks are there as soon, and a map that is watched rests on masks
+                **self._aim.request(moment.arrays),
             ),
         )
         self.moment, self.version = moment, policy.version
@@ -151,7 +156,7 @@ class Job:
         """
         if self.explanation.done or (self.coarse_published and not self._looked_back):
             began = time.perf_counter()
-            self._past, self._looked_back = look_back(self.policy, self.moment, self._before), True
+            self._past, self._looked_back = look_back(self.policy, self.moment, self._before, self._aim), True
             self._looked_ms = 1000 * (time.perf_counter() - began)
             self._past_published = self._past is None
         else:
@@ -176,6 +181,7 @@ class Job:
     def message(self, stream: str) -> SaliencyMap:
         """Return the maps as they are now, to be published; ``seq`` and ``time`` are filled in by who publishes."""
         maps, past = self.explanation.maps(), self._past
+        explained = tuple(dict.fromkeys(item.target for item in maps))
         self._past_published = True
         self._published, self._published_level = self.explanation.forwards, self.explanation.level
         self._published_ms = self.spent_ms
@@ -191,7 +197,9 @@ class Job:
             entry_methods={entry: method.name for entry, method in others.items()},
             entry_scales={entry: method.scale for entry, method in others.items()},
             options=plain_options(first),
-            targets=tuple(dict.fromkeys(str(item.target) for item in maps)),
+            target=self._aim.name,
+            targets=tuple(map(str, explained)),
+            titles=self._aim.titles(explained, self.explanation.chosen),
             refined=self.explanation.refined,
             seconds=self.explanation.seconds,
             forwards=self.explanation.forwards,

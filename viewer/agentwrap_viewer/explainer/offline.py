@@ -15,7 +15,7 @@ import msgspec
 import torch
 
 from agentwrap_protocol import GraphError, encode
-from agentwrap_protocol.messages import SaliencyMap
+from agentwrap_protocol.messages import DEFAULT_TARGET, SaliencyMap
 from agentwrap_viewer.recording import Recording, RecordingError, open_recording
 from agentwrap_viewer.saliency import SaliencyError
 
@@ -33,14 +33,22 @@ class CannotExplain(RuntimeError):
     """Steps cannot be explained as asked; the text says why."""
 
 
-def check(recording: Recording, *, method: str | None, options: Mapping[str, Any], version: int | None = None) -> None:
+def check(
+    recording: Recording,
+    *,
+    method: str | None,
+    options: Mapping[str, Any],
+    target: str | None = None,
+    version: int | None = None,
+) -> None:
     """Check that a recording can be explained so.
 
     Raises:
-        CannotExplain: It has no policy, or the method or an option does not suit it.
+        CannotExplain: It has no policy, or the method, an option or the target does not suit it.
     """
     try:
-        Settings().changed(recording.graph(version).graph, method=method, options=options)
+        graph = recording.graph(version).graph
+        Settings().changed(graph, recording.hello, method=method, options=options, target=target)
     except (RecordingError, SaliencyError, GraphError) as error:
         raise CannotExplain(str(error)) from error
 
@@ -50,7 +58,8 @@ def explain(task: Mapping[str, Any], indices: Sequence[int], *, threads: int | N
 
     Args:
         task: ``path`` of the recording; ``version`` of the policy to explain with, None for each step's own;
-            ``method``, None for the one that suits; ``options`` of it; ``device``.
+            ``method``, None for the one that suits; ``options`` of it; ``target``, None for the method's own;
+            ``device``.
         indices: Which steps, by their index in the recording.
         threads: Threads to compute with; None leaves it as it is.
 
@@ -76,11 +85,18 @@ def _explained(recording: Recording, task: Mapping[str, Any], index: int) -> lis
         policy = _policy(task["path"], version, task["device"])
     except (RecordingError, GraphError) as error:
         raise CannotExplain(f"step {step.step} cannot be explained: {error}") from error
-    return [bytes(frame) for frame in encode(explain_step(recording, policy, index, task["method"], task["options"]))]
+    chosen = {name: task[name] for name in ("method", "options", "target")}
+    return [bytes(frame) for frame in encode(explain_step(recording, policy, index, **chosen))]
 
 
 def explain_step(
-    recording: Recording, policy: Policy, index: int, method: str | None, options: Mapping[str, Any]
+    recording: Recording,
+    policy: Policy,
+    index: int,
+    *,
+    method: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    target: str | None = None,
 ) -> SaliencyMap:
     """Return the complete maps of a step of a recording, with any version of its policy.
 
@@ -92,7 +108,10 @@ def explain_step(
         Background(recording, policy).remember(index)
         before = recording.steps[max(index - FRAMES, 0) : index] if is_recurrent(policy.graph) else []
         moments = [Moment.of_step(earlier) for earlier in before][::-1]
-        job = Job(Moment.of_step(step), policy, method, options, before=moments)
+        settings = Settings(method, options or {}, target or DEFAULT_TARGET)
+        assert policy.graph is not None and recording.hello is not None
+        aim = settings.aim(policy.graph, recording.hello)
+        job = Job(Moment.of_step(step), policy, method, settings.options, aim=aim, before=moments)
         job.explanation.complete()
         while not job.done:
             job.advance()  # the frames before

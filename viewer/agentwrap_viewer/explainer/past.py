@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,6 +25,7 @@ from agentwrap_viewer.saliency.temporal import stacked
 if TYPE_CHECKING:
     from .catalogue import Signature
     from .job import Moment
+    from .targets import Aim
     from .tracking import Policy
 
 #: Frames that are scored, the step's own included.
@@ -112,17 +113,20 @@ def has_past(policy: Policy, observation: Any) -> bool:
     return any(3 <= len(shape) <= 4 and stacked(layout_of(shape)) for shape in shapes)
 
 
-def look_back(policy: Policy, moment: Moment, before: Iterable[Moment]) -> PastWeights | None:
+def look_back(policy: Policy, moment: Moment, before: Iterable[Moment], aim: Aim) -> PastWeights | None:
     """Score the frames that a step's outputs may depend on; None where there is nothing but the step's own."""
+    request = aim.request(moment.arrays)
+    target = request.pop("target")
+    asked = request if target is None else {"targets": (target,), **request}
     if not is_recurrent(policy.graph):
         observation, state = policy.inputs(moment.arrays)
-        found = _stack(policy, observation, state)
+        found = _stack(policy, observation, state, asked)
         return None if found is None else PastWeights("stack", dict(found.weights))
     steps, problem = consecutive(moment, before)
     if len(steps) == 1:
         return PastWeights("steps", {}, problem)
     try:
-        found, entered = _carried(policy, steps)
+        found, entered = _carried(policy, steps, asked)
     except (SaliencyError, GraphError) as error:
         return PastWeights("steps", {}, str(error))
     if not _alike(found.state, entered):
@@ -133,19 +137,22 @@ def look_back(policy: Policy, moment: Moment, before: Iterable[Moment]) -> PastW
     return PastWeights("steps", dict(found.weights), problem)
 
 
-def _carried(policy: Policy, steps: Sequence[Moment]) -> tuple[TemporalSaliency, dict[str, torch.Tensor]]:
+def _carried(
+    policy: Policy, steps: Sequence[Moment], asked: Mapping[str, Any]
+) -> tuple[TemporalSaliency, dict[str, torch.Tensor]]:
     assert policy.graph is not None
     carried = {given.name for given in policy.graph.inputs if given.next is not None}
     filled = [policy.inputs(step.arrays) for step in steps]
     states = [{name: part for name, part in state.items() if name in carried} for _, state in filled]
     held = [{name: part for name, part in state.items() if name not in carried} for _, state in filled]
-    found = explain_frames(policy.replica, [observed for observed, _ in filled], state=states[0], held=held)
+    frames = [observed for observed, _ in filled]
+    found = explain_frames(policy.replica, frames, state=states[0], held=held, **asked)
     return found, states[-1]
 
 
-def _stack(policy: Policy, observation: Any, state: Any) -> TemporalSaliency | None:
+def _stack(policy: Policy, observation: Any, state: Any, asked: Mapping[str, Any]) -> TemporalSaliency | None:
     try:
-        return explain_stack(policy.replica, observation, state=state)
+        return explain_stack(policy.replica, observation, state=state, **asked)
     except Unanswered:
         raise
     except SaliencyError:

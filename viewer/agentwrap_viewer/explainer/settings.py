@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from agentwrap_protocol.messages import DEFAULT_TARGET, Hello
 from agentwrap_viewer.saliency import Method, SaliencyError
+from agentwrap_viewer.saliency.targets import accepts
 
 from . import catalogue
 from .catalogue import Signature
+from .targets import MOST_NAMED, Aim, Targets
 
 #: Milliseconds of computing for a step before a newer one gets its turn: less than the coarse grid takes for an 84×84
 #: picture and the Nature CNN on one core. Who is late then catches up at once; with time left, maps are refined anyway.
@@ -26,40 +29,49 @@ class Settings:
     Attributes:
         method: The method asked for, or None for the one that suits the observation.
         options: The options asked for, others are at their defaults.
+        target: The target asked for, as messages have it.
         budget_ms: Milliseconds of computing for a step before a newer one gets its turn.
     """
 
     method: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    target: str = DEFAULT_TARGET
     budget_ms: float = BUDGET_MS
 
     def changed(
         self,
         graph: Signature | None,
+        hello: Hello | None = None,
         *,
         method: str | None = None,
         options: Mapping[str, Any] | None = None,
+        target: str | None = None,
         budget_ms: float | None = None,
     ) -> Settings:
         """Return the settings with some changed; a new method begins with its default options.
 
         Args:
             graph: The policy that will be explained, as far as it is known.
+            hello: What its agent says of itself, likewise.
             method: Another method.
             options: Options to change.
+            target: Another target.
             budget_ms: Another budget.
 
         Raises:
-            SaliencyError: Method, option or budget is not possible; the text names what is.
+            SaliencyError: Method, option, target or budget is not possible; the text names what is.
         """
         asked = {} if method is not None else dict(self.options)
         new = replace(
             self,
             method=method if method is not None else self.method,
             options={**asked, **(options or {})},
+            target=self.target if target is None else target,
             budget_ms=self.budget_ms if budget_ms is None else budget_ms,
         )
         new._check(graph)
+        if target is not None and graph is not None and hello is not None:
+            new._aim(graph, hello)
         return new
 
     def named(self, graph: Signature | None) -> str | None:
@@ -74,6 +86,28 @@ class Settings:
         chosen = catalogue.suitable(None)[self.method or default]
         known = chosen.options()
         return chosen.configured({name: value for name, value in self.options.items() if name in known})
+
+    def aim(self, graph: Signature, hello: Hello) -> Aim:
+        """Return what of a policy is explained: the target asked for where that is possible, else the method's own."""
+        try:
+            return self._aim(graph, hello)
+        except SaliencyError as error:
+            return Aim(None, Targets.of(graph, hello), str(error))
+
+    def _aim(self, graph: Signature, hello: Hello) -> Aim:
+        """Return what is asked for.
+
+        Raises:
+            SaliencyError: The policy does not have it, or the method is not defined for it.
+        """
+        targets, method = Targets.of(graph, hello), self.in_use(graph)
+        if self.target == DEFAULT_TARGET:
+            return Aim(None, targets)
+        target = targets.find(self.target)
+        if not accepts(method, target):
+            offered = ", ".join(info.name for info in targets.offered(method)[:MOST_NAMED])
+            raise SaliencyError(f"{method.name} does not explain target {self.target!r}, but {offered}")
+        return Aim(target, targets)
 
     def _check(self, graph: Signature | None) -> None:
         low, high = BUDGETS_MS

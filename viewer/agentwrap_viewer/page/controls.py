@@ -11,7 +11,7 @@ import panel_material_ui as pmui
 from panel.viewable import Viewable
 
 from agentwrap_protocol.announcement import Announcement
-from agentwrap_protocol.messages import MethodInfo, OptionInfo, Scalar
+from agentwrap_protocol.messages import Explainer, MethodInfo, OptionInfo, Scalar, TargetInfo
 
 from .components.stage import StageElement
 from .discovery import names_of
@@ -72,6 +72,7 @@ class Controls:
         wide: dict[str, Any] = {"sizing_mode": "stretch_width", "margin": 0}
         self.stream = pmui.Select(label="Stream", options=NOTHING, value="", size="small", **wide)
         self.method = pmui.Select(label="Method", options=NOTHING, value="", size="small", **wide)
+        self.target = pmui.Select(label="Target", options=NOTHING, value="", size="small", **wide)
         self.method_doc = pmui.Typography("", variant="caption", margin=0, sizing_mode="stretch_width")
         self.options = pmui.Column(sizing_mode="stretch_width", margin=0, sx={"gap": "12px"})
         self.defaults = pmui.Button(label="Defaults", variant="text", size="small", margin=0, visible=False)
@@ -96,12 +97,13 @@ class Controls:
         self.version.link(self._stage, value="version")
         self.stream.param.watch(lambda event: self._choose_stream(event.new), "value")
         self.method.param.watch(lambda event: self._ask(method=event.new), "value")
+        self.target.param.watch(lambda event: self._ask(target=event.new), "value")
         self.budget.param.watch(lambda event: self._ask(budget_ms=event.new), "value")
         self.defaults.on_click(lambda _: self._ask(options=dict(self._defaults)))
 
     def _layout(self) -> list[Viewable]:
         version = (self.version,) if len(self._versions) > 2 else ()
-        explanation = (*version, self.method, self.method_doc, self.options, self.defaults, self.budget)
+        explanation = (*version, self.method, self.method_doc, self.target, self.options, self.defaults, self.budget)
         heat = (self.targets, self.opacity, self.scale, self.smooth, *((self.wait,) if self._live else ()))
         self._heat = _section("Heat", *heat)
         self._source = _section("Source", self.stream)
@@ -135,7 +137,7 @@ class Controls:
 
     def _update_explainer(self) -> None:
         explainer = self._receiver.store.explainer
-        for control in (self.method, self.budget, self.options, self.defaults):
+        for control in (self.method, self.target, self.budget, self.options, self.defaults):
             control.disabled = explainer is None
         if explainer is None:
             return
@@ -148,6 +150,7 @@ class Controls:
             self._drawn_for = drawn_for
             self._draw_methods(offered, chosen)
         self._show_settings(explainer.options, explainer.budget_ms)
+        self._show_target(explainer)
 
     @property
     def _observation(self) -> str:
@@ -187,12 +190,23 @@ class Controls:
         if budget_ms:
             self.budget.value = budget_ms
 
+    def _show_target(self, explainer: Explainer) -> None:
+        offered = {title: name for name, title in _distinct(explainer.targets).items()}
+        if explainer.target not in offered.values():
+            offered[explainer.target] = explainer.target
+        renamed = offered != self.target.options
+        if renamed:
+            self.target.options = offered
+        self.target.value = explainer.target
+        if renamed:  # the browser holds the label, which may be another one for the same value
+            self.target.param.trigger("value")
+
     def _choose_stream(self, endpoint: str) -> None:
         if not self._updating and endpoint:
             self._receiver.follow(endpoint)
 
     def _ask(self, **settings: Any) -> None:
-        if not self._updating and settings.get("method") != "":
+        if not self._updating and "" not in (settings.get("method"), settings.get("target")):
             self._receiver.configure(**settings)
 
 
@@ -237,6 +251,15 @@ def _useful(option: OptionInfo, side: int | None) -> float:
     if option.unit != "pixels" or side is None:
         return option.maximum
     return min(option.maximum, max(side // 4, option.default))
+
+
+def _distinct(targets: Sequence[TargetInfo]) -> dict[str, str]:
+    """Return the targets' titles by name; of those that are called alike the later ones with their names."""
+    titles: dict[str, str] = {}
+    for target in targets:
+        alike = target.title in titles.values()
+        titles[target.name] = f"{target.title} ({target.name})" if alike else target.title
+    return titles
 
 
 def _make_room(control: Viewable, value: Scalar) -> None:

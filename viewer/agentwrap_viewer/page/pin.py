@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 
 import msgspec
 
-from agentwrap_protocol.messages import SaliencyMap, Scalar, Step
+from agentwrap_protocol.messages import DEFAULT_TARGET, SaliencyMap, Scalar, Step
 
 from .ring import size_of
 
@@ -80,9 +80,9 @@ class Pin:
             self._spread = len(known), thinned(known, MOST, keep={self.step.policy_version})
         return self._spread[1]
 
-    def use(self, method: str, options: Mapping[str, Scalar]) -> None:
-        """Show maps of this method with these options from now on."""
-        kind = _kind(method, options)
+    def use(self, method: str, options: Mapping[str, Scalar], target: str = DEFAULT_TARGET) -> None:
+        """Show maps of this target by this method with these options from now on."""
+        kind = _kind(method, options, target)
         if kind == self._kind:
             return
         self._kind, self._asked, self._pending = kind, set(), None
@@ -95,7 +95,7 @@ class Pin:
         versions = self.versions
         if versions is not None and message.policy_version not in versions:
             return False
-        kind, version = _kind(message.method, message.options), message.policy_version
+        kind, version = _kind(message.method, message.options, message.target), message.policy_version
         if kind == self._kind and self._is_awaited(version):
             self._note_answer(message)
         known = self._shelves.get(kind, {}).get(version)
@@ -170,5 +170,5 @@ def thinned(versions: Sequence[int], most: int, *, keep: Collection[int] = ()) -
     return kept
 
 
-def _kind(method: str, options: Mapping[str, Scalar]) -> Hashable:
-    return method, tuple(sorted(options.items(), key=lambda item: item[0]))
+def _kind(method: str, options: Mapping[str, Scalar], target: str) -> Hashable:
+    return method, target, tuple(sorted(options.items(), key=lambda item: item[0]))

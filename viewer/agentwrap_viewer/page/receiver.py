@@ -43,7 +43,7 @@ HIGH_WATER_MARK = 256
 BATCH = 64
 
 #: Arrays of a step that an explainer needs.
-EXPLAINED_PREFIXES = ("observation", "input/", "output/")
+EXPLAINED_PREFIXES = ("observation", "input/", "output/", "action_mask")
 
 
 class Receiver:
@@ -184,7 +184,7 @@ class Receiver:
         self.store.notify()
 
     def configure(self, **settings: Any) -> None:
-        """Ask the explainer for other settings: ``source``, ``method``, ``options``, ``budget_ms``.
+        """Ask the explainer for other settings: ``source``, ``method``, ``options``, ``target``, ``budget_ms``.
 
         They are asked for again whenever an explainer is started anew.
         """

@@ -166,4 +166,5 @@ class MapShelf:
 
 
 def _same_kind(one: SaliencyMap, other: SaliencyMap) -> bool:
-    return (one.method, one.options, one.policy_version) == (other.method, other.options, other.policy_version)
+    alike = (one.method, one.options, one.target) == (other.method, other.options, other.target)
+    return alike and one.policy_version == other.policy_version

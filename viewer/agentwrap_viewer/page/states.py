@@ -177,7 +177,7 @@ def _mean_heat(packet: Packet, maps: Sequence[SaliencyMap]) -> tuple[int, list[d
     if not maps:
         return 0, None
     first = maps[-1]
-    alike = [each for each in maps if (each.method, each.options) == (first.method, first.options)]
+    alike = [each for each in maps if _kind(each) == _kind(first)]
     layers = []
     for name, target in ((f"heatmap/{target}", target) for target in first.targets):
         name = next((key for key in first.arrays if key == name or key.startswith(f"{name}/")), name)
@@ -187,9 +187,20 @@ def _mean_heat(packet: Packet, maps: Sequence[SaliencyMap]) -> tuple[int, list[d
             quantised, full = quantise(np.asarray(np.mean(arrays, axis=0, dtype=np.float32)), first.scale)
             described = packet.array(quantised)
             layers.append(
-                {"target": target, "heat": described, "full": full, "scale": first.scale, "method": first.method}
+                {
+                    "target": target,
+                    "title": first.title_of(target),
+                    "heat": described,
+                    "full": full,
+                    "scale": first.scale,
+                    "method": first.method,
+                }
             )
     return len(alike), layers or None
+
+
+def _kind(message: SaliencyMap) -> tuple[object, ...]:
+    return message.method, message.options, message.targets, message.titles
 
 
 def state_routes(receiver: Receiver, arguments: Sequence[str] = ()) -> list[tuple[str, Any, dict[str, Any]]]:

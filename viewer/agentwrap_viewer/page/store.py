@@ -129,7 +129,7 @@ class Store:
         elif isinstance(message, Explainer):
             self.explainer = message
             if self.pin is not None:
-                self.pin.use(message.method, message.options)
+                self.pin.use(message.method, message.options, message.target)
         else:
             self._add_from_agent(message)
 
@@ -203,7 +203,7 @@ class Store:
         """Pin a step, instead of the one that was pinned before."""
         self.pin = self._pin_of(step)
         if self.explainer is not None:
-            self.pin.use(self.explainer.method, self.explainer.options)
+            self.pin.use(self.explainer.method, self.explainer.options, self.explainer.target)
         known = self.maps.get(step.step)
         if known is not None:
             self.pin.take(known)

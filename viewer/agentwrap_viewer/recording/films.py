@@ -20,7 +20,7 @@ from .recording import Recording
 Picture = NDArray[np.uint8]
 
 #: Colours of targets; others get the next that is free.
-COLOURS = {"actor": (64, 128, 255), "chosen": (64, 128, 255), "critic": (255, 64, 64)}
+COLOURS = {"actor": (64, 128, 255), "critic": (255, 64, 64)}
 FURTHER = ((64, 220, 120), (255, 200, 0))
 
 #: How much of a picture the strongest heat covers.

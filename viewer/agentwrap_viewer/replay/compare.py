@@ -34,6 +34,7 @@ def compare(
     open_browser: bool = True,
     device: str = "cpu",
     method: str | None = None,
+    target: str | None = None,
     budget_ms: float | None = None,
     until: Callable[[RecordedStore], bool] | None = None,
     on_ready: Callable[[str], None] | None = None,
@@ -51,6 +52,8 @@ def compare(
         open_browser: Open the page in the user's browser.
         device: Where maps are computed.
         method: Saliency method to begin with, or None for the one that suits.
+        target: What of the policy is explained to begin with, or None for what the method explains of itself:
+            ``actor``, ``critic``, ``chosen``, ``choice:<i>``, an action's name or index.
         budget_ms: Time for one step and policy before another step that is looked at gets its turn.
         until: Asked five times a second with the store; when it returns True the page ends.
         on_ready: Called once with the page's address when it is served.
@@ -65,7 +68,7 @@ def compare(
         store = RecordedStore(recording, follow=follow)
         store.contrast = contrast_of(store, chosen, names)
         added = ("--policies", *(str(Path(each).resolve()) for each in policies)) if policies else ()
-        arguments = (*settings(device, method, budget_ms), "--recording", str(recording.path.resolve()), *added)
+        arguments = (*settings(device, method, target, budget_ms), "--recording", str(recording.path.resolve()), *added)
 
         def over(shown: Store) -> bool:
             return until is not None and isinstance(shown, RecordedStore) and until(shown)

@@ -201,13 +201,16 @@ class CompareTab(ReplayTab):
     def _between(self, step: Step) -> SaliencyMap | None:
         """The difference of both maps where they are of the same step, made once for each pair."""
         left, right = self._left(step), self._right(step)
-        if left is None or right is None or left.step != right.step or left.method != right.method:
+        if left is None or right is None or left.step != right.step:
+            return None
+        if (left.method, left.targets) != (right.method, right.targets):
             return None
         if self._difference is None or self._difference[0] is not left or self._difference[1] is not right:
             found = msgspec.structs.replace(
                 right,
                 scale="signed",
                 refined=min(left.refined, right.refined),
+                titles=dict(left.titles.items() & right.titles.items()),  # what each chooses may differ
                 arrays={name: array for name, array in map_difference(left, right).items()},
             )
             self._difference = (left, right, found)

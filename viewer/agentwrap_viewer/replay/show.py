@@ -16,7 +16,7 @@ from agentwrap_viewer.page.server import PageServer, serve
 from agentwrap_viewer.page.store import Store
 from agentwrap_viewer.recording import Recording, open_recording
 
-from .store import RecordedStore, method_of
+from .store import RecordedStore, kind_of
 from .tab import ReplayTab
 
 
@@ -29,6 +29,7 @@ def replay(
     open_browser: bool = True,
     device: str = "cpu",
     method: str | None = None,
+    target: str | None = None,
     budget_ms: float | None = None,
     until: Callable[[Store], bool] | None = None,
     on_ready: Callable[[str], None] | None = None,
@@ -43,6 +44,8 @@ def replay(
         open_browser: Open the page in the user's browser.
         device: Where maps are computed.
         method: Saliency method to begin with, or None for that of ``maps``, else the one that suits.
+        target: What of the policy is explained to begin with, or None for what ``maps`` are about, else for what the
+            method explains of itself: ``actor``, ``critic``, ``chosen``, ``choice:<i>``, an action's name or index.
         budget_ms: Time for one step before another one that is looked at gets its turn.
         until: Asked five times a second with the store; when it returns True the page ends.
         on_ready: Called once with the page's address when it is served.
@@ -56,10 +59,10 @@ def replay(
         made = opened.enter_context(open_recording(maps)) if maps is not None else None
         store = RecordedStore(recording, made, follow=follow)
         store.marks.find_moments()
-        arguments = (*settings(device, method, budget_ms), "--recording", str(recording.path.resolve()))
+        arguments = (*settings(device, method, target, budget_ms), "--recording", str(recording.path.resolve()))
         return asyncio.run(
             show(
-                partial(_begin, store, made if method is None else None, port=port),
+                partial(_begin, store, made if method is None and target is None else None, port=port),
                 open_browser=open_browser,
                 explainer_args=arguments if store.without_maps is None else None,
                 until=until,
@@ -71,8 +74,8 @@ def replay(
 def _begin(store: RecordedStore, maps: Recording | None, *, port: int | None) -> tuple[Receiver, PageServer]:
     receiver = Receiver(store, find_streams=list)
     if maps is not None:
-        method, options = method_of(maps)
-        receiver.configure(method=method, options=options)
+        method, options, target = kind_of(maps)
+        receiver.configure(method=method, options=options, target=target)
     versions = {store.recording.name_of(version): version for version in store.recording.versions}
     page = partial(build_page, transport=TimelineElement, versions=versions)
     states = ("--recording", str(store.recording.path.resolve()))

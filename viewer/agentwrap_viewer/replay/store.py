@@ -100,7 +100,7 @@ class RecordedSteps(StepRing):
 
 
 class RecordedMaps(MapShelf):
-    """Maps of one method and its options, from a file where it has them: others are of no use to who looks around.
+    """Maps of one method, options and target, from a file where it has them: others are of no use to who looks around.
 
     Args:
         max_bytes: Bytes to keep of those that were computed.
@@ -114,7 +114,7 @@ class RecordedMaps(MapShelf):
         self._kind: object = None
 
     def choose(self, kind: object) -> None:
-        """Have ``get`` return only maps of this (method, options) from now on."""
+        """Have ``get`` return only maps of this (method, options, target) from now on."""
         self._kind = kind
 
     def get(self, step: int) -> SaliencyMap | None:
@@ -129,7 +129,7 @@ class RecordedMaps(MapShelf):
         return kept if self._suits(kept) else None
 
     def _suits(self, message: SaliencyMap | None) -> bool:
-        return message is not None and self._kind in (None, (message.method, message.options))
+        return message is not None and self._kind in (None, (message.method, message.options, message.target))
 
     def _read(self, step: int) -> SaliencyMap | None:
         if self._file is None or step not in self._in_file:
@@ -296,9 +296,9 @@ class RecordedStore(Store):
         super().add(message)
 
     def notify(self) -> None:
-        """Tell everyone who listens; the explainer may have changed its method."""
+        """Tell everyone who listens; the explainer may have changed what it explains."""
         if self.explainer is not None:
-            self._kind = (self.explainer.method, self.explainer.options)
+            self._kind = (self.explainer.method, self.explainer.options, self.explainer.target)
             for maps in (self.maps, *self._by_version.values()):
                 maps.choose(self._kind)
         super().notify()
@@ -322,7 +322,7 @@ def check_maps(recording: Recording, maps: Recording) -> None:
         )
 
 
-def method_of(maps: Recording) -> tuple[str, dict[str, object]]:
-    """Return method and options of a file's maps."""
+def kind_of(maps: Recording) -> tuple[str, dict[str, object], str]:
+    """Return method, options and target of a file's maps."""
     first = maps.saliency_map(next(iter(maps.explained.values())))
-    return first.method, dict(first.options)
+    return first.method, dict(first.options), first.target

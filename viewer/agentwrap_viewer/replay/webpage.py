@@ -173,7 +173,7 @@ def _maps(steps: Sequence[Step], maps: Recording | None) -> dict[str, Any] | Non
     return {
         "method": f"{first.method}, {', '.join(_said(first))}".rstrip(", "),
         "scale": first.scale,
-        "layers": [{"target": target} for target in _layers(first)],
+        "layers": [{"target": target, "title": first.title_of(target)} for target in _layers(first)],
         "shape": list(packed.shape[2:]),
         "places": places,
         "data": base64.b64encode(zlib.compress(packed.tobytes(), 9)).decode(),

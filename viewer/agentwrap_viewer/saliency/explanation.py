@@ -79,6 +79,12 @@ class Explanation:
         return {name: named[name][0].detach().cpu().numpy().ravel() for name in known}
 
     @property
+    def chosen(self) -> int | tuple[int, ...] | None:
+        """The option that the policy prefers for the observation, of several choices that of each; None without any."""
+        clean = self._parts[0].clean
+        return clean.action() if clean.discrete else None
+
+    @property
     def methods(self) -> dict[str, Method]:
         """The method used for each entry of the observation."""
         return {part.entry: part.method for part in self._parts}

@@ -25,7 +25,7 @@ export async function render({model, el}) {
 
   const stop = subscribe("explanation", (_, source) => {
     const map = source.map
-    put(caption, STATES[source.state] || (map ? map.method : "ready"))
+    put(caption, STATES[source.state] || (map ? map.methods.join(", ") : "ready"))
     put(aside, source.probed ? `probed, ${integer(source.probed.ms_per_s)} ms/s` : source.device || "")
     aside.title = source.probed ? probedTitle(source.probed) : ""
     put(labels.replica, source.probed ? "answers" : "replica")

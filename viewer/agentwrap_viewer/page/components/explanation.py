@@ -91,6 +91,6 @@ def _figures(message: SaliencyMap, step: Step) -> dict[str, Any]:
         "refined": message.refined,
         "seconds": message.seconds,
         "forwards": message.forwards,
-        "method": message.method,
+        "methods": list(dict.fromkeys((message.method, *message.entry_methods.values()))),
         "version": message.policy_version,
     }

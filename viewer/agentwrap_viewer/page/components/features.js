@@ -11,14 +11,14 @@ export async function render({model, el}) {
   body.append(table)
   let rows = [], drawnKeys = null
 
-  function drawKeys({targets, signed}) {
-    const wanted = `${signed} ${targets}`
+  function drawKeys({layers, signed}) {
+    const wanted = `${signed} ${layers.map(({target, title}) => `${target} ${title}`)}`
     if (wanted === drawnKeys) return
     drawnKeys = wanted
     table.classList.toggle("signed", signed)
-    table.classList.toggle("both", targets.length > 1)
-    aside.replaceChildren(...keysOf(targets, signed ? "signed" : "magnitude"))
-    aside.title = signed && targets.length > 1 ? "the upper bar is the actor's, the lower one the critic's" : ""
+    table.classList.toggle("both", layers.length > 1)
+    aside.replaceChildren(...keysOf(layers, signed ? "signed" : "magnitude"))
+    aside.title = signed && layers.length > 1 ? "the upper bar is the actor's, the lower one the critic's" : ""
   }
 
   function makeRows(count) {
@@ -31,7 +31,8 @@ export async function render({model, el}) {
   const stopStage = subscribe("stage", source => { if ("frame" in source) root.classList.toggle("alone", source.frame === null) })
   const stop = subscribe(model.source, source => {
     if (rows.length !== source.rows.length) makeRows(source.rows.length)
-    put(caption, source.targets.length ? "what the policy depends on" : "")
+    put(caption, source.methods.length ? `by ${source.methods.join(" and ").toLowerCase()}` : "")
+    caption.title = source.methods.length ? "how much the policy depends on each value" : ""
     drawKeys(source)
     source.rows.forEach((row, index) => drawRow(rows[index], row, source))
   })
@@ -46,14 +47,15 @@ function makeRow() {
   return {root: h("div", {class: "row", role: "row"}, name, tracks, value), name, value, actor, critic}
 }
 
-function drawRow(row, {name, value, scores}, {targets, signed}) {
+function drawRow(row, {name, value, scores}, {layers, signed}) {
   put(row.name, name)
   row.name.title = name
   put(row.value, number(value))
-  const other = targets.find(target => target !== "critic")
+  const other = layers.map(layer => layer.target).find(target => target !== "critic")
+  row.actor.classList.toggle("part", other !== undefined && other !== "actor")
   drawFill(row.actor, scores[other], signed)
   drawFill(row.critic, scores.critic, signed)
-  const critic = targets.includes("critic")
+  const critic = layers.some(layer => layer.target === "critic")
   row.actor.parentElement.hidden = critic && other === undefined  // without a map one empty track is left
   row.critic.parentElement.hidden = !critic
 }

@@ -43,12 +43,15 @@ class Features:
         self._news = News()
 
     def update(self, view: View) -> dict[str, Any] | None:
-        """Return ``rows`` with ``name``, ``value`` and ``scores`` by target, -1…1; no rows where all are pictures."""
+        """Return ``rows`` with ``name``, ``value`` and ``scores`` by target, -1…1; no rows where all are pictures.
+
+        ``layers`` has the targets with their titles, ``methods`` what computed the scores.
+        """
         if not self._news.of(view, view.step, view.saliency_map):
             return None
         vectors = {} if view.step is None else vectors_of(view.step)
         if not vectors:
-            return {"rows": [], "targets": []}
+            return {"rows": [], "layers": [], "methods": []}
         values = np.concatenate(list(vectors.values()))
         sizes = {name.partition("/")[2]: vector.size for name, vector in vectors.items()}
         scores, signed = scores_of(view.saliency_map, sizes)
@@ -61,7 +64,25 @@ class Features:
             }
             for index in range(min(values.size, ROWS))
         ]
-        return {"rows": rows, "targets": list(scores), "signed": signed, "hidden": max(0, values.size - ROWS)}
+        found, methods = view.saliency_map, _methods(view)
+        layers = [{"target": target, "title": found.title_of(target)} for target in scores] if found else []
+        return {
+            "rows": rows,
+            "layers": layers,
+            "methods": methods if layers else [],
+            "signed": signed,
+            "hidden": max(0, values.size - ROWS),
+        }
+
+
+def _methods(view: View) -> list[str]:
+    """Return the titles of the methods that the scores of vectors were computed by."""
+    message, explainer = view.saliency_map, view.store.explainer
+    names = (
+        dict.fromkeys(message.method_of(name) for name in message.arrays if name[:9] == "features/") if message else {}
+    )
+    titles = {method.name: method.title for method in (explainer.methods if explainer else ())}
+    return [titles.get(name, name) for name in names]
 
 
 def vectors_of(step: Step) -> dict[str, NDArray[Any]]:

@@ -2,7 +2,7 @@
 // first, and how much each of them matters now.
 
 import {subscribe} from "./feed.js"
-import {keysOf} from "./heat.js"
+import {keysOf, kindOf} from "./heat.js"
 import {card, dress, h, put} from "./kit.js"
 
 export async function render({model, el}) {
@@ -15,27 +15,27 @@ export async function render({model, el}) {
   function makeCells(count, pictures) {
     cells = Array.from({length: count}, (_, index) => {
       const canvas = h("canvas", {width: 1, height: 1}), label = index === count - 1 ? "t" : `t−${count - 1 - index}`
-      const actor = h("i", {class: "fill actor"}), critic = h("i", {class: "fill critic"})
-      const tracks = h("span", {class: "tracks"}, h("span", {class: "track"}, actor), h("span", {class: "track"}, critic))
+      const fills = [h("i"), h("i")]
+      const tracks = h("span", {class: "tracks"}, ...fills.map(fill => h("span", {class: "track"}, fill)))
       canvas.hidden = !pictures
-      return {canvas, tracks, actor, critic, root: h("figure", {}, canvas, h("figcaption", {}, label), tracks)}
+      return {canvas, tracks, fills, root: h("figure", {}, canvas, h("figcaption", {}, label), tracks)}
     })
     strip.replaceChildren(...cells.map(cell => cell.root))
     strip.classList.toggle("many", count > 4)
     strip.classList.toggle("bare", !pictures)
   }
 
-  function drawKeys(targets) {
-    const wanted = targets.join()
+  function drawKeys(layers) {
+    const wanted = layers.map(({target, title}) => `${target} ${title}`).join()
     if (wanted === drawnKeys) return
     drawnKeys = wanted
-    aside.replaceChildren(...(targets.length ? keysOf(targets, "magnitude") : []))
+    aside.replaceChildren(...keysOf(layers, "magnitude"))
   }
 
   /** Make as many cells as there are pictures, or scores where there is no picture. */
   function fit({planes, past}) {
-    const scores = past === null ? [] : Object.values(past.weights)
-    const count = planes !== null ? planes.shape[0] : scores.length ? scores[0].length : 0
+    const layers = past === null ? [] : past.layers
+    const count = planes !== null ? planes.shape[0] : layers.length ? layers[0].weights.length : 0
     if (cells.length === count && strip.classList.contains("bare") === (planes === null)) return
     makeCells(count, planes !== null)
     drawScores({past})
@@ -48,12 +48,12 @@ export async function render({model, el}) {
   }
 
   function drawScores({past}) {
-    const weights = past === null ? {} : past.weights, targets = Object.keys(weights)
-    root.title = targets.length ? "how much the outputs change when a frame is perturbed as a whole and what follows is computed anew" : ""
-    drawKeys(targets)
+    const layers = past === null ? [] : past.layers
+    root.title = layers.length ? "how much the outputs change when a frame is perturbed as a whole and what follows is computed anew" : ""
+    drawKeys(layers)
     note.hidden = past === null || past.problem === null
     put(note, past !== null && past.problem !== null ? past.problem : "")
-    cells.forEach((cell, index) => drawWeights(cell, weights, index, cells.length))
+    cells.forEach((cell, index) => drawWeights(cell, layers, index, cells.length))
   }
 
   const stops = [
@@ -72,14 +72,16 @@ export async function render({model, el}) {
   return root
 }
 
-/** Draw a frame's share of the largest score, for actor and critic. */
-function drawWeights(cell, weights, index, count) {
-  cell.tracks.hidden = !Object.keys(weights).length
-  for (const target of ["actor", "critic"]) {
-    const scores = weights[target], share = scores === undefined ? 0 : scores[index - count + scores.length] ?? 0
-    cell[target].parentElement.hidden = scores === undefined
-    cell[target].style.width = `${100 * share}%`
-  }
+/** Draw a frame's share of the largest score, for each target. */
+function drawWeights(cell, layers, index, count) {
+  cell.tracks.hidden = !layers.length
+  cell.fills.forEach((fill, place) => {
+    const layer = layers[place]
+    fill.parentElement.hidden = layer === undefined
+    if (layer === undefined) return
+    fill.className = `fill ${kindOf(layer.target)}`
+    fill.style.width = `${100 * (layer.weights[index - count + layer.weights.length] ?? 0)}%`
+  })
 }
 
 function drawPlane(canvas, data, wide, high, channels) {

@@ -16,9 +16,6 @@ from .element import Element
 #: Pixels of the larger side of a remembered frame at most, for there are several.
 SIDE = 96
 
-#: Targets whose scores are drawn.
-TARGETS = ("actor", "critic")
-
 
 class InputsElement(Element):
     """Draws the observation's newest pictures in a row, oldest first, and how much each matters where that is known."""
@@ -40,8 +37,9 @@ class Inputs:
 
         Returns:
             ``planes``, uint8 (k, H, W) or (k, H, W, 3), and the observation's ``shape``, both None where there is no
-            picture; and ``past``, of the map shown, which may be that of a step before: ``kind``, ``weights`` by target
-            as shares of the largest, -1 for frames without, and ``problem``; None where no map says anything of that.
+            picture; and ``past``, of the map shown, which may be that of a step before: ``kind``, ``layers`` with
+            ``target``, ``title`` and ``weights`` as shares of the largest, and ``problem``; None where no map says
+            anything of that.
         """
         step, found = view.step, view.saliency_map
         remembered = found is not None and found.past == "steps"  # by the step of the map, not the one shown
@@ -76,13 +74,14 @@ def _past(message: SaliencyMap) -> dict[str, Any] | None:
     """Return what a map says of the frames before."""
     if message.past is None:
         return None
-    weights = {}
-    for target in TARGETS:
-        scores = message.arrays.get(f"past/{target}")
-        if scores is not None and scores.ndim == 1 and scores.size:
+    layers = []
+    for name, scores in message.arrays.items():
+        if name.startswith("past/") and scores.ndim == 1 and scores.size:
             known = np.nan_to_num(np.asarray(scores, np.float64), posinf=0.0, neginf=0.0).clip(min=0)
-            weights[target] = (known / max(float(known.max()), 1e-300)).tolist()
-    return {"kind": message.past, "weights": weights, "problem": message.past_problem}
+            weights = (known / max(float(known.max()), 1e-300)).tolist()
+            target = name.removeprefix("past/")
+            layers.append({"target": target, "title": message.title_of(target), "weights": weights})
+    return {"kind": message.past, "layers": layers[:2], "problem": message.past_problem}
 
 
 def _frames(view: View, message: SaliencyMap) -> NDArray[np.uint8] | None:

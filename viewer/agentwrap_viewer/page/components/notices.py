@@ -128,6 +128,8 @@ def _about_explainer(view: View) -> list[dict[str, Any]]:
         return [_notice("unable", "warning", "No maps for this policy", problem or "")]
     if state == "none":
         return [_notice("no-explainer", "info", "No explainer runs", "Steps are shown without maps.")]
+    if state == "ready" and store.explainer is not None and store.explainer.problem:
+        return [_notice("target", "warning", "Another target is explained", _sentence(store.explainer.problem))]
     if store.explainer_problem:
         return [_notice("request", "warning", "The explainer refused the settings", store.explainer_problem)]
     return _about_replica(view)

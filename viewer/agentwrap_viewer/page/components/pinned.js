@@ -106,7 +106,7 @@ export async function render({model, el}) {
     const told = first ? first.heat.map(({target, scale}) => `${target} ${scale}`).join() : ""
     if (told === keys.dataset.told) return
     keys.dataset.told = told
-    keys.replaceChildren(...(first ? keysOf(first.heat.map(layer => layer.target), first.heat[0].scale) : []))
+    keys.replaceChildren(...(first ? keysOf(first.heat, first.heat[0].scale) : []))
   }
 
   // while the keyboard is in the row or in the large map, the arrows go from version to version

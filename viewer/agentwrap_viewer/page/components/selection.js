@@ -70,7 +70,7 @@ export async function render({model, el}) {
     root.dataset.maps = maps
     const about = frames ? `mean of ${integer(frames)} frames` : steps.length ? "these steps have no pictures" : "their frames are no longer kept"
     keys.replaceChildren(h("span", {}, maps ? `${about}, ${integer(maps)} map${maps === 1 ? "" : "s"}` : about),
-      ...(layers ? keysOf(layers.map(layer => layer.target), layers[0].scale) : []))
+      ...(layers ? keysOf(layers, layers[0].scale) : []))
   }
 
   function unselect() {

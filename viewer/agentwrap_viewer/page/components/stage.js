@@ -2,7 +2,7 @@
 // scales both, so that a frame costs its own pixels only and reads back exactly as it was sent.
 
 import {send, subscribe} from "./feed.js"
-import {COLOURS, coloursOf, isSigned, keysOf} from "./heat.js"
+import {COLOURS, coloursOf, isSigned, keysOf, kindOf} from "./heat.js"
 import {card, dress, h, put} from "./kit.js"
 
 const RECENT = 0.995  // what a recent largest score keeps of itself with each map: about 200 maps until it is halved
@@ -54,7 +54,7 @@ export async function render({model, el}) {
     // two signed maps over each other say nothing: they have the same two colours
     if (wanted === "both") return all.length && isSigned(all[0].scale) ? all.slice(0, 1) : all
     const exact = all.filter(layer => layer.target === wanted)
-    return exact.length ? exact : all.filter(layer => !(layer.target in COLOURS))
+    return exact.length ? exact : all.filter(layer => kindOf(layer.target) === "part")
   }
 
   function drawHeat() {
@@ -114,10 +114,10 @@ export async function render({model, el}) {
 
   function drawKeys(shown) {
     const none = layers && model.targets !== "none" ? `this method has no map of the ${model.targets}` : awaiting
-    const wanted = shown.length ? shown.map(({target, scale, names}) => `${target} ${scale} ${names}`).join() : none
+    const wanted = shown.length ? shown.map(({target, title, scale, names}) => `${target} ${title} ${scale} ${names}`).join() : none
     if (wanted === drawnKeys) return
     drawnKeys = wanted
-    keys.replaceChildren(...(shown.length ? keysOf(shown.map(layer => layer.target), shown[0].scale, shown[0].names) : [none]))
+    keys.replaceChildren(...(shown.length ? keysOf(shown, shown[0].scale, shown[0].names) : [none]))
     keys.title = shown.some(layer => layer.scale === "relative") ? "only differences count: drawn from the lowest score" : ""
   }
 

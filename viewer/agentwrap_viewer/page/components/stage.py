@@ -12,9 +12,6 @@ from agentwrap_viewer.page.view import View
 
 from .element import Element
 
-#: Targets drawn in a colour of their own; a method's other targets are drawn like the actor's.
-TARGETS = ("actor", "critic")
-
 
 class StageElement(Element):
     """Draws the frame with the heat over it, on a canvas as large as the frame.
@@ -95,8 +92,16 @@ def heat_of(view: View) -> list[dict[str, Any]] | None:
             scale = message.scale_of(name)
             quantised, full = quantise(message.arrays[name], scale)
             described = view.packet.array(quantised)
-            method = message.entry_methods.get(name.removeprefix(f"heatmap/{target}/"), message.method)
-            layers.append({"target": target, "heat": described, "full": full, "scale": scale, "method": method})
+            layers.append(
+                {
+                    "target": target,
+                    "title": message.title_of(target),
+                    "heat": described,
+                    "full": full,
+                    "scale": scale,
+                    "method": message.method_of(name),
+                }
+            )
     return layers or None
 
 

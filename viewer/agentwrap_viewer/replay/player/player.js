@@ -4,7 +4,7 @@ const run = JSON.parse(document.getElementById("run").textContent)
 const find = selector => document.querySelector(selector)
 const count = run.steps.length
 
-const HEAT = {actor: [92, 176, 255], critic: [255, 72, 72], for: [255, 150, 40], against: [178, 112, 255]}
+const HEAT = {actor: [92, 176, 255], critic: [255, 72, 72], part: [84, 226, 150], for: [255, 150, 40], against: [178, 112, 255]}
 const SPEEDS = [0.1, 0.25, 0.5, 1, 2, 4], AHEAD = 8, KEPT = 64
 const LEFT = 56, RIGHT = 8, TOP = 8, STRIP = 12
 const MARKS = {bookmark: "--strong", terminated: "--bad", value_drop: "--value", td_error: "--reward", entropy_peak: "--entropy"}
@@ -64,7 +64,7 @@ function drawHeat() {
   if (run.maps.scale === "signed") drawn = drawn.slice(0, 1)
   for (const {target, index} of drawn) {
     const from = (place * layers.length + index) * size
-    const [above, below] = run.maps.scale === "signed" ? [HEAT.for, HEAT.against] : [HEAT[target] || HEAT.actor, HEAT.actor]
+    const [above, below] = run.maps.scale === "signed" ? [HEAT.for, HEAT.against] : [HEAT[target] || HEAT.part, HEAT.part]
     lay(image.data, scores.subarray(from, from + size), above, below)
   }
   context.putImageData(image, 0, 0)
@@ -218,15 +218,17 @@ function turn(now) {
 function buildTargets() {
   find(".heats").hidden = !run.maps
   if (!run.maps) return
-  const names = run.maps.layers.map(layer => layer.target)
-  const choices = names.length > 1 ? ["both", ...names, "none"] : [...names, "none"]
-  targets = choices[0]
-  const buttons = choices.map(name => Object.assign(element("button", "target", name), {onclick: () => {
+  const layers = run.maps.layers.map(({target, title}) => [target, title])
+  const choices = [...(layers.length > 1 ? [["both", "both"]] : []), ...layers, ["none", "none"]]
+  const press = name => {
     targets = name
-    for (const button of buttons) button.setAttribute("aria-pressed", button.textContent === name)
+    buttons.forEach((button, index) => button.setAttribute("aria-pressed", choices[index][0] === name))
+  }
+  const buttons = choices.map(([name, title]) => Object.assign(element("button", "target", title), {onclick: () => {
+    press(name)
     drawHeat()
   }}))
-  buttons.forEach(button => button.setAttribute("aria-pressed", button.textContent === targets))
+  press(choices[0][0])
   find(".targets").append(...buttons)
   find(".method").textContent = run.maps.method
 }
