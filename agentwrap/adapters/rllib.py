@@ -78,7 +78,7 @@ class RLlib:
         squashed = encoder == "pi_encoder"
         return PolicyView(
             agent=policy,
-            watch=_watch(policy, head, env.action_space),
+            watch=_watch(policy, head, env.action_space, squashed=squashed),
             entry=_entry(policy, encoder),
             act=_recurrent_act if policy.is_stateful() else _act,
             state=_states(policy),
@@ -94,7 +94,7 @@ def _find(policy: Any, place: str) -> Any:
     return policy
 
 
-def _watch(policy: Any, head: str, space: gym.Space[Any]) -> dict[str, Watch]:
+def _watch(policy: Any, head: str, space: gym.Space[Any], *, squashed: bool) -> dict[str, Watch]:
     stateful = policy.is_stateful()
     last = _last if stateful else None
     latent = Watch(head, "input", then=last)
@@ -104,7 +104,12 @@ def _watch(policy: Any, head: str, space: gym.Space[Any]) -> dict[str, Watch]:
         return {"q_values": q_values, "latent": latent}
     watch = {"logits": Watch("pi", then=last)}
     if isinstance(space, gym.spaces.Box):
-        watch = {"mean": Watch("pi", then=_first_half), "log_std": Watch("pi", then=_second_half)}
+        middle: Any = np.zeros(1)
+        half: Any = np.ones(1)
+        if space.is_bounded() and not squashed:  # the default connector scales -1…1 to low…high
+            middle, half = (space.low + space.high).ravel() / 2, (space.high - space.low).ravel() / 2
+        mean, log_std = partial(_mean, middle, half), partial(_log_std, half)
+        watch = {"mean": Watch("pi", then=mean), "log_std": Watch("pi", then=log_std)}
     if getattr(policy, "vf", None) is not None:
         watch["value"] = Watch("vf", then=last)
     return {**watch, "latent": latent}
@@ -180,12 +185,14 @@ def _q_values(policy: Any, latent: torch.Tensor) -> torch.Tensor:
     return _last(policy, q_values)
 
 
-def _first_half(policy: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
-    return _last(policy, inputs).chunk(2, dim=-1)[0]
+def _mean(middle: Any, half: Any, policy: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+    mean = _last(policy, inputs).chunk(2, dim=-1)[0]
+    return inputs.new_tensor(middle) + inputs.new_tensor(half) * mean
 
 
-def _second_half(policy: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
-    return _last(policy, inputs).chunk(2, dim=-1)[1]
+def _log_std(half: Any, policy: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+    log_std = _last(policy, inputs).chunk(2, dim=-1)[1]
+    return log_std + inputs.new_tensor(half).log()
 
 
 # What follows from the outputs.
@@ -197,9 +204,9 @@ def _distribution(head: str, space: gym.Space[Any], *, squashed: bool) -> Distri
             return Categorical("q_values" if head == "af" else "logits")
         case gym.spaces.MultiDiscrete():
             return MultiCategorical(tuple(int(count) for count in space.nvec))
-        case gym.spaces.Box() if squashed:  # to -1…1, from where a connector scales them to low…high
-            return Gaussian(space.low, space.high, squashed=True)
-    return None  # a connector scales others too, but what is clipped then has no name in the protocol
+        case gym.spaces.Box():
+            return Gaussian(space.low, space.high, squashed=squashed)
+    return None
 
 
 def _predict(space: gym.Space[Any], policy: Any, observation: Any, state: Any = None) -> Any:

@@ -74,6 +74,7 @@ def test_what_is_seen_what_is_exported_and_what_the_library_does_agree(
     env = gym.make(config().env)
     report = check_policy(module(config(), env, inference_only=inference_only), env)
     assert report.passed and f"exported: {outputs}" in report.lines, str(report)
+    assert "not compared" not in str(report)
 
 
 @pytest.mark.parametrize(
