@@ -53,8 +53,13 @@ class Acting(nn.Module):
         leaving = {f"state/{name}": self._state[name].leaves for name in given}
         watch = {**self.watched(given), **leaving}
         found: dict[str, torch.Tensor] = {}
-        with _hooks(self.agent, watch, lambda name, tensor: found.setdefault(name, tensor)):
-            self._run(self.before(observation), given)
+        hooked = {name: each for name, each in watch.items() if each.of != "act"}
+        with _hooks(self.agent, hooked, lambda name, tensor: found.setdefault(name, tensor)):
+            result = self._run(self.before(observation), given)
+        for name, each in watch.items():
+            tensor = seen_at(each, (), result) if each.of == "act" else None
+            if tensor is not None:
+                found[name] = tensor
         missing = [name for name in watch if name not in found]
         if missing:
             where = ", ".join(f"{name} at {watch[name].module or 'the agent itself'!r}" for name in missing)
@@ -75,11 +80,8 @@ class Acting(nn.Module):
         device = None if parameter is None else parameter.device
         return {name: torch.zeros(each.shape, device=device) for name, each in self._state.items()}
 
-    def _run(self, observation: Observation, state: Mapping[str, torch.Tensor]) -> None:
-        if self._state:
-            self._act(self.agent, observation, state)
-        else:
-            self._act(self.agent, observation)
+    def _run(self, observation: Observation, state: Mapping[str, torch.Tensor]) -> Any:
+        return self._act(self.agent, observation, state) if self._state else self._act(self.agent, observation)
 
     def prepare(self, observation: Observation) -> Observation:
         """Return what ``entry`` is called with for observations of the environment; nothing after that is computed.

@@ -59,7 +59,9 @@ class Watch:
 
     Attributes:
         module: Name of a submodule of the agent, as ``named_modules`` has it; ``""`` is the agent itself.
-        of: Whether the output is what this submodule returns (``output``) or what it is called with (``input``).
+        of: Whether the output is what this submodule returns (``output``) or what it is called with (``input``); or
+            what the view's ``act`` returns (``act``, of the agent itself), for what the library does not compute when
+            it acts: only the exported module computes that.
         then: What makes the output of that, called with the agent and the tensor, in tensor operations: the mean over
             quantiles, a parameter that goes with a mean. A plain function: it works on copies of the agent too.
         at: Which tensor of several, as places in nested sequences: of ``(features, (hidden, cell))``, ``(1, 0)`` is the
@@ -68,7 +70,7 @@ class Watch:
     """
 
     module: str
-    of: Literal["output", "input"] = "output"
+    of: Literal["output", "input", "act"] = "output"
     then: Callable[[nn.Module, torch.Tensor], torch.Tensor] | None = None
     at: tuple[int, ...] = ()
     axis: int = 0

@@ -89,13 +89,14 @@ class WatchCapture:
         self._names = tuple(self._watch)
         self._head = f"output/{self._names[0]}"
         # by what the arrays of a step are called
-        self._places = {f"output/{name}": watch for name, watch in self._watch.items()}
+        self._places = {f"output/{name}": watch for name, watch in self._watch.items() if watch.of != "act"}
         self._places.update((f"input/state/{name}", each.enters) for name, each in view.state.items())
         self._state = {name: f"input/state/{name}" for name in view.state}
         self._ranks = {f"input/state/{name}": len(each.shape) for name, each in view.state.items()}
         self._entry = view.agent.get_submodule(view.entry)
         within = set(self._entry.modules())
-        self._all_within = all(view.agent.get_submodule(each.module) in within for each in self._watch.values())
+        seen = [each for each in self._watch.values() if each.of != "act"]
+        self._all_within = all(view.agent.get_submodule(each.module) in within for each in seen)
         self._acts: deque[Act] = deque(maxlen=MOST_ACTS)
         self._open: Act | None = None
         self._handles: list[Any] = []

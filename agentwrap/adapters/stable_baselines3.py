@@ -1,6 +1,7 @@
 """Stable-Baselines3 and sb3-contrib: the model that ``predict`` is called on, or its policy.
 
-``predict`` never calls the policy itself: DQN and QR-DQN call their network, SAC, TD3 and DDPG their actor, and PPO,
+``predict`` never calls the policy itself: DQN and QR-DQN call their network, SAC, TD3 and DDPG their actor (what their
+critics expect of its action, ``state_action_value``, is computed by the exported module alone), and PPO,
 A2C, TRPO and MaskablePPO go from the features extractor to ``action_net``, RecurrentPPO through an LSTM; its critic's
 own LSTM runs in learning alone, so there is a value then and none in ``predict``. Images that the library transposes,
 and what the ``VecNormalize`` of the model's own environment does, are part of the computation that is exported.
@@ -77,7 +78,10 @@ class StableBaselines3:
             watch = {"q_values": Watch("", then=_mean_of_quantiles), "quantiles": Watch(""), **latent}
             return network(agent=policy.quantile_net, watch=watch)
         if hasattr(getattr(policy, "actor", None), "mu"):
-            return network(agent=policy.actor, watch=_actor(policy.actor), act=_act)
+            watch = _actor(policy.actor)
+            if hasattr(policy, "critic"):
+                watch["state_action_value"] = Watch("", of="act")
+            return network(agent=policy, watch=watch, entry="actor", act=_act_and_rate)
         if hasattr(policy, "action_net") and hasattr(policy, "value_net"):
             watch, mask = _actor_critic(policy), _mask if _is_maskable(policy) else None
             return network(agent=policy, watch=watch, entry="features_extractor", act=_forward, mask=mask)
@@ -92,10 +96,10 @@ class StableBaselines3:
 
 def _actor(actor: Any) -> dict[str, Watch]:
     if not hasattr(actor, "latent_pi"):  # TD3, DDPG: the mean is the action, between -1 and 1
-        return {"mean": Watch("mu", then=_unscaled), **_head_input(actor, "mu")}
-    watch = {"mean": Watch("mu"), "latent": Watch("mu", "input")}
+        return {"mean": Watch("actor.mu", then=_unscaled), **_head_input(actor, "mu", within="actor.")}
+    watch = {"mean": Watch("actor.mu"), "latent": Watch("actor.mu", "input")}
     if not actor.use_sde:  # else it does not depend on the observation alone
-        watch["log_std"] = Watch("log_std", then=_capped)
+        watch["log_std"] = Watch("actor.log_std", then=_capped)
     return watch
 
 
@@ -116,18 +120,28 @@ def _recurrent_state(policy: Any) -> dict[str, State]:
     return states
 
 
-def _head_input(network: Any, name: str) -> dict[str, Watch]:
-    """The input of the last layer with weights of a ``Sequential``."""
+def _head_input(network: Any, name: str, *, within: str = "") -> dict[str, Watch]:
+    """The input of the last layer with weights of a ``Sequential``, which lies ``within`` the agent."""
     layers = list(getattr(network, name).named_children())
     last = next((layer for layer, module in reversed(layers) if any(True for _ in module.parameters())), None)
-    return {} if last is None else {"latent": Watch(f"{name}.{last}", "input")}
+    return {} if last is None else {"latent": Watch(f"{within}{name}.{last}", "input")}
 
 
 # These work on copies of the modules too.
 
 
-def _act(actor: Any, observation: Any) -> Any:
-    return actor._predict(observation, deterministic=True)
+def _act_and_rate(policy: Any, observation: Any) -> torch.Tensor | None:
+    """The least of what the critics expect of the action that the actor takes, which ``predict`` does not ask them."""
+    import torch
+
+    action = policy._predict(observation, deterministic=True)
+    if not hasattr(policy, "critic"):
+        return None
+    # not the critic itself: it switches gradients off where actor and critic share features
+    critic = policy.critic
+    features = critic.extract_features(observation, critic.features_extractor)
+    given = torch.cat([features, action], dim=1)
+    return torch.cat([each(given) for each in critic.q_networks], dim=1).min(dim=1).values
 
 
 def _forward(policy: Any, observation: Any) -> Any:
@@ -153,7 +167,7 @@ def _mean_of_quantiles(network: nn.Module, quantiles: torch.Tensor) -> torch.Ten
     return quantiles.mean(dim=1)
 
 
-def _capped(actor: nn.Module, log_std: torch.Tensor) -> torch.Tensor:
+def _capped(policy: nn.Module, log_std: torch.Tensor) -> torch.Tensor:
     return log_std.clamp(-20, 2)  # LOG_STD_MIN, LOG_STD_MAX of stable_baselines3.sac.policies
 
 
@@ -162,8 +176,8 @@ def _free_log_std(policy: Any, mean: torch.Tensor) -> torch.Tensor:
     return log_std.expand_as(mean)
 
 
-def _unscaled(actor: Any, mean: torch.Tensor) -> torch.Tensor:
-    low, high = (mean.new_tensor(np.ravel(bound)) for bound in (actor.action_space.low, actor.action_space.high))
+def _unscaled(policy: Any, mean: torch.Tensor) -> torch.Tensor:
+    low, high = (mean.new_tensor(np.ravel(bound)) for bound in (policy.action_space.low, policy.action_space.high))
     return low + 0.5 * (mean + 1.0) * (high - low)
 
 

@@ -17,7 +17,7 @@ from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from agentwrap import InterpretWrapper, PolicyTypeError
-from agentwrap.policy import view_policy
+from agentwrap.policy import PolicyView, view_policy
 from agentwrap.testing import check_policy
 from agentwrap_protocol.messages import PolicyGraph, Step, Weights
 from agentwrap_viewer.replica import Replica
@@ -54,6 +54,21 @@ def test_what_is_seen_what_is_exported_and_what_the_library_does_agree(name: str
     report = check_policy(model, env)
     assert report.passed, str(report)
     assert len(report.lines) <= 3, str(report)
+
+
+@pytest.mark.parametrize(("name", "least"), [("SAC", True), ("TD3", True), ("DDPG", False)])
+def test_critics_rate_the_action_that_the_actor_takes(name: str, least: bool) -> None:
+    model, env = MODELS[name]()
+    observation = torch.as_tensor(np.stack([env.observation_space.sample() for _ in range(3)]))
+    view = view_policy(model, env)
+    assert isinstance(view, PolicyView)
+    module = view.module
+    with torch.no_grad():
+        action = model.policy._predict(observation, deterministic=True)
+        estimates = torch.cat(model.critic(observation, action), dim=1)
+        found = module(observation)["state_action_value"]
+    assert estimates.shape[1] == (2 if least else 1)
+    torch.testing.assert_close(found, estimates.min(dim=1).values)
 
 
 def test_a_policy_alone_is_watched_too() -> None:
