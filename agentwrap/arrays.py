@@ -43,9 +43,6 @@ def copied(name: str, value: Any) -> tuple[dict[str, Array], list[str]]:
     Returns:
         The arrays by name, and the names of the parts that do not travel (text, objects).
     """
-    if type(value) is np.ndarray:  # nearly always
-        array = to_array(value)
-        return ({}, [name]) if array is None else ({name: array}, [])
     arrays: dict[str, Array] = {}
     left_out: list[str] = []
     for part, item in parts(name, value):
@@ -60,7 +57,12 @@ def copied(name: str, value: Any) -> tuple[dict[str, Array], list[str]]:
 def to_array(value: Any) -> Array | None:
     """Copy a number, array or tensor into an array of its own; None where its element type does not travel."""
     array = np.array(view(value) if hasattr(value, "detach") else value)
-    return array if array.dtype in _TRAVELLING or array.dtype.newbyteorder("<").str in DTYPES else None
+    return array if travels(array) else None
+
+
+def travels(array: Array) -> bool:
+    """Whether an array is of an element type that the protocol knows, in either byte order."""
+    return array.dtype in _TRAVELLING or array.dtype.newbyteorder("<").str in DTYPES
 
 
 def view(tensor: torch.Tensor) -> Array:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 
 from .arrays import Array
-from .capture import Call, Glance, Held, Inside, PolicyCapture, Seen
+from .capture import Before, Call, Glance, Held, PolicyCapture, Seen
 from .guard import Guard
 from .hooks import is_tensor
 from .matching import Shapes, single_observation
@@ -68,18 +68,16 @@ class BatchCapture(PolicyCapture):
         return self._rows_in(result)
 
     def _of_row(self, call: Call) -> Call:
-        inside = call.inside
-        if inside is not None:
-            state, held = (
-                {name: self._row_of(one) for name, one in many.items()} for many in (inside.state, inside.held)
-            )
-            inside = Inside(inside.version, state, held)
+        before = call.before
+        if before is not None:
+            before = Before(before.version, {name: self._row_of(one) for name, one in before.state.items()})
         return replace(
             call,
             args=self._rows_in(call.args),
             kwargs=self._rows_in(call.kwargs),
             outputs=[self._row_of(held) for held in call.outputs],
-            inside=inside,
+            held={name: self._row_of(one) for name, one in call.held.items()},
+            before=before,
         )
 
     def _row_of(self, held: Held) -> Held:

@@ -56,18 +56,16 @@ Held = tuple["torch.Tensor", int | None]
 
 
 @dataclass(slots=True)
-class Inside:
-    """What was seen within a call.
+class Before:
+    """What was seen when a call began.
 
     Attributes:
-        version: ``Tensor._version`` of the observation when the policy was called, None where it is not known.
+        version: ``Tensor._version`` of the observation, None where it is not known.
         state: What the policy was called with beside the observation, by array name.
-        held: ``latent`` and named layers.
     """
 
     version: int | None
-    state: dict[str, Held] = field(default_factory=dict)
-    held: dict[str, Held] = field(default_factory=dict)
+    state: dict[str, Held]
 
 
 @dataclass(slots=True)
@@ -80,7 +78,8 @@ class Call:
         batched: Whether the observation had a batch axis (of length 1).
         names: Names of the outputs.
         outputs: The outputs, in the same order.
-        inside: What was seen within the call, None after a glance.
+        held: ``latent`` and named layers; nothing after a glance.
+        before: What was seen when the call began, None where nobody looked.
         unlike: What of the observation is not as the environment returned it; known once the call was chosen.
     """
 
@@ -89,7 +88,8 @@ class Call:
     batched: bool
     names: tuple[str, ...]
     outputs: list[Held]
-    inside: Inside | None
+    held: dict[str, Held] = field(default_factory=dict)
+    before: Before | None = None
     unlike: list[CallInput] = field(default_factory=list)
 
 
@@ -143,7 +143,8 @@ class PolicyCapture:
         self._outside: Any = None  # handle of the hook that notes calls
         self._handles: list[Any] = []  # of those within
         self._compiled = self._closely = False
-        self._inside: Inside | None = None
+        self._before: Before | None = None
+        self._held: dict[str, Held] = {}
         self._calls: deque[Call] = deque(maxlen=MOST_CALLS)
         self._glance: Glance | None = None
         self._glances = 0
@@ -153,6 +154,8 @@ class PolicyCapture:
         self._changes_input = False
         self._trust = 0
         self._calls_unlike = 0
+        self._looks_before = False  # calls have to be seen when they begin too
+        self._hooked_before = False  # and are
 
     @property
     def problem(self) -> str | None:
@@ -189,17 +192,27 @@ class PolicyCapture:
             for handle in self._handles:
                 handle.remove()
             self._handles.clear()
+            self._hooked_before = False
             self._end_search()
-            self._inside = None
         elif not self._compiled:
             self._put_hooks_within()
 
     def _put_hooks_within(self) -> None:
-        self._handles.append(self._policy.register_forward_pre_hook(Hook(self._begin), with_kwargs=True))
+        if self._looks_before or not self._searched:
+            self._put_hook_before()
         for name, layer in self._layers.items():
-            self._handles.append(layer.register_forward_hook(Hook(self._on_layer, f"layer/{name}")))
+            hook = Hook(self._guard.run, f"capturing {name}", self._see_layer, f"layer/{name}")
+            self._handles.append(layer.register_forward_hook(hook))
         if self._head is not None:
-            self._handles.append(self._head.register_forward_hook(Hook(self._on_head)))
+            self._put_hook_on(self._head)
+
+    def _put_hook_before(self) -> None:
+        self._hooked_before = True
+        self._handles.append(self._policy.register_forward_pre_hook(Hook(self._begin), with_kwargs=True))
+
+    def _put_hook_on(self, head: nn.Module) -> None:
+        hook = Hook(self._guard.run, "capturing the latent", self._see_latent)
+        self._handles.append(head.register_forward_hook(hook))
 
     def detach(self) -> None:
         """Take all our hooks off, and forget what was captured."""
@@ -220,6 +233,8 @@ class PolicyCapture:
         """Return what was seen of the policy's calls since the last time, for ``choose``."""
         glance, self._glance = self._glance, None
         self._glanced_at_several, self._glances = self._glances > 1, 0
+        if self._held:  # of a call that raised
+            self._held = {}
         if not self._calls:
             return glance
         calls = list(self._calls)
@@ -269,7 +284,7 @@ class PolicyCapture:
         """
         found: dict[str, Array | None] = {}
         held = dict(zip(call.names, call.outputs, strict=True))
-        for name, (tensor, version) in (held | call.inside.held if call.inside is not None else held).items():
+        for name, (tensor, version) in (held | call.held).items():
             if version is not None and tensor._version != version:
                 self._copied.add(name)
             else:
@@ -286,8 +301,8 @@ class PolicyCapture:
 
     def _state(self, call: Call) -> Mapping[str, Held]:
         """What the policy was called with beside the observation, as it was then if the call was looked at closely."""
-        if call.inside is not None:
-            return call.inside.state
+        if call.before is not None:
+            return call.before.state
         given = self._inputs(call) if len(call.args) + len(call.kwargs) > 1 else []
         return {f"input/{each.name}": (each.tensor, None) for each in given if each.role == "state"}
 
@@ -303,7 +318,7 @@ class PolicyCapture:
             for name, tensor, version in zip(self._names, tensors, self._versions, strict=True)
             if version is not None and not tensor.is_inference()
         }
-        return [Call(args, kwargs, batched, tuple(outputs), list(outputs.values()), None)]
+        return [Call(args, kwargs, batched, tuple(outputs), list(outputs.values()))]
 
     def _inputs(self, call: Call) -> list[CallInput]:
         if len(call.args) == 1 and not call.kwargs and is_tensor(call.args[0]):
@@ -313,8 +328,8 @@ class PolicyCapture:
 
     def _changed(self, call: Call) -> bool:
         """Whether the policy has changed its observation in place; then it is taken for the environment's."""
-        if call.inside is not None and call.inside.version is not None:
-            self._changes_input = call.inside.version != _version(call.args[0])
+        if call.before is not None and call.before.version is not None:
+            self._changes_input = call.before.version != _version(call.args[0])
         return self._changes_input
 
     # Hooks. What they return would replace the policy's result, so they return nothing.
@@ -324,17 +339,25 @@ class PolicyCapture:
             self._glance = args, kwargs, result
             self._glances += 1
             return
-        inside, self._inside = self._inside, None
-        if not self._guard.is_on(CAPTURING):
-            return
-        try:
-            batched = self._verdict(args, kwargs)
-            if batched is None:
-                self._note_unlike(args[0] if args else None)
-            else:
-                self._calls.append(Call(args, kwargs, batched, *self._outputs(result, inside), inside))
-        except Exception as error:
-            self._guard.switch_off(CAPTURING, error)
+        self._guard.run(CAPTURING, self._keep, args, kwargs, result)
+
+    def _keep(self, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        before, self._before = self._before, None
+        held, self._held = self._held, {}
+        batched = self._verdict(args, kwargs)
+        if batched is None:
+            self._note_unlike(args[0] if args else None)
+        elif self._must_look_before(args, kwargs) and not (self._hooked_before or self._compiled):
+            self._put_hook_before()  # this once it is left out: what it was given may have changed meanwhile
+        else:
+            names, outputs = self._outputs(result, held)
+            self._calls.append(Call(args, kwargs, batched, names, outputs, held, before))
+
+    def _must_look_before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether what calls are given can be changed in place: a state, or an observation that has been changed."""
+        if not self._looks_before:
+            self._looks_before = len(args) != 1 or bool(kwargs) or bool(_version(args[0]))
+        return self._looks_before
 
     def _verdict(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool | None:
         """Whether the observation has a batch axis, None where it is not a single one."""
@@ -357,7 +380,7 @@ class PolicyCapture:
         """What the policy would have returned for one observation alone."""
         return result
 
-    def _outputs(self, result: Any, inside: Inside | None) -> tuple[tuple[str, ...], list[Held]]:
+    def _outputs(self, result: Any, held: dict[str, Held]) -> tuple[tuple[str, ...], list[Held]]:
         tensors: Sequence[torch.Tensor]
         if type(result) is tuple and len(result) == len(self._names) and all(map(is_tensor, result)):
             tensors = result  # what output_tensors would return, in a seventh of the time
@@ -369,10 +392,11 @@ class PolicyCapture:
             doubt = None if self._names_given else doubts(self._names, output_tensors(one), self._action_space)
             if doubt is not None:
                 self._guard.warn_once("output names", doubt)
-        if self._search is not None and inside is not None:
-            self._use_latent(inside, self._search.find(self._head_output(tensors)))
-        self._versions = tuple(map(_version, tensors))
-        return self._names, [self._hold(name, tensor) for name, tensor in zip(self._names, tensors, strict=True)]
+        if self._search is not None:
+            self._use_latent(held, self._search.find(self._head_output(tensors)))
+        outputs = [self._hold(name, tensor) for name, tensor in zip(self._names, tensors, strict=True)]
+        self._versions = tuple([version for _, version in outputs])
+        return self._names, outputs
 
     def _hold(self, name: str, tensor: torch.Tensor) -> Held:
         if name in self._copied or tensor.is_inference():  # inference tensors do not count their changes
@@ -383,9 +407,10 @@ class PolicyCapture:
         if not self._closely:
             return
         self._end_search()  # of a call that raised
-        self._inside = self._guard.run("looking into the policy", self._opened, args, kwargs)
+        self._held = {}
+        self._before = self._guard.run("looking into the policy", self._opened, args, kwargs)
 
-    def _opened(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inside | None:
+    def _opened(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Before | None:
         if self._verdict(args, kwargs) is None:
             return None
         if not self._searched:
@@ -395,30 +420,29 @@ class PolicyCapture:
             given = call_inputs(self._inner, *arrays_to_tensors((args, kwargs)))
             arrays = {f"input/{each.name}": each.tensor for each in given if each.role == "state"}
             state = {name: self._hold(name, tensor) for name, tensor in arrays.items()}
-        return Inside(_version(args[0] if args else None), state)
+        return Before(_version(args[0] if args else None), state)
 
-    def _on_layer(self, name: str, module: nn.Module, args: Any, result: Any) -> None:
-        self._guard.run(f"capturing {name}", self._keep, name, result)
+    def _see_layer(self, name: str, module: nn.Module, args: Any, result: Any) -> None:
+        tensor = first_tensor(result)
+        if tensor is not None:
+            self._held[name] = self._hold(name, tensor)
 
-    def _on_head(self, module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
-        self._guard.run("capturing the latent", self._keep, "latent", args)
-
-    def _keep(self, name: str, value: Any) -> None:
-        inside, tensor = self._inside, first_tensor(value)
-        if inside is not None and tensor is not None:
-            inside.held[name] = self._hold(name, tensor)
+    def _see_latent(self, module: nn.Module, args: Any, result: Any) -> None:
+        tensor = first_tensor(args)
+        if tensor is not None:
+            self._held["latent"] = self._hold("latent", tensor)
 
     def _head_output(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
         index = next((self._names.index(name) for name in HEADS if name in self._names), 0)
         return tensors[index]
 
-    def _use_latent(self, inside: Inside, found: tuple[nn.Module, torch.Tensor] | None) -> None:
+    def _use_latent(self, held: dict[str, Held], found: tuple[nn.Module, torch.Tensor] | None) -> None:
         self._end_search()
         self._searched = True
         if found is not None and "latent" not in self._names:
             self._head, latent = found
-            inside.held["latent"] = self._hold("latent", latent)
-            self._handles.append(self._head.register_forward_hook(Hook(self._on_head)))
+            held["latent"] = self._hold("latent", latent)
+            self._put_hook_on(self._head)
 
     def _end_search(self) -> None:
         if self._search is not None:

@@ -72,7 +72,8 @@ class Moments:
         if call is not None:
             seen = self._guard.run(reading, capture.arrays, call) or {}
             self._compare_shapes(seen)
-            arrays.update(seen)
+            # pictures last: what is small in front of them goes to the network with one operation of the system
+            arrays = {**seen, **arrays}
         moment.arrays = arrays
 
     def _compare_shapes(self, seen: dict[str, Array]) -> None:

@@ -31,6 +31,7 @@ from agentwrap_protocol import messages as m
 from . import endpoint as endpoints
 from .arrays import Array
 from .outbox import Outbox
+from .placement import Placement, network_thread, threads
 from .probing import Answer
 from .subscriptions import Subscriptions
 
@@ -62,7 +63,9 @@ RESEND = 1.0
 #: PyZMQ's, and that competes with the agent for the interpreter: a picture is copied in a fraction of the time.
 COPIED = 2**20
 
-_MORE = zmq.NOBLOCK | zmq.SNDMORE
+#: Flags of ZeroMQ as plain numbers: operations on PyZMQ's own run Python's, in every step that is sent.
+_NOBLOCK, _MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
+_EVENTS, _POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)
 
 #: Bounds on a request: those that ask for the policy's outputs carry observations.
 REQUEST_LIMITS = Limits(header=65_536, arrays=256, array=m.MAX_PROBE_BYTES, total=m.MAX_PROBE_BYTES)
@@ -151,7 +154,9 @@ class Publisher:
 
     def _open_sockets(self, endpoint: str | None) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        before = threads()
         self._xpub, self._router = self._context.socket(zmq.XPUB), self._context.socket(zmq.ROUTER)
+        self._network = Placement(network_thread(before))
         for each in (self._xpub, self._router):
             each.setsockopt(zmq.LINGER, int(LINGER * 1000))
             each.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
@@ -222,6 +227,7 @@ class Publisher:
         try:
             if self._closed or self._hello_changed or self._outbox:
                 return False
+            self._network.keep_away()
             self._guarded(f"send {message.kind}", self._send, message)
             self._guarded("look for subscriptions", self._notice_subscriptions)
             return True
@@ -230,7 +236,7 @@ class Publisher:
 
     def _notice_subscriptions(self) -> None:
         # using a socket takes away the signal by which the thread would have noticed
-        if int(self._xpub.get(zmq.EVENTS)) & zmq.POLLIN:
+        if self._xpub.getsockopt(_EVENTS) & _POLLIN:  # type: ignore[operator]  # typed as for all options
             self._wake()
 
     # What runs in the thread.
@@ -384,7 +390,7 @@ class Publisher:
                 for frame in frames:
                     send(frame, _MORE, len(frame) < COPIED)
             finally:  # also where Ctrl-C comes in between: the next message must not become the rest of this one
-                send(last, zmq.NOBLOCK, len(last) < COPIED)
+                send(last, _NOBLOCK, len(last) < COPIED)
         except zmq.Again:
             pass
 

@@ -29,6 +29,7 @@ from agentwrap_protocol.messages import Hello, Step
 
 from . import __version__
 from .errors import MissingExtraError, RecordingError
+from .placement import Placement
 
 try:
     from agentwrap_protocol.mcap_encoder import SEED, McapEncoder, describe
@@ -122,6 +123,7 @@ class Recorder:
         self._pid = os.getpid()
         self._file = _open(self.path, overwrite)
         self._thread = threading.Thread(target=self._run, name="agentwrap-recorder", daemon=True)
+        self._placement = Placement(None)  # until it runs
 
     def begin(self, hello: Hello, **metadata: str) -> None:
         """Write the beginning of the file, and start.
@@ -140,6 +142,7 @@ class Recorder:
             os.close(self._file)
             raise RecordingError(f"{self.path} cannot be written: {error.strerror}") from error
         self._thread.start()
+        self._placement = Placement(self._thread.native_id)
         _LIVE.add(self)
         self.put(hello)
 
@@ -147,6 +150,7 @@ class Recorder:
         """Hand a message over; ``seq`` is filled in. Waits while there is no room, unless told to drop."""
         if self.error is not None or self._closing:
             return
+        self._placement.keep_away()
         seq = next(self._sequences[message.kind])
         size = sum(array.nbytes for array in message.arrays.values())
         waiting = self._put_bytes - self._taken_bytes

@@ -7,9 +7,12 @@ from typing import Any, Literal
 import gymnasium as gym
 import numpy as np
 
-from .arrays import Array, copied, parts
+from .arrays import Array, copied, parts, travels
 from .guard import Guard
 from .spaces import is_image
+
+#: What becomes one array.
+_PLAIN = frozenset({np.ndarray, np.int64, np.float64, np.float32, int, float})
 
 FrameSource = Literal["render", "observation", "none"]
 
@@ -46,6 +49,11 @@ class Snapshots:
         """Return ``observation`` and ``action``."""
         arrays: dict[str, Array] = {}
         for name, value in (("observation", observation), ("action", action)):
+            if type(value) in _PLAIN:  # nearly always
+                array = np.array(value)
+                if travels(array):
+                    arrays[name] = array
+                    continue
             found, left_out = copied(name, value)
             arrays.update(found)
             if left_out:

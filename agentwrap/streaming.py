@@ -446,7 +446,7 @@ class Stream:
             policy_version=self._feed.version,
             policy_stale=self._feed.stale,
             environment=self.shown,
-            arrays={**moment.arrays, "rewards": since},
+            arrays={"rewards": since, **moment.arrays},
         )
 
     # What the publisher's thread asks for.
