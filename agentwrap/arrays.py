@@ -57,7 +57,7 @@ def copied(name: str, value: Any) -> tuple[dict[str, Array], list[str]]:
 def to_array(value: Any) -> Array | None:
     """Copy a number, array or tensor into an array of its own; None where its element type does not travel."""
     array = np.array(view(value) if hasattr(value, "detach") else value)
-    return array if travels(array) else None
+    return array if array.dtype in _TRAVELLING or travels(array) else None
 
 
 def travels(array: Array) -> bool:

@@ -24,7 +24,7 @@ from agentwrap_export.results import output_tensors
 from .arrays import Array, shapes, to_array
 from .guard import Guard
 from .hooks import CompiledHook, Hook, LatentSearch, find_layers, first_tensor, is_tensor
-from .matching import Shapes, same_observation, single_observation, unlike
+from .matching import Shapes, is_as_seen, same_observation, single_observation, unlike
 from .outputs import doubts, output_names
 
 if TYPE_CHECKING:
@@ -257,7 +257,7 @@ class PolicyCapture:
         for call in reversed(calls):
             if self._changed(call):
                 return call  # there is nothing to compare
-            call.unlike = unlike(self._inputs(call), observation, batched=call.batched)
+            call.unlike = self._unlike(call, observation)
             if not call.unlike:
                 self._trust = min(self._trust + 1, TRUST)
                 return call
@@ -319,6 +319,13 @@ class PolicyCapture:
             if version is not None and not tensor.is_inference()
         }
         return [Call(args, kwargs, batched, tuple(outputs), list(outputs.values()))]
+
+    def _unlike(self, call: Call, observation: Mapping[str, Array]) -> list[CallInput]:
+        """What of the call's observation is not as the environment returned it."""
+        given, seen = call.args[0] if len(call.args) == 1 and not call.kwargs else None, observation.get("observation")
+        if seen is not None and is_tensor(given) and is_as_seen(given, seen, batched=call.batched):
+            return []  # nearly always
+        return unlike(self._inputs(call), observation, batched=call.batched)
 
     def _inputs(self, call: Call) -> list[CallInput]:
         if len(call.args) == 1 and not call.kwargs and is_tensor(call.args[0]):

@@ -54,6 +54,18 @@ def unlike(inputs: Sequence[CallInput], observation: Mapping[str, Array], *, bat
     return [given for given in inputs if given.role == "observation" and not _was_seen(given, observation, batched)]
 
 
+def is_as_seen(tensor: torch.Tensor, seen: Array, *, batched: bool) -> bool:
+    """Whether a tensor holds what was seen, but for its element type and perhaps a batch axis; NaN equals NaN."""
+    array = view(tensor)
+    if batched:
+        array = array[0]
+    if array.shape != seen.shape:
+        return False
+    if array.dtype == seen.dtype and array.tobytes() == seen.tobytes():  # a sixth of the time of array_equal
+        return True
+    return _equal_as(tensor.dtype, array, seen)
+
+
 def same_observation(one: Sequence[CallInput], other: Sequence[CallInput]) -> bool:
     """Whether two calls of a policy were made with equal tensors."""
     import torch
@@ -65,18 +77,8 @@ def same_observation(one: Sequence[CallInput], other: Sequence[CallInput]) -> bo
 
 
 def _was_seen(given: CallInput, observation: Mapping[str, Array], batched: bool) -> bool:
-    """Whether a tensor holds what was seen, but for its element type; NaN equals NaN."""
     seen = observation.get(given.array)
-    if seen is None:
-        return False
-    array = view(given.tensor)
-    if batched:
-        array = array[0]
-    if array.shape != seen.shape:
-        return False
-    if array.dtype == seen.dtype and array.tobytes() == seen.tobytes():  # a sixth of the time of array_equal
-        return True
-    return _equal_as(given.tensor.dtype, array, seen)
+    return seen is not None and is_as_seen(given.tensor, seen, batched=batched)
 
 
 def _equal_as(dtype: torch.dtype, array: Array, seen: Array) -> bool:

@@ -41,10 +41,11 @@ class WeightsWatch:
         every: float = 2.0,
     ) -> None:
         self._parameters = dict(parameters)
+        self._counting = _that_count(self._parameters)
         self._module, self._sources = module, sources
         self._places = self._find_places()
         self._every = every
-        self._seen: tuple[int, ...] | None = None
+        self._seen: list[int] | None = None
         self._sum: tuple[int, ...] = ()
         self._next_sum = 0.0
         self._changed = True
@@ -99,17 +100,23 @@ class WeightsWatch:
             if tensor is not None and tensor is not self._parameters[name]:
                 self._parameters[name] = tensor
                 changed = True
+        if changed:
+            self._counting = _that_count(self._parameters)
         return changed
 
-    def _versions(self) -> tuple[int, ...]:
-        tensors = self._parameters.values()
-        return (
-            sum(tensor._version for tensor in tensors if not tensor.is_inference()),
-            *(tensor.data_ptr() for tensor in tensors),
-        )
+    def _versions(self) -> list[int]:
+        # asked for in every step that is recorded: lists are made sooner than tuples and sums of generators
+        return [tensor._version for tensor in self._counting] + [
+            tensor.data_ptr() for tensor in self._parameters.values()
+        ]
 
     def _sums(self) -> tuple[int, ...]:
         return tuple(_sum_of_bits(tensor) for tensor in self._parameters.values())
+
+
+def _that_count(tensors: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
+    """Those that count their changes: inference tensors do not."""
+    return [tensor for tensor in tensors.values() if not tensor.is_inference()]
 
 
 def _sum_of_bits(tensor: torch.Tensor) -> int:
@@ -117,5 +124,7 @@ def _sum_of_bits(tensor: torch.Tensor) -> int:
     import torch
 
     integers = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-    flat = tensor.detach().reshape(-1)
+    flat, size = tensor.detach().reshape(-1), tensor.element_size()
+    if flat.numel() * size % 8 == 0 and flat.storage_offset() * size % 8 == 0:
+        return int(flat.view(torch.int64).sum())  # in a tenth of the time: nothing has to be converted
     return int(flat.view(integers.get(tensor.element_size(), torch.uint8)).sum(dtype=torch.int64))
