@@ -322,9 +322,10 @@ class PolicyCapture:
 
     def _unlike(self, call: Call, observation: Mapping[str, Array]) -> list[CallInput]:
         """What of the call's observation is not as the environment returned it."""
-        given, seen = call.args[0] if len(call.args) == 1 and not call.kwargs else None, observation.get("observation")
-        if seen is not None and is_tensor(given) and is_as_seen(given, seen, batched=call.batched):
-            return []  # nearly always
+        seen = observation.get("observation")
+        if seen is not None and len(call.args) == 1 and not call.kwargs and is_tensor(call.args[0]):
+            if is_as_seen(call.args[0], seen, batched=call.batched):
+                return []  # nearly always
         return unlike(self._inputs(call), observation, batched=call.batched)
 
     def _inputs(self, call: Call) -> list[CallInput]:
