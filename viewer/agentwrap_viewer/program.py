@@ -96,9 +96,7 @@ class Program:
             GraphError: A step failed; the text names the node and the reason.
         """
         values = self._placed(list(filled), self.inputs, inputs)
-        kept = range(len(values)) if keep is None else frozenset(keep)
-        steps = [replace(step, dead=tuple(slot for slot in step.dead if slot not in kept)) for step in self.steps]
-        _execute(steps, values)
+        _execute(self.steps, values, kept=range(len(values)) if keep is None else frozenset(keep))
         return values
 
     def rehearse(self, tensors: Sequence[torch.Tensor], inputs: Sequence[torch.Tensor], *, rows: int = 1) -> list[Any]:
@@ -202,13 +200,14 @@ class Program:
         return tuple(ordered[: len(first)]), tuple(ordered[len(first) :])
 
 
-def _execute(steps: Sequence[Step], values: Values) -> None:
+def _execute(steps: Sequence[Step], values: Values, *, kept: Collection[int] = ()) -> None:
     step = None
     try:
         for step in steps:
             values[step.out] = step.call(*[values[slot] for slot in step.slots])
             for slot in step.dead:
-                values[slot] = None
+                if slot not in kept:
+                    values[slot] = None
     except Exception as error:
         assert step is not None
         raise _failure(step, _reason(error)) from error

@@ -144,7 +144,7 @@ def patch_masks(size: Size, stride: int, patch: int) -> SeparableMasks:
 def blur(planes: torch.Tensor, sigma: float) -> torch.Tensor:
     """Blur each plane (…, H, W) on its own, as ``scipy.ndimage.gaussian_filter`` with its defaults does."""
     down, across = (_blur_matrix(n, sigma).to(planes) for n in planes.shape[-2:])
-    return down @ planes @ across.T
+    return down @ (planes.reshape(-1, planes.shape[-1]) @ across.T).view(planes.shape)
 
 
 @lru_cache(maxsize=16)

@@ -30,6 +30,8 @@ import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Protocol, Self
 
 import torch
@@ -174,10 +176,12 @@ class Method(ABC):
     fallback: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
-    def options(cls) -> dict[str, Option]:
+    @cache
+    def options(cls) -> Mapping[str, Option]:
         """The method's options by name."""
         marked = [item for item in dataclasses.fields(cls) if "option" in item.metadata]
-        return {item.name: Option(name=item.name, default=item.default, **item.metadata["option"]) for item in marked}
+        named = {item.name: Option(name=item.name, default=item.default, **item.metadata["option"]) for item in marked}
+        return MappingProxyType(named)
 
     @classmethod
     def configured(cls, options: Mapping[str, Any]) -> Self:

@@ -45,7 +45,7 @@ class PerturbedPart:
         self.arrangement = self._perturbations.arrangement
         self.count = self.arrangement.count
         self._chunk, self._block = subject.rows, request.chunk
-        self._buffer = image.new_empty((min(self._chunk, self.count), *subject.layout.shape))
+        self._row_shape, self._buffer = subject.layout.shape, image.new_empty(0)
         self._scores = image.new_zeros((len(self.targets), self.count))
         self._known = np.zeros(self.count, bool)
         self.level, self.skipped = 0, 0
@@ -95,7 +95,7 @@ class PerturbedPart:
         indices = self._left[0]
         here = indices.to(self._scores.device)
         if perturbed is None:
-            batch = self._buffer[: len(indices)]
+            batch = self._batch(len(indices))
             self._perturbations.build(here, batch)
             perturbed = self._bound.evaluate(self.entry, batch)
         self._left.pop(0)  # not before: what is not answered yet is evaluated again
@@ -106,6 +106,12 @@ class PerturbedPart:
             self.level += 1
             self._begin_level(self._at + 1)
         return len(indices)
+
+    def _batch(self, rows: int) -> torch.Tensor:
+        """Return where perturbed observations are built, which is kept for those to come."""
+        if not len(self._buffer):
+            self._buffer = self._scores.new_empty((min(self._chunk, self.count), *self._row_shape))
+        return self._buffer[:rows]
 
     def grids(self) -> list[Any]:
         """Return each target's grid as it is now."""

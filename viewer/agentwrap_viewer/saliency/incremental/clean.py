@@ -18,6 +18,7 @@ class CleanMaps:
     """Feature maps of one image without a mask.
 
     Attributes:
+        run: What is run, and the image.
         filled: The program's values before a run.
         memo: What rules keep for the masks to come.
     """
@@ -26,7 +27,7 @@ class CleanMaps:
         """Keep what is run and the image."""
         self.filled = run.filled
         self.memo: dict[int, torch.Tensor] = {}
-        self._run = run
+        self.run = run
         self._values: Values | None = None
         self._rows: dict[int, torch.Tensor] = {}
 
@@ -37,7 +38,7 @@ class CleanMaps:
             GraphError: The program refuses the image.
         """
         values = self.values()
-        return [values[slot] for slot in self._run.program.outputs]
+        return [values[slot] for slot in self.run.program.outputs]
 
     def values(self) -> Values:
         """Return all values of the program for the image; not to be changed.
@@ -46,7 +47,7 @@ class CleanMaps:
             GraphError: The program refuses the image.
         """
         if self._values is None:
-            self._values = self._run.program.trace(self.filled, self._run.single)
+            self._values = self.run.program.trace(self.filled, self.run.single)
         return self._values
 
     def rows(self, slots: Iterable[int]) -> list[torch.Tensor]:
@@ -58,7 +59,7 @@ class CleanMaps:
         slots = list(slots)
         missing = [slot for slot in slots if slot not in self._rows]
         if missing:
-            values = self._values or self._run.program.trace(self.filled, self._run.single, keep=missing)
+            values = self._values or self.run.program.trace(self.filled, self.run.single, keep=missing)
             self._values = None
             for slot in missing:
                 (first, *_) = values[slot] if isinstance(values[slot], tuple) else (values[slot],)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -14,7 +15,8 @@ from agentwrap_viewer.program import Program
 from .clean import CleanMaps, Example, shapes_of
 from .costs import costs
 from .first_order import Summing, slopes
-from .plan import Kept, Plan
+from .plan import Plan
+from .values import Kept
 
 if TYPE_CHECKING:
     from agentwrap_viewer.replica import Prepared, Replica
@@ -35,7 +37,7 @@ class _Plans:
     """Plans of one program. The least recently used go first, but for those of the masks that are being evaluated."""
 
     def __init__(self) -> None:
-        self.kept: Kept = {}
+        self.kept = Kept()
         self.examples: dict[tuple[object, ...], Example] = {}
         self._plans: OrderedDict[tuple[object, ...], tuple[Masks, Plan]] = OrderedDict()
 
@@ -149,14 +151,16 @@ class Incremental:
         Raises:
             GraphError: The policy refuses the inputs.
         """
-        run = self._replica.prepared(self._inputs, self._name, rows=1)
-        if run is None or not isinstance(self._masks, Summing):
+        if not isinstance(self._masks, Summing):
             return None
-        slots = [
-            (output.name, slot) for output, slot in zip(self._replica.graph.outputs, run.program.outputs, strict=True)
-        ]
-        looked_at = {slot: directions[name] for name, slot in slots if name in directions}
-        planes = slopes(run, self._maps(run).values(), self._change.to(run.single[run.place]), self._axes, looked_at)
+        if self._clean is None and self.clean() is None:
+            return None
+        assert self._clean is not None
+        run, values = self._clean.run, self._clean.values()
+        slots = zip(self._replica.graph.outputs, run.program.outputs, strict=True)
+        looked_at = {slot: directions[output.name] for output, slot in slots if output.name in directions}
+        keep = partial(_PLANS.setdefault(run.program, _Plans()).kept, values)
+        planes = slopes(run, values, self._change.to(run.single[run.place]), self._axes, looked_at, keep)
         return None if planes is None else self._masks.sums(planes).T
 
     def _maps(self, run: Prepared) -> CleanMaps:

@@ -42,7 +42,7 @@ def image_rule(site: Site) -> Planned | None:
     if not site.rest_is_fixed:
         return None
     if is_affine(op, site.arguments[1:]) and op != ORDER:
-        return _affine(site, kind, change_too=op in _SCALING)
+        return _affine(site, kind, change_too=is_scaling(op))
     if op == ORDER:
         return _affine(site, Image(moved(kind.axes, site.arguments[1])), change_too=True)
     if op == "aten.convolution.default" and kind.axes == (2, 3):
@@ -53,6 +53,11 @@ def image_rule(site: Site) -> Planned | None:
 def is_affine(op: str, others: Sequence[Any]) -> bool:
     """Whether a step does to all pixels the same, a scaling or shift or a change of axes; ``others`` come after it."""
     return op == ORDER or (op in _SCALING | _SHIFTING and all(map(_without_place, others)))
+
+
+def is_scaling(op: str) -> bool:
+    """Whether an affine step shifts nothing, so that a change goes through it as the image does."""
+    return op == ORDER or op in _SCALING
 
 
 def moved(axes: tuple[int, int], order: Sequence[int]) -> tuple[int, int]:

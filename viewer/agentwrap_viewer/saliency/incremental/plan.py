@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +18,7 @@ from .geometry import Ints
 from .image import image_rule, windows_of
 from .maps import flattened, map_rule
 from .tables import row_index, take
-from .values import Action, Image, Kind, Map, Plain, Planned, Rows, Site
-
-#: What follows from weights: by slot and purpose, the weight and what was made of it.
-Kept = dict[tuple[int, str], tuple[torch.Tensor, torch.Tensor]]
+from .values import Action, Image, Kept, Kind, Map, Plain, Planned, Rows, Site
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ class Plan:
         image: int,
         axes: tuple[int, int],
         costs: Costs,
-        kept: Kept | None = None,
+        kept: Kept,
     ) -> None:
         """Plan.
 
@@ -65,7 +62,7 @@ class Plan:
             image: Which input is masked.
             axes: Where its height and width are.
             costs: What things cost where this runs.
-            kept: Where to keep what follows from weights, for several plans of one program.
+            kept: What follows from weights, for all plans of one program.
         """
         self.count, self.dense, self.whole, self.bytes = len(masks), list[str](), False, 0
         self._program, self._masks, self._image, self._costs = program, masks, image, costs
@@ -73,7 +70,7 @@ class Plan:
         self._clean: dict[int, int] = {}
         self._kinds: dict[int, Kind] = dict.fromkeys(program.inputs, Plain.ROWS)
         self._kinds[program.inputs[image]] = Image(axes)
-        self._kept: Kept = {} if kept is None else kept
+        self._kept = kept
         self._acts: list[_Act] = []
         for step in program.steps:
             self._add(step)
@@ -124,7 +121,7 @@ class Plan:
             return self._clean.setdefault(step.out, len(self._example) + len(self._clean))
 
         kinds = tuple(map(self._kind, step.slots))
-        return Site(step, kinds, self._example, self._masks, self._keep, clean, self._costs, self._hold, self._index)
+        return Site(step, kinds, self._example, self._masks, self._kept, clean, self._costs, self._hold, self._index)
 
     def _in_windows(self, step: Step) -> Planned | None:
         """Plan a step that has no rule for the image itself, with the image perturbed in windows."""
@@ -199,13 +196,3 @@ class Plan:
 
     def _kind(self, slot: int) -> Kind:
         return self._kinds.get(slot, Plain.FIXED)
-
-    def _keep(
-        self, values: Values, slot: int, purpose: str, make: Callable[[torch.Tensor], torch.Tensor]
-    ) -> torch.Tensor:
-        """Keep what follows from a weight until the weight is another one."""
-        weight = values[slot]
-        kept = self._kept.get((slot, purpose))
-        if kept is None or kept[0] is not weight:
-            kept = self._kept[slot, purpose] = (weight, make(weight))
-        return kept[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -58,13 +58,22 @@ Action = Callable[[Values], Any]
 Planned = tuple[Action, Kind]
 
 
-class Keeper(Protocol):
-    """Keeps what follows from a weight until the weight is another one."""
+class Kept:
+    """What follows from weights, until they are other ones."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._made: dict[tuple[int, str], tuple[torch.Tensor, torch.Tensor]] = {}
 
     def __call__(
         self, values: Values, slot: int, purpose: str, make: Callable[[torch.Tensor], torch.Tensor]
     ) -> torch.Tensor:
         """Return what ``make`` makes of the tensor in ``slot``."""
+        weight = values[slot]
+        made = self._made.get((slot, purpose))
+        if made is None or made[0] is not weight:
+            made = self._made[slot, purpose] = (weight, make(weight))
+        return made[1]
 
 
 @dataclass(frozen=True)
@@ -87,7 +96,7 @@ class Site:
     kinds: tuple[Kind, ...]
     example: Values
     masks: torch.Tensor
-    keep: Keeper
+    keep: Kept
     clean: Callable[[], int]
     costs: Costs
     hold: Callable[[Rows], Rows]
