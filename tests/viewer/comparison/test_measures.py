@@ -31,6 +31,21 @@ def test_total_variation_is_half_the_summed_difference_and_symmetric(one: np.nda
     assert not same.distance.any() and not same.disagree.any()
 
 
+@pytest.mark.parametrize("name", ["logits", "q_values"])
+@given(one=LOGITS, other=LOGITS, free=arrays(np.bool_, 4))
+def test_masked_options_count_as_if_there_were_none(
+    name: str, one: np.ndarray, other: np.ndarray, free: np.ndarray
+) -> None:
+    free[2] = True
+    masks = np.broadcast_to(free, one.shape)
+    apart = compare_outputs({name: one}, {name: other}, Discrete(n=4), masks)
+    among = compare_outputs({name: one[:, free]}, {name: other[:, free]}, Discrete(n=int(free.sum())))
+    np.testing.assert_allclose(apart.distance, among.distance, atol=1e-12)
+    np.testing.assert_array_equal(apart.disagree, among.disagree)
+    for with_masks, alone in zip(apart.actions, among.actions, strict=True):
+        np.testing.assert_array_equal(with_masks, np.flatnonzero(free)[alone])
+
+
 def test_of_several_choices_at_once_the_one_furthest_apart_counts() -> None:
     one, other = np.zeros((1, 5), np.float32), np.array([[0, 0, 50, 0, 0]], np.float32)
     apart = compare_outputs({"logits": one}, {"logits": other}, MultiDiscrete(counts=(2, 3)))

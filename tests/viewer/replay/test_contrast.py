@@ -38,6 +38,21 @@ def answer(contrast: Contrast, steps: np.ndarray, left: np.ndarray, right: np.nd
         contrast.take(Outputs(stream="0" * 32, source="1" * 32, policy_version=version, arrays=arrays))
 
 
+def test_policies_that_differ_in_masked_options_alone_agree() -> None:
+    asked = []
+
+    def free(begin: int, end: int, options: int) -> np.ndarray:
+        asked.append((begin, end, options))
+        return np.arange(begin, end)[:, None] % 2 != np.array([0, 2, 2])  # at even steps the first option is masked
+
+    contrast = begun(free=free)
+    zeros = np.zeros(6, np.int64)
+    answer(contrast, STEPS[4:10], zeros, zeros + 1)
+    assert asked == [(4, 10, 3)]
+    assert contrast.disagree[4:10].tolist() == [False, True] * 3
+    assert [contrast.actions(position)[0].tolist() for position in (4, 5)] == [[1], [0]]
+
+
 def test_what_is_nearest_is_asked_for_first_and_not_all_at_once() -> None:
     contrast, explainer = begun(), Explainer()
     contrast.near = 2 * PART + 3

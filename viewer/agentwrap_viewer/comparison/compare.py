@@ -14,6 +14,7 @@ from agentwrap_protocol.messages import SaliencyMap
 from agentwrap_viewer.explainer.offline import check, explain_step, policy_of
 from agentwrap_viewer.explainer.tracking import Policy
 from agentwrap_viewer.recording import Recording, RecordingError
+from agentwrap_viewer.recording.scalars import action_masks
 
 from .measures import Apart, compare_outputs, map_difference
 
@@ -102,9 +103,14 @@ def compare(
         versions=versions,
         steps=np.asarray(recording.array("step", begin, end), np.int64),
         outputs=outputs,
-        apart=compare_outputs(*outputs, hello.action_space),
+        apart=compare_outputs(*outputs, hello.action_space, _free(recording, outputs[0], begin, end)),
         maps=tuple((left_map, right_map) for left_map, right_map in explained),
     )
+
+
+def _free(recording: Recording, outputs: Mapping[str, NDArray[Any]], begin: int, end: int) -> NDArray[np.bool_] | None:
+    rated = outputs.get("logits", outputs.get("q_values"))
+    return None if rated is None else action_masks(recording, begin, end, rated[0].size)
 
 
 def _version(recording: Recording, weights: Weights) -> int:

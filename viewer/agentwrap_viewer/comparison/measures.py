@@ -43,21 +43,22 @@ class Apart:
     actions: tuple[NDArray[Any], NDArray[Any]]
 
 
-def compare_outputs(left: Outputs, right: Outputs, space: Space) -> Apart:
+def compare_outputs(left: Outputs, right: Outputs, space: Space, free: NDArray[np.bool_] | None = None) -> Apart:
     """Compare what two policies output for the same k observations.
 
     Args:
         left: Outputs of one by name, each with k rows.
         right: Those of the other, of the same architecture.
         space: The action space.
+        free: bool (k, n), which options each step left; None for all. Others are neither likely nor chosen.
 
     Raises:
         ValueError: They have neither logits nor Q-values nor a mean.
     """
     if "logits" in left:
-        return _categorical(_rows(left["logits"]), _rows(right["logits"]), space)
+        return _categorical(_rows(left["logits"]), _rows(right["logits"]), space, free)
     if "q_values" in left:
-        return _q_values(_rows(left["q_values"]), _rows(right["q_values"]))
+        return _q_values(_rows(left["q_values"]), _rows(right["q_values"]), free)
     if "mean" in left:
         return _continuous(left, right, space)
     raise ValueError(f"policies are compared by logits, q_values or mean; these output {', '.join(left) or 'nothing'}")
@@ -67,10 +68,15 @@ def _rows(array: NDArray[Any]) -> Floats:
     return np.asarray(array, np.float64).reshape(len(array), -1)
 
 
-def _categorical(left: Floats, right: Floats, space: Space) -> Apart:
+def _masked(values: Floats, free: NDArray[np.bool_] | None, instead: float = -np.inf) -> Floats:
+    return values if free is None or free.shape != values.shape else np.where(free, values, instead)
+
+
+def _categorical(left: Floats, right: Floats, space: Space, free: NDArray[np.bool_] | None) -> Apart:
     several = isinstance(space, MultiDiscrete) and sum(space.counts) == left.shape[1]
     splits = np.cumsum(space.counts)[:-1] if several and isinstance(space, MultiDiscrete) else np.empty(0, np.int64)
-    pairs = list(zip(np.split(left, splits, axis=1), np.split(right, splits, axis=1), strict=True))
+    parts = (np.split(_masked(each, free), splits, axis=1) for each in (left, right))
+    pairs = list(zip(*parts, strict=True))
     distances = [np.abs(probabilities(one) - probabilities(other)).sum(1) / 2 for one, other in pairs]
     actions = tuple(np.stack([part[side].argmax(1) for part in pairs], axis=1) for side in (0, 1))
     known = np.isfinite(left).all(1) & np.isfinite(right).all(1)
@@ -86,16 +92,16 @@ def probabilities(logits: NDArray[Any]) -> Floats:
         return np.asarray(exponentials / exponentials.sum(1, keepdims=True))
 
 
-def _q_values(left: Floats, right: Floats) -> Apart:
-    actions = left.argmax(1)[:, None], right.argmax(1)[:, None]
+def _q_values(left: Floats, right: Floats, free: NDArray[np.bool_] | None) -> Apart:
+    actions = _masked(left, free).argmax(1)[:, None], _masked(right, free).argmax(1)[:, None]
     known = np.isfinite(left).all(1) & np.isfinite(right).all(1)
     with np.errstate(invalid="ignore"):
-        distance = (_regret(left, actions[1]) + _regret(right, actions[0])) / 2
+        distance = (_regret(left, actions[1], free) + _regret(right, actions[0], free)) / 2
     return Apart(np.where(known, distance, np.nan), known & (actions[0] != actions[1])[:, 0], actions)
 
 
-def _regret(q_values: Floats, action: NDArray[np.int64]) -> Floats:
-    best, worst = q_values.max(1), q_values.min(1)
+def _regret(q_values: Floats, action: NDArray[np.int64], free: NDArray[np.bool_] | None) -> Floats:
+    best, worst = _masked(q_values, free).max(1), _masked(q_values, free, np.inf).min(1)
     lost = best - np.take_along_axis(q_values, action, axis=1)[:, 0]
     return np.asarray(np.divide(lost, best - worst, out=np.zeros_like(lost), where=best > worst))
 

@@ -164,16 +164,18 @@ def _share(recording: Recording, replica: Replica, index: int, noise: Inputs) ->
                 rows = rows.clamp(0, 255)
             inputs[given.name] = rows.movedim(0, _axis(given))
     outputs = {name: output.cpu().numpy() for name, output in replica.run(inputs).items()}
-    actions = _actions(outputs, hello.action_space)
+    actions = _actions(outputs, hello.action_space, arrays.get("action_mask"))
     return float((actions[1:] != actions[0]).any(1).mean())
 
 
-def _actions(outputs: Mapping[str, NDArray[Any]], space: Space) -> NDArray[np.int64]:
-    """What the policy rates highest, int64 (k, choices)."""
+def _actions(outputs: Mapping[str, NDArray[Any]], space: Space, mask: NDArray[Any] | None) -> NDArray[np.int64]:
+    """What the policy rates highest of what it was free to choose, int64 (k, choices)."""
     rated = outputs.get("logits", outputs.get("q_values"))
     if rated is None:
         raise RecordingError(f"actions flip where they are discrete; the policy computes {', '.join(outputs)}")
     rated = rated.reshape(len(rated), -1)
+    if mask is not None and mask.size == rated.shape[1]:
+        rated = np.where(mask.reshape(-1), rated, -np.inf)
     several = isinstance(space, MultiDiscrete) and sum(space.counts) == rated.shape[1]
     splits = np.cumsum(space.counts)[:-1] if several and isinstance(space, MultiDiscrete) else np.empty(0, np.int64)
     return np.stack([part.argmax(1) for part in np.split(rated, splits, axis=1)], axis=1)

@@ -17,6 +17,7 @@ from agentwrap_viewer.page.server import PageServer, serve
 from agentwrap_viewer.page.store import Store
 from agentwrap_viewer.recording import Recording, RecordingError, open_recording
 from agentwrap_viewer.recording.policies import listed
+from agentwrap_viewer.recording.scalars import action_masks
 
 from .compare_tab import CompareTab
 from .contrast import Contrast
@@ -128,6 +129,7 @@ def contrast_of(store: RecordedStore, versions: tuple[int, int], names: tuple[st
         names or short(recording.name_of(versions[0]), recording.name_of(versions[1])),
         hello.action_space,
         action_name=lambda index: action_names(hello, index + 1)[index],
+        free=partial(action_masks, recording),
     )
 
 

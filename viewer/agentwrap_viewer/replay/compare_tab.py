@@ -120,6 +120,8 @@ class Compared:
             return None
         arrays = {f"output/{name}": values for name, values in outputs.items()}
         arrays["action"] = actions[side] + _start(view.hello)
+        if (mask := view.step.arrays.get("action_mask")) is not None:
+            arrays["action_mask"] = mask
         return describe(msgspec.structs.replace(view.step, arrays=arrays), view.hello)
 
     def _recorded(self, view: View) -> str | None:

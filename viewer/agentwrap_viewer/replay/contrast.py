@@ -40,6 +40,7 @@ class Contrast:
         names: What they are called.
         space: The action space.
         action_name: Names a discrete action by its index.
+        free: Says which of so many options the steps from a position to another left, bool (k, options); None for all.
         clock: Monotonic seconds.
 
     Attributes:
@@ -59,6 +60,7 @@ class Contrast:
         space: Space,
         *,
         action_name: Callable[[int], str] = "action {}".format,
+        free: Callable[[int, int, int], NDArray[np.bool_] | None] = lambda begin, end, options: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.versions, self.names = versions, names
@@ -67,6 +69,7 @@ class Contrast:
         self.disagree = np.zeros(len(steps), np.bool_)
         self.problem: str | None = None
         self._steps, self._space, self._clock, self._action_name = steps, space, clock, action_name
+        self._free = free
         self._outputs: tuple[dict[str, NDArray[Any]], ...] = ({}, {})
         self._has = np.zeros((2, len(steps)), np.bool_)
         self._compared = np.zeros(len(steps), np.bool_)
@@ -136,7 +139,7 @@ class Contrast:
             return
         left, right = ({name: each[positions] for name, each in side.items()} for side in self._outputs)
         try:
-            apart = compare_outputs(left, right, self._space)
+            apart = compare_outputs(left, right, self._space, self._masks(positions, left))
         except ValueError as error:
             self.problem = str(error)
             return
@@ -147,6 +150,12 @@ class Contrast:
         self.distance[positions], self.disagree[positions] = apart.distance, apart.disagree
         self._compared[positions] = True
         self.known = int(self._compared.sum())
+
+    def _masks(self, positions: NDArray[np.int64], outputs: dict[str, NDArray[Any]]) -> NDArray[np.bool_] | None:
+        rated = outputs.get("logits", outputs.get("q_values"))
+        begin, end = int(positions.min()), int(positions.max()) + 1
+        found = None if rated is None else self._free(begin, end, rated[0].size)
+        return None if found is None else found[positions - begin]
 
     # What is not known yet.
 

@@ -74,7 +74,9 @@ def row_of(step: Step, hello: Hello, columns: tuple[Column, ...]) -> NDArray[np.
 def _entropy(step: Step, hello: Hello) -> float:
     logits, log_std = step.arrays.get("output/logits"), step.arrays.get("output/log_std")
     if logits is not None and logits.size:
-        return float(entropy_of_logits(np.asarray(logits, np.float64).reshape(1, -1), hello.action_space)[0])
+        rows, mask = np.asarray(logits, np.float64).reshape(1, -1), step.arrays.get("action_mask")
+        free = None if mask is None or mask.size != rows.size else np.asarray(mask, np.bool_).reshape(1, -1)
+        return float(entropy_of_logits(rows, hello.action_space, free)[0])
     if log_std is not None and log_std.size:
         return float((np.asarray(log_std, np.float64) + 0.5 * np.log(2 * np.pi * np.e)).sum())
     return float("nan")
