@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -69,19 +70,31 @@ def check_policy(policy: Any, env: gym.Env[Any, Any], *, steps: int = 5, seed: i
         exported: logits, latent
     """
     view = view_policy(policy, env)
-    if isinstance(view, CallableView):
-        return Report(tuple(_call(view, env, seed)))
-    observations = list(_observations(view, env, steps, seed))
     lines: list[str] = []
+    try:
+        found = _call(view, env, seed) if isinstance(view, CallableView) else _watch(view, env, steps, seed, state)
+        for line in found:
+            lines.append(line)
+    except Exception as error:  # mostly the policy's own, of observations that it does not take
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        lines.append(
+            f"FAILED: {type(error).__name__} was raised for observations of {env.observation_space}: {error} "
+            f"({where.filename}, line {where.lineno})"
+        )
+    return Report(tuple(dict.fromkeys(lines)))
+
+
+def _watch(view: PolicyView, env: gym.Env[Any, Any], steps: int, seed: int, state: Any) -> Iterator[str]:
+    """What is found when a policy acts while hooks look on, and of what is exported of it."""
+    observations = list(_observations(view, env, steps, seed))
     if view.watch is None:
-        lines.append("the policy is called itself: no adapter is involved")
+        yield "the policy is called itself: no adapter is involved"
     else:
         check = _Check(view)
         for observation, begins in observations:
-            lines.extend(check.act(observation, begins=begins))
-        lines.extend(check.summary())
-    lines.extend(_export(view, observations[0][0], env.action_space, state))
-    return Report(tuple(dict.fromkeys(lines)))
+            yield from check.act(observation, begins=begins)
+        yield from check.summary()
+    yield from _export(view, observations[0][0], env.action_space, state)
 
 
 def _observations(view: PolicyView, env: gym.Env[Any, Any], steps: int, seed: int) -> Iterator[tuple[Any, bool]]:

@@ -125,6 +125,12 @@ def test_an_adapter_that_is_wrong_is_told_how(adapter: Any, env: Any, part: str,
     assert re.search(said, str(report)), str(report)
 
 
+@pytest.mark.parametrize("policy", [nn.Linear(4, 1), lambda x: x @ np.ones((4, 1))])
+def test_observations_that_the_policy_does_not_take_are_told(policy: Any) -> None:
+    report = check_policy(policy, gym.make("Pendulum-v1"))
+    assert not report.passed and re.search(r"FAILED: .*(1x3 and 4x1|size 4 is different from 3)", str(report))
+
+
 def test_an_adapter_that_fails_is_named(adapter: Any, env: Any) -> None:
     brain = Brain()
     del brain.net
