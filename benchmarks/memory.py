@@ -48,7 +48,8 @@ def measure(*, minutes: float = 30.0, speed: float = 60.0, faster: float = 1.0) 
         host = urlsplit(address).netloc
         browser = stack.enter_context(tab(address))
         first_heat(browser)
-        stack.enter_context(connect(f"ws://{host}/frames", origin=Origin(f"http://{host}"), max_queue=1))
+        stalled = connect(f"ws://{host}/frames", origin=Origin(f"http://{host}"), max_queue=1, ping_interval=None)
+        stack.enter_context(stalled)  # pings would end it: their answers are not read either
         page = psutil.Process(process.pid)
         (explainer,) = page.children()
         return watch({"page": page, "explainer": explainer}, minutes / faster, lambda: json.loads(browser.line()))
