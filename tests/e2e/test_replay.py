@@ -16,7 +16,8 @@ from e2e.harness import Served, Tab
 
 from agentwrap import InterpretWrapper, demo
 from agentwrap_viewer import open_recording
-from agentwrap_viewer.recording import Recording
+from agentwrap_viewer.recording import Recording, flips
+from agentwrap_viewer.recording.moments import KINDS
 
 #: Steps recorded; the policy changes in the middle, and a new episode begins at a third.
 STEPS = 120
@@ -196,11 +197,26 @@ def _steps(path: Path) -> list[int]:
         return recording.array("step").tolist()
 
 
+def test_action_flips_are_marked_as_they_are_found(
+    run: Path, recording: Recording, open_tab: Callable[..., Tab]
+) -> None:
+    expected = {each.step for each in flips.find(recording, sigma=0.03, share=0.1)}
+    assert expected
+    with contextlib.closing(Served("replay", run, "--moments", "action_flip", "--sigma", 0.03, "--share", 0.1)) as page:
+        tab = open_tab(page.address)
+        tab.press("m")
+        marks = tab.find(".moments .mark")
+        found = "list => list.map(mark => [mark.dataset.kind, +mark.dataset.step])"
+        wanted = sorted(["action_flip", step] for step in expected)
+        tab.until(lambda: sorted(marks.evaluate_all(found)) == wanted, "all flips, and nothing else")
+        assert tab.errors == []
+
+
 def test_moments_are_marked_and_bookmarks_are_kept_beside_the_recording(
     run: Path, recording: Recording, open_tab: Callable[..., Tab], tmp_path: Path
 ) -> None:
     copy = shutil.copy(run, tmp_path / "run.mcap")
-    with contextlib.closing(Served("replay", copy)) as replay:
+    with contextlib.closing(Served("replay", copy, "--moments", ",".join(KINDS))) as replay:
         tab = open_tab(replay.address)
         tab.until(lambda: shows(tab, recording, 0), "the first step")
         (changed,) = recording.moments(["policy_version"])

@@ -11,7 +11,7 @@ import sys
 import threading
 import webbrowser
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -262,6 +262,7 @@ async def show(
     open_browser: bool = True,
     explainer_args: Sequence[str] | None = (),
     companions: Sequence[Sequence[str]] = (),
+    beside: Callable[[Store], Coroutine[Any, Any, None]] | None = None,
     until: Callable[[Store], bool] | None = None,
     on_ready: Callable[[str], None] | None = None,
 ) -> Store:
@@ -272,6 +273,7 @@ async def show(
         open_browser: Open the page in the user's browser.
         explainer_args: The explainer's arguments; None runs none.
         companions: As for ``run_viewer``, like ``until`` and ``on_ready``.
+        beside: Runs beside the page until it is cancelled; given the store.
         until: Asked five times a second.
         on_ready: Called once.
 
@@ -291,6 +293,7 @@ async def show(
         *(() if explainer_args is None else (asyncio.create_task(keep_explaining(receiver, explainer_args)),)),
         asyncio.create_task(_until(store, until), name="until"),
         *(asyncio.create_task(_accompany(command), name=command[0]) for command in companions),
+        *(() if beside is None else (asyncio.create_task(beside(store), name="beside"),)),
         asyncio.create_task(stop.wait(), name="signal"),
     ]
     try:

@@ -109,6 +109,20 @@ def test_the_steps_that_flip_most_are_moments(record: Callable[..., Path], tmp_p
             flips.find(recording, share=0)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_a_search_begins_where_the_policy_was_least_decided(record: Callable[..., Path], dtype: str) -> None:
+    inputs, bias = (2, 0.0) if dtype == "float32" else (256, -100.5)
+    with open_recording(record(dtype, linear(inputs, bias))) as recording:
+        options: dict[str, Any] = {"sigma": 0.05, "criteria": Criteria(apart=0)}
+        every = flips.find(recording, **options)
+        (*_, whole) = flips.search(recording, **options)
+        assert whole == every and len(every) >= 2
+        ratings = recording.array("output/logits")
+        nearest = np.argsort(np.abs(ratings[:, 1] - ratings[:, 0]), kind="stable")[:2]
+        (first,) = flips.search(recording, looks=2, **options)
+        assert [each.index for each in first] == sorted(nearest.tolist())
+
+
 def test_what_cannot_flip_is_said(record: Callable[..., Path], pictures: Path) -> None:
     with open_recording(pictures) as recording, pytest.raises(RecordingError, match="polic"):
         flips.find(recording)

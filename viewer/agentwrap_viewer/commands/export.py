@@ -18,11 +18,11 @@ from agentwrap_viewer.launch import LaunchError
 from .arguments import need
 from .errors import reading
 from .explain import add_method, chosen, steps, write_maps
+from .moments import add_criteria, kinds_of, moments_of
 from .workers import add_workers
 
 if TYPE_CHECKING:
     from agentwrap_viewer.recording import Recording
-    from agentwrap_viewer.recording.moments import Moment
 
 HELP = "export a recording as a table, arrays, a film or a page"
 
@@ -74,6 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--around", type=int, default=30, metavar="N", help="steps before and after a moment (default: 30)"
     )
+    add_criteria(parser)
     parser.add_argument("--fps", type=float, default=30.0, help="frames per second of a film (default: 30)")
     parser.add_argument("--height", type=int, default=420, help="least height of a film in pixels (default: 420)")
     parser.add_argument("--overwrite", action="store_true", help="replace the file if there is one")
@@ -151,11 +152,8 @@ def _size(path: Path) -> int:
 
 def _clips(recording: Recording, among: range, arguments: argparse.Namespace) -> dict[str, range]:
     """The steps around each moment that is among those chosen, within its episode, by the clip's name."""
-    wanted = [kind for kind in arguments.moments.split(",") if kind]
-    kinds = [kind for kind in wanted if kind not in ("bookmark", "action_flip")]
-    found = [(moment.index, moment.kind) for moment in _moments(recording, kinds, wanted)]
-    if "action_flip" in wanted:
-        found += [(moment.index, moment.kind) for moment in _flips(recording, among)]
+    found = [(moment.index, moment.kind) for moment in moments_of(recording, among, arguments)]
+    wanted = kinds_of(arguments.moments)
     if not wanted or "bookmark" in wanted:
         found += [(recording.index_of(each.step), "bookmark") for each in recording.bookmarks.all]
     clips = {}
@@ -168,20 +166,6 @@ def _clips(recording: Recording, among: range, arguments: argparse.Namespace) ->
     if not clips:
         raise LaunchError(f"no such moments were found in {recording.path}")
     return clips
-
-
-def _moments(recording: Recording, kinds: list[str], wanted: list[str]) -> list[Moment]:
-    try:
-        return recording.moments(kinds if wanted else None)
-    except ValueError as error:
-        raise LaunchError(f"{error}, action_flip, bookmark") from error
-
-
-def _flips(recording: Recording, among: range) -> list[Moment]:
-    need(("torch",))
-    from agentwrap_viewer.recording import flips
-
-    return flips.find(recording, among)
 
 
 @contextmanager

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
 from .errors import reading
+from .moments import add_criteria, moments_of
 
 if TYPE_CHECKING:
     from agentwrap_viewer.recording import Recording
@@ -21,6 +23,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``agentwrap info``."""
     parser.add_argument("recording", metavar="FILE", help="the recording")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
+    parser.add_argument(
+        "--moments",
+        nargs="?",
+        const="",
+        metavar="KINDS",
+        help="list moments too: of all kinds, or of some such as td_error,terminated; action_flip only where named",
+    )
+    add_criteria(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -31,10 +41,15 @@ def run(arguments: argparse.Namespace) -> int:
     """
     with reading(arguments.recording) as recording:
         facts = describe(recording)
+        if arguments.moments is not None:
+            moments = moments_of(recording, range(len(recording.steps)), arguments)
+            facts["moments"] = [dataclasses.asdict(each) for each in moments]
     if arguments.json:
         print(json.dumps(facts))
     else:
         print(text(facts))
+        for each in facts.get("moments", ()):
+            print(f"  step {each['step']:>9,}  {each['kind']:<14} {each['text']}")
     return 0
 
 

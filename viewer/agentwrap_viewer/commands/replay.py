@@ -9,6 +9,7 @@ from agentwrap_viewer.launch import LaunchError
 
 from .arguments import VIEWER_NEEDS, add_explaining, add_follow, add_page, add_recording, example, need
 from .errors import NEEDED
+from .moments import add_criteria, criteria_of, kinds_of, noise_of
 
 HELP = "look at a recording"
 
@@ -23,6 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_recording(parser)
     parser.add_argument("--maps", metavar="MAPS", help="maps that agentwrap explain made of it")
     add_follow(parser)
+    parser.add_argument("--moments", metavar="KINDS", help="mark these alone, e.g. td_error,action_flip (default: all)")
+    add_criteria(parser)
     add_page(parser)
     add_explaining(parser, method="saliency method to begin with (default: that of MAPS, or the one that suits)")
 
@@ -36,9 +39,16 @@ def run(arguments: argparse.Namespace) -> int:
     need(VIEWER_NEEDS, who="the viewer")
     need(NEEDED)
     from agentwrap_viewer.recording import RecordingError
+    from agentwrap_viewer.replay.marked import Wanted
     from agentwrap_viewer.replay.show import replay
     from agentwrap_viewer.replay.store import CannotReplay
 
+    kinds = None if arguments.moments is None else kinds_of(arguments.moments)
+    criteria, noise = criteria_of(arguments), noise_of(arguments)
+    try:
+        wanted = Wanted(kinds, criteria, noise)
+    except ValueError as error:
+        raise LaunchError(str(error)) from error
     try:
         replay(
             arguments.recording or example(),
@@ -50,6 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
             method=arguments.method,
             target=arguments.target,
             budget_ms=arguments.budget_ms,
+            moments=wanted,
             on_ready=lambda address: print(f"agentwrap replay: {address}  (Ctrl-C ends it)", flush=True),
         )
     except (RecordingError, CannotReplay) as error:

@@ -46,7 +46,7 @@ class Lifetime:
         os._exit(0)
 
 
-def be_nice() -> None:
-    """Let the agent and the page go first, where the system knows such a thing."""
+def be_nice(niceness: int = 10) -> None:
+    """Let the agent and the page go first, where the system knows such a thing; by 19 at most."""
     if sys.platform != "win32":
-        os.nice(10)
+        os.nice(niceness)

@@ -8,7 +8,7 @@ distributed and the same for all steps: how many of ``samples`` draws change the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,12 @@ Inputs = Mapping[str, torch.Tensor]
 
 #: Steps from which the range of an observation is known.
 SEEN = 64
+
+#: Steps that ``search`` looks at, at most, and between two of its answers.
+LOOKS, PART = 4000, 64
+
+#: Steps whose ratings are read at a time, and where they are.
+READ, RATINGS, MASK = 8192, ("output/logits", "output/q_values"), "action_mask"
 
 
 def find(
@@ -59,11 +65,50 @@ def find(
         ValueError: ``share`` is out of range, or what ``shares`` says.
         RecordingError: As ``shares``.
     """
-    if not 0 < share <= 1:
-        raise ValueError(f"share is {share}; it has to be above 0, and 1 at most")
     looked = range(len(recording.steps)) if indices is None else sorted(indices)
     scores = np.full(len(recording.steps), np.nan)
     scores[looked] = shares(recording, looked, sigma=sigma, samples=samples, seed=seed)
+    return _peaks(recording, scores, samples, share, criteria)
+
+
+def search(
+    recording: Recording,
+    *,
+    sigma: float = 0.01,
+    samples: int = 16,
+    share: float = 0.25,
+    seed: int = 0,
+    criteria: Criteria | None = None,
+    looks: int = LOOKS,
+) -> Iterator[list[Moment]]:
+    """Look for flips part by part, first where the policy was least decided; yield all found so far after each part.
+
+    Args:
+        recording: The recording, with its policy.
+        sigma: As for ``find``, likewise what follows.
+        samples: Likewise.
+        share: Likewise.
+        seed: Likewise.
+        criteria: Likewise.
+        looks: Most steps to look at. Of more, those count at which the two actions rated highest were nearest to each
+            other; where that was not recorded, as many, evenly spread.
+
+    Raises:
+        ValueError: As ``find``.
+        RecordingError: As ``find``.
+    """
+    scores = np.full(len(recording.steps), np.nan)
+    perturbed = _Perturbed(recording, range(len(scores)), sigma, samples, seed)
+    order = _least_decided(recording, looks)
+    for begin in range(0, len(order), PART):
+        part = np.sort(order[begin : begin + PART])
+        scores[part] = perturbed.shares(part.tolist())
+        yield _peaks(recording, scores, samples, share, criteria)
+
+
+def _peaks(recording: Recording, scores: Floats, samples: int, share: float, criteria: Criteria | None) -> list[Moment]:
+    if not 0 < share <= 1:
+        raise ValueError(f"share is {share}; it has to be above 0, and 1 at most")
     numbers = recording.array("step")
     return [
         Moment(
@@ -75,6 +120,31 @@ def find(
         )
         for index in sorted(peaks(scores, replace(criteria or Criteria(), threshold=share)))
     ]
+
+
+def _least_decided(recording: Recording, most: int) -> NDArray[np.int64]:
+    """Indices of steps, those first at which the best two actions were rated most alike."""
+    count = len(recording.steps)
+    name = next((name for name in RATINGS if name in recording.columns), None)
+    if name is None or recording.hello is None:
+        return np.arange(count)[:: max(1, -(-count // most))]
+    margins = np.full(count, np.inf)
+    for begin in range(0, count, READ):
+        rated = _rows(recording, name, begin).astype(np.float64)
+        if MASK in recording.columns and (allowed := _rows(recording, MASK, begin)).shape == rated.shape:
+            rated = np.where(allowed, rated, -np.inf)
+        for choice in _choices(rated, recording.hello.action_space):
+            if choice.shape[1] > 1:
+                best = np.partition(choice, -2, axis=1)[:, -2:]
+                with np.errstate(invalid="ignore"):  # less than two are allowed
+                    apart = np.nan_to_num(best[:, 1] - best[:, 0], nan=np.inf)
+                margins[begin : begin + READ] = np.minimum(margins[begin : begin + READ], apart)
+    return np.argsort(margins, kind="stable")[:most]
+
+
+def _rows(recording: Recording, name: str, begin: int) -> NDArray[Any]:
+    rows = np.asarray(recording.array(name, begin, begin + READ))
+    return rows.reshape(len(rows), -1)
 
 
 def shares(
@@ -98,22 +168,44 @@ def shares(
         RecordingError: There is no policy that can be run here, its actions are not discrete, or it sees no numbers
             that can be perturbed.
     """
-    if not sigma > 0 or samples < 1:
-        raise ValueError(f"sigma is {sigma} and samples {samples}; both have to be positive")
-    versions = recording.array("policy_version") if len(indices) else np.empty(0, np.int64)
-    found, held, noise = np.empty(len(indices)), None, None
-    try:
-        for place, index in enumerate(indices):
-            version = int(versions[index])
-            if held is None or version != held[0]:
-                held = version, recording.policy(version or None)
-            replica = held[1]
-            if noise is None or version in recording.replaced:
-                noise = _noise(recording, replica, indices, sigma, samples, seed)
-            found[place] = _share(recording, replica, index, noise)
-    except GraphError as error:
-        raise RecordingError(f"{recording.path}: actions cannot be computed again: {error}") from error
-    return found
+    return _Perturbed(recording, indices, sigma, samples, seed).shares(indices)
+
+
+class _Perturbed:
+    """Perturbs steps of a recording, all alike.
+
+    Args:
+        recording: The recording, with its policy.
+        among: The steps that tell in which range observations are.
+        sigma: See ``shares``, likewise what follows.
+        samples: Likewise.
+        seed: Likewise.
+    """
+
+    def __init__(self, recording: Recording, among: Sequence[int], sigma: float, samples: int, seed: int) -> None:
+        if not sigma > 0 or samples < 1:
+            raise ValueError(f"sigma is {sigma} and samples {samples}; both have to be positive")
+        self._recording, self._among = recording, among
+        self._sigma, self._samples, self._seed = sigma, samples, seed
+        self._versions = recording.array("policy_version") if len(among) else np.empty(0, np.int64)
+        self._held: tuple[int, Replica] | None = None
+        self._noise: dict[str, torch.Tensor] | None = None
+
+    def shares(self, indices: Sequence[int]) -> Floats:
+        """See ``shares``."""
+        try:
+            return np.array([self._share(index) for index in indices], np.float64)
+        except GraphError as error:
+            raise RecordingError(f"{self._recording.path}: actions cannot be computed again: {error}") from error
+
+    def _share(self, index: int) -> float:
+        recording, version = self._recording, int(self._versions[index])
+        if self._held is None or version != self._held[0]:
+            self._held = version, recording.policy(version or None)
+            if self._noise is None or recording.replaced:  # another policy may have other inputs
+                self._noise = _noise(recording, self._held[1], self._among, self._sigma, self._samples, self._seed)
+        assert self._noise is not None
+        return _share(recording, self._held[1], index, self._noise)
 
 
 def _noise(
@@ -164,7 +256,7 @@ def _share(recording: Recording, replica: Replica, index: int, noise: Inputs) ->
                 rows = rows.clamp(0, 255)
             inputs[given.name] = rows.movedim(0, _axis(given))
     outputs = {name: output.cpu().numpy() for name, output in replica.run(inputs).items()}
-    actions = _actions(outputs, hello.action_space, arrays.get("action_mask"))
+    actions = _actions(outputs, hello.action_space, arrays.get(MASK))
     return float((actions[1:] != actions[0]).any(1).mean())
 
 
@@ -176,6 +268,11 @@ def _actions(outputs: Mapping[str, NDArray[Any]], space: Space, mask: NDArray[An
     rated = rated.reshape(len(rated), -1)
     if mask is not None and mask.size == rated.shape[1]:
         rated = np.where(mask.reshape(-1), rated, -np.inf)
-    several = isinstance(space, MultiDiscrete) and sum(space.counts) == rated.shape[1]
-    splits = np.cumsum(space.counts)[:-1] if several and isinstance(space, MultiDiscrete) else np.empty(0, np.int64)
-    return np.stack([part.argmax(1) for part in np.split(rated, splits, axis=1)], axis=1)
+    return np.stack([part.argmax(1) for part in _choices(rated, space)], axis=1)
+
+
+def _choices(rated: NDArray[Any], space: Space) -> list[NDArray[Any]]:
+    """Ratings (k, n) of each choice that is made, apart."""
+    if isinstance(space, MultiDiscrete) and sum(space.counts) == rated.shape[1]:
+        return np.split(rated, np.cumsum(space.counts)[:-1], axis=1)
+    return [rated]

@@ -2,8 +2,50 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
+import json
+import sys
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from agentwrap_protocol.spaces import Discrete, MultiDiscrete
+from agentwrap_viewer.launch import Child
 from agentwrap_viewer.page.marks import Mark, Marks
+from agentwrap_viewer.page.store import Store
 from agentwrap_viewer.recording import Recording, RecordingError
+from agentwrap_viewer.recording.moments import KINDS, Criteria
+
+#: The kind of moment that is found by running the policy.
+FLIP = "action_flip"
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """Which moments are marked.
+
+    Attributes:
+        kinds: Of ``moments.KINDS`` and ``action_flip``; None for all.
+        criteria: What counts as one.
+        noise: ``sigma``, ``samples`` and ``share`` of ``recording.flips.search``, as far as they are others than there.
+
+    Raises:
+        ValueError: There is no such kind.
+    """
+
+    kinds: Collection[str] | None = None
+    criteria: Criteria = dataclasses.field(default_factory=Criteria)
+    noise: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check kinds."""
+        if unknown := [kind for kind in self.kinds or () if kind not in (*KINDS, FLIP)]:
+            raise ValueError(f"no moments of kind {unknown[0]!r}; there are {', '.join((*KINDS, FLIP))}")
+
+    @property
+    def flips(self) -> bool:
+        """Whether those are wanted for which the policy is run."""
+        return self.kinds is None or FLIP in self.kinds
 
 
 class RecordingMarks(Marks):
@@ -18,13 +60,37 @@ class RecordingMarks(Marks):
         self._recording, self._bookmarks = recording, recording.bookmarks
         self._renew()
 
-    def find_moments(self) -> None:
-        """Mark the moments of the recording.
+    def find_moments(self, wanted: Wanted) -> None:
+        """Mark the moments of the recording, but those that the policy is run for.
 
         Raises:
             RecordingError: The recording's index cannot be read.
         """
-        self.put("moments", (Mark(found.step, found.kind, found.text) for found in self._recording.moments()))
+        kinds = None if wanted.kinds is None else [kind for kind in wanted.kinds if kind != FLIP]
+        found = self._recording.moments(kinds, **dataclasses.asdict(wanted.criteria))
+        self.put("moments", (Mark(each.step, each.kind, each.text) for each in found))
+
+    async def find_flips(self, store: Store, wanted: Wanted) -> None:
+        """Have a process of its own look for actions that flip, mark what it finds as it does, and go on waiting.
+
+        Where there is nothing to look for, no policy or no choice of actions, nothing is begun.
+        """
+        hello = self._recording.hello
+        discrete = hello is not None and isinstance(hello.action_space, Discrete | MultiDiscrete)
+        if wanted.flips and discrete and self._recording.versions:
+            given = {"--criteria": dataclasses.asdict(wanted.criteria), "--noise": dict(wanted.noise)}
+            options = [text for name, value in given.items() for text in (name, json.dumps(value))]
+            path = str(self._recording.path.resolve())
+            child = Child([sys.executable, "-m", "agentwrap_viewer.explainer.flips", path, *options])
+            try:
+                await child.start()
+                while line := await child.line():
+                    found: list[Any] = json.loads(line)
+                    self.put("flips", (Mark(step, FLIP, text) for step, text in found))
+                    store.notify()
+            finally:
+                await child.stop()
+        await asyncio.Event().wait()
 
     def bookmark(self, step: int, note: str) -> None:
         """Bookmark a step; where that cannot be saved, ``problem`` says why."""

@@ -16,6 +16,7 @@ from agentwrap_viewer.page.server import PageServer, serve
 from agentwrap_viewer.page.store import Store
 from agentwrap_viewer.recording import Recording, open_recording
 
+from .marked import Wanted
 from .store import RecordedStore, kind_of
 from .tab import ReplayTab
 
@@ -31,6 +32,7 @@ def replay(
     method: str | None = None,
     target: str | None = None,
     budget_ms: float | None = None,
+    moments: Wanted | None = None,
     until: Callable[[Store], bool] | None = None,
     on_ready: Callable[[str], None] | None = None,
 ) -> Store:
@@ -47,6 +49,7 @@ def replay(
         target: What of the policy is explained to begin with, or None for what ``maps`` are about, else for what the
             method explains of itself: ``actor``, ``critic``, ``chosen``, ``choice:<i>``, an action's name or index.
         budget_ms: Time for one step before another one that is looked at gets its turn.
+        moments: Which moments are marked; None for all.
         until: Asked five times a second with the store; when it returns True the page ends.
         on_ready: Called once with the page's address when it is served.
 
@@ -58,13 +61,15 @@ def replay(
     with open_recording(path) as recording, contextlib.ExitStack() as opened:
         made = opened.enter_context(open_recording(maps)) if maps is not None else None
         store = RecordedStore(recording, made, follow=follow)
-        store.marks.find_moments()
+        wanted = moments or Wanted()
+        store.marks.find_moments(wanted)
         arguments = (*settings(device, method, target, budget_ms), "--recording", str(recording.path.resolve()))
         return asyncio.run(
             show(
                 partial(_begin, store, made if method is None and target is None else None, port=port),
                 open_browser=open_browser,
                 explainer_args=arguments if store.without_maps is None else None,
+                beside=partial(store.marks.find_flips, wanted=wanted),
                 until=until,
                 on_ready=on_ready,
             )
