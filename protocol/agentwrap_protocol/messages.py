@@ -320,15 +320,19 @@ class SaliencyMap(Message, frozen=True, kw_only=True, eq=False):
 
     def scale_of(self, name: str) -> ScoreScale:
         """Return how the scores of the array ``<what>/<target>[/<key>]`` are to be read."""
-        return self.entry_scales.get(name.partition("/")[2].partition("/")[2], self.scale)
+        return self.entry_scales.get(_entry_of(name), self.scale)
 
     def method_of(self, name: str) -> str:
-        """Return the name of the method that the array ``<what>/<target>[/<key>]`` was computed by."""
-        return self.entry_methods.get(name.partition("/")[2].partition("/")[2], self.method)
+        """Return the method by which the array ``<what>/<target>[/<key>]`` was computed."""
+        return self.entry_methods.get(_entry_of(name), self.method)
 
     def title_of(self, target: str) -> str:
         """Return what a target is, for people."""
         return self.titles.get(target, target)
+
+
+def _entry_of(name: str) -> str:
+    return name.partition("/")[2].partition("/")[2]
 
 
 class Outputs(Message, frozen=True, kw_only=True, eq=False):

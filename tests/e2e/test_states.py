@@ -8,6 +8,7 @@ from pathlib import Path
 
 import fakes
 import numpy as np
+import psutil
 import pytest
 from e2e.harness import Served, Tab, World
 from states import states
@@ -77,6 +78,27 @@ def test_points_of_a_running_agent_appear_while_it_runs(world: World, open_tab: 
     assert "steps" in tab.find(".card.states .caption").inner_text()
     tab.page.get_by_role("button", name="Agent", exact=True).click()
     tab.until(lambda: tab.find(".slot.value").is_visible() and tab.find(".slot.states").is_hidden(), "the agent's view")
+    assert tab.errors == []
+
+
+def test_a_map_whose_process_is_killed_says_so_and_comes_back(world: World, open_tab: Callable[..., Tab]) -> None:
+    world.agent.make_step = lambda number: states(1, first=number)[0]
+    world.agent.play(60)
+    tab = open_tab(world.address + "#states")
+    card, note = tab.find(".card.states"), tab.find(".card.states .note")
+    tab.until(lambda: int(card.get_attribute("data-count") or 0) >= 20 and painted(tab).sum() > 50, "points")
+    tab.page.get_by_label("Layout").select_option("pca")
+    tab.until(lambda: card.get_attribute("data-method") == "pca", "principal components")
+    world.agent.pause()
+    (process,) = (
+        each for each in psutil.Process().children(recursive=True) if "agentwrap_viewer.states" in each.cmdline()
+    )
+    process.kill()
+    tab.until(lambda: "ended by signal 9" in note.inner_text(), "what happened")
+    every = str(world.viewer.do(lambda: len(world.viewer.store.steps)))
+    again = tab.find(f".card.states[data-count='{every}'][data-method=pca]")
+    tab.until(again.count, "all steps again, laid out as they were")
+    tab.until(lambda: not note.is_visible() and painted(tab).sum() > 50, "points, and no note any more")
     assert tab.errors == []
 
 

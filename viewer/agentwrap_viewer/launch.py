@@ -158,7 +158,7 @@ async def keep_explaining(receiver: Receiver, arguments: Sequence[str]) -> None:
         store.explainer_alive = False
         store.explainer = None
         store.explainer_restarts += 1
-        store.explainer_problem = _why(child.last_words, code)
+        store.explainer_problem = why_ended(child.last_words, code)
         store.notify()
         await asyncio.sleep(pause)
         pause = min(2 * pause, LONGEST_BACKOFF)
@@ -175,7 +175,8 @@ async def _introduce(child: Child, receiver: Receiver) -> bool:
     return True
 
 
-def _why(last_words: str, code: int) -> str:
+def why_ended(last_words: str, code: int) -> str:
+    """Say how a child ended, and the last line of what it wrote."""
     how = f"ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
     return f"{how}: {_last_line(last_words)}" if last_words.strip() else how
 
@@ -341,7 +342,7 @@ async def _accompany(command: Sequence[str]) -> None:
     finally:
         await child.stop()
     if code != 0:
-        raise LaunchError(f"{' '.join(command)} {_why(child.last_words, code)}")
+        raise LaunchError(f"{' '.join(command)} {why_ended(child.last_words, code)}")
     await asyncio.Event().wait()
 
 

@@ -184,7 +184,8 @@ def _mean_heat(packet: Packet, maps: Sequence[SaliencyMap]) -> tuple[int, list[d
         shape = first.arrays[name].shape if name in first.arrays else None
         arrays = [each.arrays[name] for each in alike if name in each.arrays and each.arrays[name].shape == shape]
         if arrays and len(shape or ()) == 2:
-            quantised, full = quantise(np.asarray(np.mean(arrays, axis=0, dtype=np.float32)), first.scale)
+            scale, method = first.scale_of(name), first.method_of(name)
+            quantised, full = quantise(np.asarray(np.mean(arrays, axis=0, dtype=np.float32)), scale)
             described = packet.array(quantised)
             layers.append(
                 {
@@ -192,8 +193,8 @@ def _mean_heat(packet: Packet, maps: Sequence[SaliencyMap]) -> tuple[int, list[d
                     "title": first.title_of(target),
                     "heat": described,
                     "full": full,
-                    "scale": first.scale,
-                    "method": first.method,
+                    "scale": scale,
+                    "method": method,
                 }
             )
     return len(alike), layers or None

@@ -169,10 +169,10 @@ def _maps(steps: Sequence[Step], maps: Recording | None) -> dict[str, Any] | Non
         places.append(None if each is None else len(scores))
         if each is not None:
             scores.append(_scores(each, first, maps.path))
-    packed = np.stack(scores)
+    packed, shown = np.stack(scores), next(iter(_layers(first).values()))
     return {
-        "method": f"{first.method}, {', '.join(_said(first))}".rstrip(", "),
-        "scale": first.scale,
+        "method": _said(first, shown),
+        "scale": first.scale_of(shown),
         "layers": [{"target": target, "title": first.title_of(target)} for target in _layers(first)],
         "shape": list(packed.shape[2:]),
         "places": places,
@@ -180,25 +180,36 @@ def _maps(steps: Sequence[Step], maps: Recording | None) -> dict[str, Any] | Non
     }
 
 
-def _said(message: SaliencyMap) -> list[str]:
-    return [f"{name} {value}" for name, value in message.options.items()]
+def _said(message: SaliencyMap, name: str) -> str:
+    """The method of a map's array and, where that is the one that was chosen, its options."""
+    method = message.method_of(name)
+    options = message.options if method == message.method else {}
+    return ", ".join([method, *(f"{option} {value}" for option, value in options.items())])
 
 
-def _layers(message: SaliencyMap) -> dict[str, NDArray[Any]]:
-    """The maps that are pictures, by target: of several entries of an observation the first."""
-    layers: dict[str, NDArray[Any]] = {}
+def _layers(message: SaliencyMap) -> dict[str, str]:
+    """The names of the maps that are pictures, by target: of several entries of an observation the first."""
+    layers: dict[str, str] = {}
     for name, array in message.arrays.items():
         kind, _, target = name.partition("/")
         if kind == "heatmap" and array.ndim == 2 and array.size:
-            layers.setdefault(target.partition("/")[0], array)
+            layers.setdefault(target.partition("/")[0], name)
     return layers
 
 
 def _scores(message: SaliencyMap, first: SaliencyMap, path: Path) -> NDArray[np.int8]:
-    layers, expected = _layers(message), _layers(first)
-    if {name: array.shape for name, array in layers.items()} != {name: array.shape for name, array in expected.items()}:
+    layers = _layers(message)
+    if _kinds(message) != _kinds(first):
         raise RecordingError(f"{path}: the map of step {message.step} is of another kind than those before")
-    return np.stack([quantise(_reduced(array), message.scale)[0] for array in layers.values()])
+    return np.stack([quantise(_reduced(message.arrays[name]), message.scale_of(name))[0] for name in layers.values()])
+
+
+def _kinds(message: SaliencyMap) -> dict[str, tuple[Any, ...]]:
+    """Size, method and scale of each layer: what all maps that are shown as one must agree in."""
+    return {
+        target: (message.arrays[name].shape, message.method_of(name), message.scale_of(name))
+        for target, name in _layers(message).items()
+    }
 
 
 def _reduced(scores: NDArray[Any]) -> NDArray[Any]:

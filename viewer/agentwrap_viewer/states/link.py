@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from agentwrap_protocol.messages import EpisodeEnd, Hello, Step
-from agentwrap_viewer.launch import Child
+from agentwrap_viewer.launch import GRACE, Child, why_ended
+from agentwrap_viewer.page.packet import EncodedCache, Packet
 from agentwrap_viewer.page.store import Store
 
 from .wire import HEADER, Choose, Kind, message_piece, piece
@@ -46,13 +47,14 @@ class StateLink:
 
     def __init__(self, store: Store, arguments: Sequence[str] = ()) -> None:
         self.store = store
-        self.problem: str | None = None  #: Why the process ended
+        self._problem: str | None = None  # why the process ended, until another one has said something
         self._arguments, self._tabs = tuple(arguments), dict[int, Send]()
         self._numbers = itertools.count(1)
         self._task: asyncio.Task[None] | None = None
         self._child: Child | None = None
         self._outgoing: list[bytes] = []
         self._news = asyncio.Event()
+        self._choice = Choose()
         self._begin_anew()
 
     def _begin_anew(self) -> None:
@@ -66,6 +68,8 @@ class StateLink:
         self._tabs[number] = send
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run(), name="state map")
+        elif self._problem is not None:
+            send(_problem_message(self._problem))
         self._tell(piece(Kind.OPENED, number))
         return number
 
@@ -76,8 +80,10 @@ class StateLink:
 
     def obey(self, number: int, command: msgspec.Struct) -> None:
         """Pass on what a tab asks for."""
-        if isinstance(command, Choose) and command.layer is not None and not self._arguments:
-            self._next, self._stride, self._episodes = 0, 1, 0  # all steps again, of which other arrays are taken
+        if isinstance(command, Choose):
+            self._choice = Choose(command.layer or self._choice.layer, command.method or self._choice.method)
+            if command.layer is not None and not self._arguments:
+                self._next, self._stride, self._episodes = 0, 1, 0  # all steps again, of which other arrays are taken
         self._tell(piece(Kind.COMMAND, number, msgspec.json.encode(command)))
 
     def _tell(self, data: bytes) -> None:
@@ -96,6 +102,8 @@ class StateLink:
                 await child.start()
                 self._child, self._outgoing = child, [piece(Kind.OPENED, number) for number in self._tabs]
                 self._begin_anew()
+                if self._arguments:
+                    self._outgoing.append(self._choice_piece())
                 talk = [asyncio.create_task(self._listen(child)), asyncio.create_task(self._speak(child))]
                 try:
                     await asyncio.wait(talk, return_when=asyncio.FIRST_COMPLETED)
@@ -103,20 +111,33 @@ class StateLink:
                     for task in talk:
                         task.cancel()
                     await asyncio.gather(*talk, return_exceptions=True)
+                with contextlib.suppress(TimeoutError):  # a signal, if only tried, would lose how it ended
+                    await asyncio.wait_for(child.wait(), GRACE)
             finally:
                 self._child = None
                 await child.stop()
-            self.problem = f"The state map's process ended: {child.last_words.strip()[-300:] or 'it did not say why'}"
+            self._report(why_ended(child.last_words, await child.wait()))
             if time.monotonic() - began > LONGEST_BACKOFF:
                 pause = BACKOFF
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_BACKOFF)
+
+    def _report(self, how: str) -> None:
+        """Tell the tabs that what they have been sent is void, and why."""
+        self._problem = f"The state map's process {how[-300:]}. It is being started again."
+        for send in self._tabs.values():
+            send(_problem_message(self._problem))
+
+    def _choice_piece(self) -> bytes:
+        """Return what tabs chose before, for a process that does not know it."""
+        return piece(Kind.COMMAND, body=msgspec.json.encode(self._choice))
 
     async def _listen(self, child: Child) -> None:
         with contextlib.suppress(EOFError):
             while True:
                 size, kind, tab = HEADER.unpack(await child.read(HEADER.size))
                 body = await child.read(size)
+                self._problem = None
                 if kind == Kind.DATA and tab in self._tabs:
                     self._tabs[tab](body)
 
@@ -141,7 +162,7 @@ class StateLink:
         if self._generation != store.generation:
             self._begin_anew()
             self._generation = store.generation
-            pieces.append(message_piece(store.hello))
+            pieces += [message_piece(store.hello), self._choice_piece()]
         steps, until = store.steps, time.monotonic() + SLICE
         waiting = steps.last - max(self._next, steps.first)
         if waiting > BACKLOG and self._stride == 1:
@@ -178,3 +199,7 @@ def trimmed(step: Step) -> Step:
     """Return a step with the arrays alone that the map is made of."""
     arrays = {n: array for n, array in step.arrays.items() if n in WANTED or n.startswith("output/layer/")}
     return msgspec.structs.replace(step, arrays=arrays)
+
+
+def _problem_message(problem: str) -> bytes:
+    return Packet(EncodedCache(0)).finish({"sections": {"process": {"problem": problem}}})

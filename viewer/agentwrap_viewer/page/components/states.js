@@ -348,6 +348,11 @@ export async function render({model, el}) {
     onView(shown => { visible = shown === "states"; repaint = due = visible; schedule() }),
     onTheme(() => { colours = null; repaint = true; schedule() }),
     listen("link", ({connected}) => { if (connected) { generation = null } else { put(empty, "Connecting …"); empty.hidden = points.count > 0 } }),
+    listen("process", ({problem}) => {  // another one begins its own map
+      generation = null
+      put(notes, problem)
+      notes.hidden = false
+    }),
     listen("map", takeState),
     listen("points", takePoints),
     listen("frame", ({step}) => { if (hover >= 0 && points.step[hover] === step) drawTip(null) }),
