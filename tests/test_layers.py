@@ -79,7 +79,13 @@ ALLOWED = {
     },
     "agentwrap_viewer.states.tab": {"agentwrap_viewer.states", "agentwrap_viewer.page.packet", "numpy"},
     "agentwrap_viewer.states.link": {
-        *("agentwrap_viewer.states", "agentwrap_viewer.page.store", "agentwrap_viewer.launch", "agentwrap_protocol"),
+        *(
+            "agentwrap_viewer.states",
+            "agentwrap_viewer.page.store",
+            "agentwrap_viewer.page.packet",
+            "agentwrap_viewer.launch",
+            "agentwrap_protocol",
+        ),
         "msgspec",
     },
     "agentwrap_viewer.states.__main__": {

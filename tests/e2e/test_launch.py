@@ -161,8 +161,8 @@ def test_what_the_explainer_refuses_is_an_error(
     view: Callable[..., Command], options: tuple[str, str], text: str
 ) -> None:
     command = view("--port", "0", *options)
-    _, errors = command.process.communicate(timeout=STARTED)
-    assert command.process.returncode == 1
+    printed, errors = command.process.communicate(timeout=STARTED)
+    assert (command.process.returncode, printed) == (1, ""), "nothing is served before"
     assert errors.startswith(f"agentwrap: {text}") and "Traceback" not in errors
 
 

@@ -89,6 +89,48 @@ def test_a_method_chosen_reaches_the_explainer_and_draws_its_options(world: Worl
     tab.until(lambda: tab.find("text=radius").count() == 0 and tab.find("text=mode").count(), "its own options")
 
 
+def test_keys_work_again_after_a_control_was_used_with_the_mouse(world: World, open_tab: Open) -> None:
+    tab = open_tab(world.address)
+    world.agent.play(20)
+    tab.until(lambda: tab.step() > 5 and tab.find("text=radius").count(), "steps and the method's options")
+
+    def pauses(after: str) -> None:
+        tab.press("Space")
+        tab.until(lambda: tab.find(".transport[data-mode=paused]").count(), f"the pause after {after}")
+        tab.press("End")
+        tab.until(lambda: tab.find(".transport[data-mode=live]").count(), "live again")
+
+    method = tab.page.get_by_label("Method")
+    method.click()
+    tab.page.get_by_role("menuitem", name="SARFA").click()
+    tab.until(lambda: tab.find("text=mode").count() and tab.page.get_by_role("menu").count() == 0, "the choice")
+    pauses("a choice by mouse")
+    tab.page.get_by_label("Smooth").click()
+    pauses("a switch")
+    tab.page.get_by_role("button", name="Critic").click()
+    pauses("a button")
+    slider = tab.page.get_by_label("Opacity")
+    slider.locator("xpath=ancestor::span[contains(@class, 'MuiSlider-root')]").click(position={"x": 60, "y": 5})
+    value = tab.until(lambda: (now := slider.input_value()) != "0.75" and now, "another opacity")
+    tab.press("Space")
+    tab.until(lambda: tab.find(".transport[data-mode=paused]").count(), "the pause after a slider")
+    tab.press("ArrowRight")
+    tab.until(lambda: float(slider.input_value()) > float(value), "a slider that is set finely by keys")
+    tab.find(".transport button.live").click()
+    tab.until(lambda: tab.find(".transport[data-mode=live]").count(), "live again")
+
+    method.focus()
+    tab.page.keyboard.press("ArrowDown")
+    tab.page.get_by_role("menuitem", name="Perturbation").wait_for()
+    tab.page.keyboard.press("ArrowUp")
+    tab.page.keyboard.press("Enter")
+    tab.until(lambda: tab.find("text=radius").count() and tab.page.get_by_role("menu").count() == 0, "the choice")
+    assert method.evaluate("node => node.getRootNode().activeElement === node"), "the keyboard's focus is lost"
+    tab.page.keyboard.press("Space")
+    tab.page.get_by_role("menuitem", name="SARFA").wait_for()
+    assert tab.find(".transport[data-mode=live]").count(), "a key of the select's own paused"
+
+
 def test_an_explainer_that_appears_while_a_tab_loads_can_be_set(world: World, open_tab: Open) -> None:
     viewer = Viewer(world.agent.endpoint, None)
     tab = open_tab(viewer.server.address)

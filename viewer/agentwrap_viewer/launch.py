@@ -137,6 +137,27 @@ class Child:
             await self._listening
 
 
+async def _check(arguments: Sequence[str]) -> None:
+    """Have an explainer say whether what was asked for is possible, before anything is served.
+
+    Where only what always is possible was asked for, nobody waits for that.
+
+    Raises:
+        LaunchError: It is not.
+    """
+    asked = dict(zip(arguments, arguments[1:], strict=False))
+    if asked.get("--device") in (None, "auto", "cpu") and not {"--method", "--target", "--budget-ms"} & asked.keys():
+        return
+    child = Child([sys.executable, "-m", "agentwrap_viewer.explainer", *arguments, "--check"])
+    try:
+        await child.start()
+        code = await child.wait()
+    finally:
+        await child.stop()
+    if code == REFUSED:
+        raise LaunchError(_last_line(child.last_words).removeprefix("agentwrap explainer: "))
+
+
 async def keep_explaining(receiver: Receiver, arguments: Sequence[str]) -> None:
     """Run the explainer, and again whenever it ends, after a growing pause; tell the receiver where it is.
 
@@ -283,6 +304,8 @@ async def show(
     """
     from .page.server import PortTakenError
 
+    if explainer_args is not None:
+        await _check(explainer_args)
     try:
         receiver, server = begin()
     except PortTakenError as error:

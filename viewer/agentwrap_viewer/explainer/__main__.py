@@ -34,12 +34,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = Settings().changed(
             None, method=arguments.method, target=arguments.target, budget_ms=arguments.budget_ms
         )
+        device = _device(arguments.device)
+        if arguments.check:
+            return 0
         recording = open_recording(arguments.recording) if arguments.recording is not None else None
         for path in arguments.policies:
             if recording is None:
                 raise SaliencyError("weights can be added to a recording alone")
             recording.add_weights(path)
-        service = Service(arguments.source, device=_device(arguments.device), settings=settings, recording=recording)
+        service = Service(arguments.source, device=device, settings=settings, recording=recording)
     except (SaliencyError, RecordingError) as error:
         logging.error("%s", error)
         return 2
@@ -73,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--method", help="saliency method to begin with (default: the one that suits the observation)")
     parser.add_argument("--target", help="what of the policy to explain (default: what the method explains of itself)")
     parser.add_argument("--budget-ms", type=float, metavar="MS", help="milliseconds to spend on one step")
+    parser.add_argument("--check", action="store_true", help="only say whether device, method and budget are possible")
     return parser
 
 
@@ -99,8 +103,15 @@ def _device(name: str) -> str:
         torch.zeros(1, device=name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        raise SaliencyError(f"device {name!r} is not usable here: {reason}; use cpu or auto") from None
+        raise SaliencyError(f"device {name!r} is not usable here: {reason}; there is {_devices()}, or auto") from None
     return name
+
+
+def _devices() -> str:
+    import torch
+
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    return ", ".join(name for name, is_there in there.items() if is_there)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 // What the bars of a running agent and of a recording share: what they ask for, buttons, speed, and the keys for it.
 
 import {send} from "./feed.js"
+import {byPointer, isTaken, leftChoice, tendControls} from "./focus.js"
 import {h} from "./kit.js"
 
 const ICONS = {
@@ -54,12 +55,9 @@ export function playButton(label, press) {
 /** The choice of a speed; `show(speed, speeds)` sets it, unless somebody is choosing. */
 export function speedSelect(title) {
   const element = h("select", {class: "speed", title, "aria-label": "Speed"})
-  let clicked = false
-  element.addEventListener("pointerdown", () => { clicked = true })
-  element.addEventListener("keydown", () => { clicked = false })
   element.addEventListener("change", () => {
     send({do: "speed", speed: Number(element.value)})
-    if (clicked) element.blur()  // the space bar is to pause or play again; who came with the keyboard goes on with it
+    if (byPointer()) element.blur()  // the space bar is to pause or play again
   })
   return {element, show: (speed, speeds) => {
     if (element.options.length !== speeds.length) {
@@ -80,30 +78,25 @@ export function listenForKeys(actions, more = {}) {
     ...(actions.episode ? {PageUp: () => actions.episode(-1), PageDown: () => actions.episode(1)} : {}),
     ...more,
   }
-  const listen = event => {
-    if (!(event.key in keys) || event.ctrlKey || event.altKey || event.metaKey || isInput(event)) return
+  const isOurs = event => event.key in keys && !event.ctrlKey && !event.altKey && !event.metaKey
+  const act = event => {
     event.preventDefault()
     keys[event.key](event)
   }
+  const listen = event => { if (isOurs(event) && !isTaken(event)) act(event) }
+  const seize = event => {
+    const control = isOurs(event) && leftChoice(event)
+    if (!control) return
+    control.blur()
+    event.stopPropagation()  // it would open its menu
+    act(event)
+  }
   document.addEventListener("keydown", listen)
-  document.addEventListener("click", leaveButton)
+  document.addEventListener("keydown", seize, {capture: true})
+  const stop = tendControls()
   return () => {
     document.removeEventListener("keydown", listen)
-    document.removeEventListener("click", leaveButton)
+    document.removeEventListener("keydown", seize, {capture: true})
+    stop()
   }
-}
-
-/** A button that was clicked keeps the focus, and would take the space bar. One that was reached by keys (detail 0) may. */
-function leaveButton(event) {
-  if (event.detail === 0) return
-  // by the event's path: the icon that was hit may be gone from the button by now
-  event.composedPath().find(node => node instanceof Element && node.matches("button, [role=button]"))?.blur()
-}
-
-/** Whether the key is meant for a control: text, a select, a slider, or a button that has the focus. */
-function isInput(event) {
-  const target = event.composedPath()[0]
-  if (!(target instanceof Element)) return false
-  if (target.closest("input, textarea, select, [contenteditable], [role=combobox], [role=listbox], [role=option]")) return true
-  return event.key === " " && target.closest("button, [role=button]") !== null
 }

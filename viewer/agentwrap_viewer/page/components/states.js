@@ -2,6 +2,7 @@
 
 import {ask, frameOf, listen} from "./atlas.js"
 import {send, subscribe} from "./feed.js"
+import {byPointer} from "./focus.js"
 import {card, colour, crisp, dress, h, integer, number, onTheme, put} from "./kit.js"
 import {paintFrame} from "./picture.js"
 import {Points, paint} from "./points.js"
@@ -393,6 +394,7 @@ const chip = (colour, text) => {
 
 function select(label) {
   const element = h("select", {"aria-label": label})
+  element.addEventListener("change", () => { if (byPointer()) element.blur() })
   return {element, root: h("label", {class: "choice"}, h("span", {}, label), element)}
 }
 
