@@ -12,11 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import FakeAgent
+from fakes import FakeAgent, hello
 from listener import eventually
 from recordings import record_pictures, steps_in
 
 from agentwrap_viewer import cli, open_recording
+from agentwrap_viewer.recording import flips
+from agentwrap_viewer.recording.writer import RecordingWriter
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +119,50 @@ def test_two_processes_compute_the_same_maps_as_one(
             assert left.keys() == right.keys()
             for name in left:
                 np.testing.assert_allclose(left[name], right[name], atol=1e-5)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files cannot be kept small there")
+def test_explain_on_a_full_disk_says_so_keeps_what_was_written_and_goes_on(
+    run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    maps = tmp_path / "maps.mcap"
+    options = ("explain", str(run), "--out", str(maps), "--method", "gradient")
+    program = (  # a file that may not grow beyond 4 kB behaves as a full disk does
+        "import resource, sys; from agentwrap_viewer.cli import main; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); sys.exit(main(sys.argv[1:]))"
+    )
+    full = subprocess.run([sys.executable, "-c", program, *options], capture_output=True, text=True)
+    assert full.returncode == 1 and "maps.mcap cannot be written on: File too large" in full.stderr
+    assert "30 maps" in said(capsys, *options)
+    with open_recording(maps) as found:
+        assert sorted(found.explained) == list(range(30)) and found.complete
+
+
+def test_an_empty_recording_is_described_and_refused_in_words(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with RecordingWriter(tmp_path / "empty.mcap", hello()):
+        pass
+    empty, out = tmp_path / "empty.mcap", tmp_path / "out"
+    assert "none of which ended" in said(capsys, "info", empty, "--moments")
+    assert "holds no policy" in refused(capsys, "explain", empty, "--out", out)
+    assert "has no steps" in refused(capsys, "export", empty, "--format", "csv", "--out", out)
+    assert "has no steps" in refused(capsys, "export", empty, "--moments", "--out", out)
+    assert not out.exists()
+
+
+def test_moments_are_listed_by_what_counts_as_one(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with open_recording(run) as recording:
+        expected = recording.moments(["terminated", "td_error"], threshold=0.5, apart=2)
+        flipped = flips.find(recording, sigma=0.5, share=0.05)
+    options = ("info", run, "--json", "--moments")
+    found = json.loads(said(capsys, *options, "terminated,td_error", "--threshold", "0.5", "--apart", "2"))["moments"]
+    assert [(each["step"], each["kind"]) for each in found] == [(each.step, each.kind) for each in expected]
+    found = json.loads(said(capsys, *options, "action_flip", "--sigma", "0.5", "--share", "0.05"))["moments"]
+    assert [each["step"] for each in found] == [each.step for each in flipped] and flipped
+    assert "--gamma is 2.0; a discount" in refused(capsys, *options, "--gamma", "2")
+    assert "--sigma has to be above 0" in refused(capsys, *options, "--sigma", "0")
+    assert "no moments of kind 'x'" in refused(capsys, *options, "x")
 
 
 def test_explain_refuses_what_cannot_be_and_says_why(

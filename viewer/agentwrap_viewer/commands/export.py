@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
     with reading(arguments.recording) as recording:
         indices = chosen(recording, arguments.steps, arguments.episode)
         if not indices:
-            raise LaunchError(f"{recording.path} has no such steps")
+            raise LaunchError(f"{recording.path} has no {'such ' if len(recording.steps) else ''}steps")
         if arguments.moments is not None:
             out = Path(arguments.out or Path(arguments.recording).with_suffix(".moments"))
             clips = _clips(recording, indices, arguments)
