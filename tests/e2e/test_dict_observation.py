@@ -100,3 +100,34 @@ def test_picture_and_vector_are_explained_at_once(running: tuple[Any, Driver, st
     assert tab.find(".stage canvas.frame").is_visible() and features.is_visible()
     tab.until(drive(lambda: (found := widths())[2] == 0 < found[1]), "the number that is ignored has none")
     assert not tab.errors
+
+
+def test_target_that_is_chosen_is_explained_and_named(running: tuple[Any, Driver, str], open_tab: Open) -> None:
+    env, policy, page = running
+    observation, _ = env.reset(seed=0)
+    tab = open_tab(page)
+
+    def legend(card: str) -> list[str]:
+        return tab.find(f".card.{card} .key").all_inner_texts()
+
+    def stepped(condition: Callable[[], Any]) -> Callable[[], Any]:
+        def step_and_look() -> Any:
+            with torch.no_grad():
+                policy({name: torch.from_numpy(array)[None] for name, array in observation.items()})
+            env.step(0)
+            return condition()
+
+        return step_and_look
+
+    tab.until(stepped(lambda: legend("features") == ["actor"]), "the vector by its own method, of the actor")
+    assert re.fullmatch(r"action \d \(chosen\)", legend("stage")[0]), "the picture of what rise is about"
+    assert tab.find(".card.features .caption").inner_text() == "by feature perturbation"
+    tab.until(
+        lambda: tab.find(".card.explanation .caption").inner_text() == "rise, feature_perturbation", "both methods"
+    )
+    tab.page.get_by_label("Target").click()
+    tab.page.get_by_role("menuitem", name="action 1").click()
+    tab.until(stepped(lambda: legend("stage") == legend("features") == ["action 1"]), "the action that was chosen")
+    colours = tab.find(".card.features .fill").evaluate_all("fills => fills.map(each => each.className)")
+    assert colours[0] == "fill actor part"
+    assert not tab.errors

@@ -1,0 +1,70 @@
+"""What a policy computes, as the page draws it: masked options struck through, continuous actions as intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import numpy as np
+from e2e.harness import Tab, World
+from fakes import hello, step
+
+from agentwrap_protocol.messages import DistributionInfo
+from agentwrap_protocol.spaces import Box
+
+Open = Callable[..., Tab]
+
+
+def rows(tab: Tab) -> list[str]:
+    return [text.replace("\n", " ") for text in tab.find(".card.policy .row").all_inner_texts()]
+
+
+def test_masked_options_are_struck_through_and_have_no_probability(world: World, open_tab: Open) -> None:
+    def masked(number: int) -> object:
+        made = step(number)
+        free = np.arange(9) != 2
+        return msgspec.structs.replace(made, arrays={**made.arrays, "action_mask": free})
+
+    world.agent.make_step = masked
+    tab = open_tab(world.address)
+    world.agent.play(10)
+    tab.until(lambda: len(rows(tab)) == 9 and "masked" in rows(tab)[2], "the masked option")
+    row = tab.find(".card.policy .row").nth(2)
+    lines = "each => getComputedStyle(each).textDecorationLine"
+    assert row.locator(".name").evaluate(lines) == "line-through"
+    assert tab.find(".card.policy .row").nth(3).locator(".name").evaluate(lines) == "none"
+    assert row.get_attribute("title").endswith("masked, could not be chosen")
+    assert not tab.errors
+
+
+def test_gaussian_is_an_interval_between_its_own_bounds(world: World, open_tab: Open) -> None:
+    told = msgspec.structs.replace(
+        world.agent.hello.policy, distribution=DistributionInfo(kind="gaussian", low=(-1.0, 0.0), high=(1.0, 4.0))
+    )
+    space = Box(shape=(2,), dtype="float32", low=-1.0, high=4.0)
+    world.agent.hello = hello(action_space=space, action_meanings=("hip", "knee"), policy=told)
+
+    def drawn(number: int) -> object:
+        arrays = {
+            "observation": np.zeros(3, np.float32),
+            "action": np.array([0.5, 1.0], np.float32),
+            "output/mean": np.array([0.0, 2.0], np.float32),
+            "output/log_std": np.log(np.array([0.5, 1.0], np.float32)),
+        }
+        return step(number, arrays=arrays)
+
+    world.agent.make_step = drawn
+    tab = open_tab(world.address)
+    world.agent.play(10)
+    tab.until(lambda: tab.find(".card.policy .row .mark").count() == 2, "two intervals")
+    names = tab.find(".card.policy .name").all_inner_texts()
+    assert names == ["hip", "knee"]
+    boxes = [
+        [row.locator(part).first.bounding_box() for part in (".track", ".fill", ".mark")]
+        for row in tab.find(".card.policy .row").all()
+    ]
+    for (track, fill, mark), (begin, end, action) in zip(boxes, [(0.25, 0.75, 0.75), (0.25, 0.75, 0.25)], strict=True):
+        assert abs((fill["x"] - track["x"]) / track["width"] - begin) < 0.02
+        assert abs((fill["x"] + fill["width"] - track["x"]) / track["width"] - end) < 0.02
+        assert abs((mark["x"] + mark["width"] / 2 - track["x"]) / track["width"] - action) < 0.02
+    assert not tab.errors
