@@ -10,7 +10,7 @@ from torch import nn
 from agentwrap_export.export import export_policy
 from agentwrap_viewer.replica import Replica
 from agentwrap_viewer.saliency import explain
-from agentwrap_viewer.saliency.incremental import evaluator, maps
+from agentwrap_viewer.saliency.incremental import choices, evaluator, maps
 from agentwrap_viewer.saliency.incremental.costs import Costs
 from agentwrap_viewer.saliency.incremental.flat import _slabs
 
@@ -74,3 +74,45 @@ def test_slabs_hold_every_line_that_is_touched_once(pairs, merged):
         times[slab.first : slab.beyond, slab.top : slab.bottom] += 1
     assert times.max(initial=0) <= 1
     assert all(times[n, line] == 1 for n in range(len(low)) for line in range(low[n], high[n]))
+
+
+@pytest.mark.parametrize("slow", ["straight", "turned"])
+def test_layout_is_the_faster_one_measured_and_maps_are_the_same(network, slow, monkeypatch):
+    module, example = network
+    measured, given = [], []
+
+    def timed(way, device):
+        measured.append(way.__name__)
+        way()
+        return 2e-4 if way.__name__ == slow else 1e-4
+
+    convolution = torch.nn.functional.conv2d
+    monkeypatch.setattr(choices, "timed", timed)
+    monkeypatch.setattr(maps, "patches_of", lambda *_: None)
+    choices.channels_last.cache_clear()
+    options = {"stride": 4, "mask_sigma": 0.6}
+    replica = replica_of(module, example)
+    try:
+        explain(replica, example[0], **options)
+        once = len(measured)
+        monkeypatch.setattr(
+            torch.nn.functional,
+            "conv2d",
+            lambda windows, weight, *args: given.append(weight) or convolution(windows, weight, *args),
+        )
+        (got,) = explain(replica, example[0], **options)
+    finally:
+        choices.channels_last.cache_clear()
+    assert set(measured) == {"straight", "turned"}
+    assert len(measured) == once  # on first use alone
+    layouts = {weight.is_contiguous() for weight in given}
+    (expected,) = explain(lambda batch: module(batch), example[0], **options)
+    assert layouts == {slow == "straight"}
+    assert np.abs(got.grid - expected.grid).max() <= 1e-4 * expected.grid.max()
+
+
+def test_a_machine_that_is_too_busy_to_measure_is_not_measured_for_long(monkeypatch):
+    calls = []
+    monkeypatch.setattr(choices, "timed", lambda way, device: calls.append(way) or 3.0)
+    assert not choices.pays(lambda: None, lambda: None, torch.device("cpu"))
+    assert len(calls) == 2

@@ -84,12 +84,18 @@ def _seconds(act: Callable[[], object], device: torch.device) -> float:
     """
     best, until = float("inf"), time.perf_counter() + _MOST_SECONDS
     for turn in range(_MOST_TURNS):
-        start = time.perf_counter()
-        if turn >= _FEWEST_TURNS and start > until:
+        if turn >= _FEWEST_TURNS and time.perf_counter() > until:
             break
-        act()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        taken = timed(act, device)
         if turn > 1:
-            best = min(best, time.perf_counter() - start)
+            best = min(best, taken)
     return best
+
+
+def timed(act: Callable[[], object], device: torch.device) -> float:
+    """Return the seconds that one call takes, to its end on the device."""
+    start = time.perf_counter()
+    act()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start

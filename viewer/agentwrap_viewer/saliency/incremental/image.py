@@ -93,9 +93,10 @@ def _first_convolution(site: Site) -> Planned | None:
     weight, _, stride, padding, dilation = site.arguments[1:6]
     out_channels, in_channels, *kernel = weight.shape
     sliding = {"kernel_size": kernel, "stride": stride, "padding": padding, "dilation": dilation}
-    masks, field = _mask_pieces(site.masks, axes, sliding)
+    pieces = _mask_pieces(site.masks, axes, sliding)
+    masks, field, seen = pieces.masks, pieces.field, pieces.seen  # what is run holds no layout
     site.hold(masks)
-    pixels, most, taps = len(masks), masks.shape[1], masks.shape[2] - 1
+    pixels, count, taps = field.pixels, field.count, masks.shape[2] - 1
     slots, out, clean_slot = site.step.slots, site.step.out, site.clean()
 
     def added(values: Values) -> torch.Tensor:
@@ -113,10 +114,10 @@ def _first_convolution(site: Site) -> Planned | None:
 
     def act(values: Values) -> torch.Tensor:
         adds = added(values)
-        table = adds.new_empty(field.count, out_channels)
+        table = adds.new_empty(count, out_channels)
         table[:pixels] = adds[taps]
         table[pixels] = 0
-        torch.bmm(masks, adds.transpose(0, 1), out=table[pixels + 1 :].view(pixels, most, out_channels))
+        torch.bmm(masks, adds.transpose(0, 1)[seen], out=table[pixels + 1 :].view(*masks.shape[:2], out_channels))
         return table
 
     return act, Map(field, out_channels)
@@ -202,29 +203,48 @@ class _Perturb:
         return table
 
 
-def _mask_pieces(masks: torch.Tensor, axes: tuple[Axis, Axis], sliding: dict[str, Any]) -> tuple[torch.Tensor, Field]:
+@dataclass(frozen=True, eq=False)
+class _Pieces:
+    """What of the masks lies under the kernel, for each output pixel.
+
+    Attributes:
+        masks: (pixels, most masks that touch one pixel, taps + 1), zero where fewer do, with a last number that is 1.
+        seen: The pixels: from the first that any mask touches to the last.
+        field: The layout of the output.
+    """
+
+    masks: torch.Tensor
+    seen: slice
+    field: Field
+
+
+def _mask_pieces(masks: torch.Tensor, axes: tuple[Axis, Axis], sliding: dict[str, Any]) -> _Pieces:
     """Cut out, for each output pixel, the piece under the kernel of those masks that touch it.
 
-    Returns:
-        The pieces (pixels, most masks that touch one pixel, taps + 1), zero where fewer do, with a last number that is
-        1; and the field of the output.
+    Mask by mask, twice: all pieces at once would take as much memory as the result.
     """
     size = (axes[0].length, axes[1].length)
     pixels, taps = size[0] * size[1], axes[0].kernel * axes[1].kernel
-    cut = [F.unfold(mask[None, None], **sliding)[0].T for mask in masks]
-    touched = torch.stack([(piece != 0).any(1) for piece in cut]).numpy(force=True)
+    touched = np.stack([_under(mask, sliding).ne(0).any(1).numpy(force=True) for mask in masks])
     numbers = touched.sum(0)
-    most = int(numbers.max(initial=1))
+    most, some = int(numbers.max(initial=1)), np.flatnonzero(numbers)
+    first, beyond = (int(some[0]), int(some[-1]) + 1) if len(some) else (0, 1)
     place = np.cumsum(touched, axis=0) - 1  # of each mask among those that touch a pixel
-    pieces = masks.new_zeros(pixels, most, taps + 1)
+    pieces = masks.new_zeros(beyond - first, most, taps + 1)
     pieces[:, :, taps] = 1
-    for mask, piece in enumerate(cut):
-        at = np.flatnonzero(touched[mask])
-        pieces[at, place[mask, at], :taps] = piece[at]
+    for mask, touches, places in zip(masks, touched, place, strict=True):
+        at = np.flatnonzero(touches)
+        pieces[at - first, places[at], :taps] = _under(mask, sliding)[at]
     start = pixels + 1
-    rows = np.where(touched, start + np.arange(pixels) * most + place, np.arange(pixels)).reshape(-1, *size)
+    rows = np.where(touched, start + (np.arange(pixels) - first) * most + place, np.arange(pixels))
     low, high = _boxes(touched.reshape(-1, *size))
-    return pieces, Field(size, low, high, Listed(rows), start + pixels * most)
+    count = start + (beyond - first) * most
+    return _Pieces(pieces, slice(first, beyond), Field(size, low, high, Listed(rows.reshape(-1, *size)), count))
+
+
+def _under(mask: torch.Tensor, sliding: dict[str, Any]) -> torch.Tensor:
+    """Return what of a mask (H, W) lies under the kernel, for each output pixel, (pixels, taps)."""
+    return F.unfold(mask[None, None], **sliding)[0].T
 
 
 def _boxes(touched: Any) -> tuple[Any, Any]:

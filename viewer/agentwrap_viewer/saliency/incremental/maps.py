@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 from agentwrap_viewer.program import Values
 
+from .choices import channels_last
 from .geometry import Axis, Field, Group, Ints, grouped
 from .patches import from_patches, patches_of
 from .tables import take
@@ -95,11 +96,23 @@ def _convolution(site: Site, kind: Map) -> Planned | None:
     if patches is not None and patches.cost < layout.cost:
         return from_patches(site, patches)
 
+    last = _is_best_last(site, axes, layout.field)
+    order = torch.channels_last if last else torch.contiguous_format
+
     def layer(values: Values, windows: torch.Tensor, padding: Sequence[int]) -> torch.Tensor:
-        weight = keep(values, weight_slot, "last", lambda w: w.contiguous(memory_format=torch.channels_last))
-        return F.conv2d(windows, weight, values[bias_slot], stride, padding, dilation)
+        weight = keep(values, weight_slot, str(order), lambda w: w.contiguous(memory_format=order))
+        return F.conv2d(windows.contiguous(memory_format=order), weight, values[bias_slot], stride, padding, dilation)
 
     return _windowed(site, kind, axes, layer, layout, out_channels=weight.shape[0], outside=0.0)
+
+
+def _is_best_last(site: Site, axes: tuple[Axis, Axis], field: Field) -> bool:
+    """Measure whether a convolution is to be given windows with channels last, by the size that most of them have."""
+    weight = site.arguments[1]
+    height, width = max(field.groups, key=lambda group: len(group.which)).shape
+    window = axes[0].needed(height), axes[1].needed(width)
+    stride, dilation = ((axes[0].stride, axes[1].stride), (axes[0].dilation, axes[1].dilation))
+    return channels_last(site.masks.device, torch.get_num_threads(), tuple(weight.shape), stride, dilation, window)
 
 
 def _max_pool(site: Site, kind: Map) -> Planned | None:
@@ -165,17 +178,18 @@ def _windowed(
     jobs = [_job(site, before, group, axes) for group in field.groups]
     pads = before.clean and any(axis.padding for axis in axes)
     clean_slot = site.clean() if field.clean else None
+    count, pixels, padding_row = field.count, field.pixels, before.pixels  # what is run holds no layout
 
     def act(values: Values) -> torch.Tensor:
         table = values[slot]
         if pads:
-            table[before.pixels] = outside
+            table[padding_row] = outside
         if clean_slot is None and len(jobs) == 1:
             return _rows(layer(values, jobs[0].windows(table), jobs[0].padding))
-        out: torch.Tensor = table.new_empty(field.count, out_channels)
+        out: torch.Tensor = table.new_empty(count, out_channels)
         if clean_slot is not None:
-            out[: field.pixels] = values[clean_slot]
-            out[field.pixels] = 0
+            out[:pixels] = values[clean_slot]
+            out[pixels] = 0
         for job in jobs:
             out[job.out] = _rows(layer(values, job.windows(table), job.padding))
         return out

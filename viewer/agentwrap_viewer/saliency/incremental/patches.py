@@ -65,7 +65,8 @@ def from_patches(site: Site, patches: Patches) -> Planned:
     """Plan a convolution that is multiplied patch by patch."""
     weight = site.arguments[1]
     out_channels, numbers = weight.shape[0], weight[0].numel()
-    field, before, axes = patches.field, patches.before, patches.axes
+    field, axes = patches.field, patches.axes
+    count, pixels, padding_row = field.count, field.pixels, patches.before.pixels  # what is run holds no layout
     slot, weight_slot, bias_slot = site.step.slots[:3]
     has_bias, clean_slot, keep = site.arguments[2] is not None, site.clean(), site.keep
     pads = any(axis.padding for axis in axes)
@@ -74,12 +75,12 @@ def from_patches(site: Site, patches: Patches) -> Planned:
     def act(values: Values) -> torch.Tensor:
         table = values[slot]
         if pads:
-            table[before.pixels] = 0
+            table[padding_row] = 0
         matrix = keep(values, weight_slot, "patches", lambda w: w.permute(2, 3, 1, 0).reshape(numbers, -1).contiguous())
-        out: torch.Tensor = table.new_empty(field.count, out_channels)
-        out[: field.pixels] = values[clean_slot]
-        out[field.pixels] = 0
-        under, differing = take(table, rows).view(-1, numbers), out[field.pixels + 1 :]
+        out: torch.Tensor = table.new_empty(count, out_channels)
+        out[:pixels] = values[clean_slot]
+        out[pixels] = 0
+        under, differing = take(table, rows).view(-1, numbers), out[pixels + 1 :]
         if has_bias:
             torch.addmm(values[bias_slot], under, matrix, out=differing)
         else:

@@ -77,7 +77,7 @@ class Plan:
         for slot in program.outputs:
             if isinstance(self._kind(slot), Image | Map):
                 self._build(slot)
-        del self._masks  # what is needed of them is in the acts
+        del self._masks, self._kinds  # what is needed of them is in the acts
 
     def run(
         self,

@@ -1,0 +1,81 @@
+"""Choices between ways that give the same numbers, made by measuring both on first use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+
+from .costs import timed
+
+#: Most multiply-adds of what is measured (a tenth of a millisecond or two), and most windows.
+_MOST_MULTIPLY_ADDS, _MOST_WINDOWS = 2**23, 16
+
+#: Turns in which each way is taken, and seconds after which no further turn begins.
+_TURNS, _BUDGET = 6, 0.005
+
+#: How much less the other way has to take: less than that is noise.
+_WORTH = 0.9
+
+
+def pays(other: Callable[[], object], usual: Callable[[], object], device: torch.device) -> bool:
+    """Whether another way takes less than the usual one, measured in turns; on a machine too busy to tell it does not.
+
+    The first turn sets things up and is not counted.
+    """
+    least, spent = [float("inf")] * 2, 0.0
+    for turn in range(_TURNS):
+        taken = [timed(way, device) for way in (other, usual)]
+        if turn:
+            least = list(map(min, least, taken))
+        spent += sum(taken)
+        if spent > _BUDGET:
+            break
+    return least[0] < _WORTH * least[1]
+
+
+@cache
+def channels_last(
+    device: torch.device,
+    threads: int,
+    weight: tuple[int, ...],
+    stride: tuple[int, ...],
+    dilation: tuple[int, ...],
+    window: tuple[int, int],
+) -> bool:
+    """Whether windows of a convolution are computed faster with channels last, as tables have them, than turned.
+
+    Measured once for each convolution of a process: what lies in a table is given to it as it is, or turned, and the
+    result turned back.
+
+    Args:
+        device: Where.
+        threads: torch's threads.
+        weight: The weight's shape (O, C, h, w).
+        stride: Of the convolution.
+        dilation: Likewise.
+        window: Height and width of what one window reads.
+    """
+    out, channels, *kernel = weight
+    sides = [
+        (length - apart * (taps - 1) - 1) // step + 1
+        for length, apart, taps, step in zip(window, dilation, kernel, stride, strict=True)
+    ]
+    each = out * channels * kernel[0] * kernel[1] * sides[0] * sides[1]
+    count = max(1, min(_MOST_WINDOWS, _MOST_MULTIPLY_ADDS // each))
+    last = torch.randn(count, *window, channels, device=device).permute(0, 3, 1, 2)
+    by_pixel = torch.randn(weight, device=device).contiguous(memory_format=torch.channels_last)
+    by_channel = by_pixel.contiguous()
+    rows = torch.empty(count * sides[0] * sides[1], out, device=device)
+
+    def straight() -> None:
+        found = F.conv2d(last, by_pixel, None, stride, 0, dilation)
+        rows.copy_(found.permute(0, 2, 3, 1).reshape(-1, out))
+
+    def turned() -> None:
+        found = F.conv2d(last.contiguous(), by_channel, None, stride, 0, dilation)
+        rows.copy_(found.permute(0, 2, 3, 1).reshape(-1, out))
+
+    return not pays(turned, straight, device)
