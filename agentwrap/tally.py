@@ -38,6 +38,7 @@ class Tally:
         self.began = np.full(count, time.perf_counter())
         self.resetting: NDArray[np.bool_] | None = None
         self.autoreset = autoreset
+        self._ended: Any = ()  # those of ``resetting``, for indexing
         self._steps = 0
         self._first = np.zeros(count, np.int64)  # number of the step with which each episode began
 
@@ -49,41 +50,36 @@ class Tally:
     def step(self, rewards: Any, terminations: Any, truncations: Any) -> None:
         """Count a step of all, by what it returned, each (n,)."""
         if self.resetting is not None:
-            self.restart(self.resetting, after=1)
+            self._restart(self._ended, after=1)
             self.resetting = None
         self._steps += 1
         np.add(self.running, rewards, out=self.running)
         if np.count_nonzero(terminations) or np.count_nonzero(truncations):
-            self._end(np.logical_or(terminations, truncations))
+            self._end(np.asarray(np.logical_or(terminations, truncations)))
 
-    def restart(self, mask: NDArray[np.bool_] | None = None, *, after: int = 0) -> None:
-        """Begin new episodes.
-
-        Args:
-            mask: Of which, (n,); all where None.
-            after: Steps from now until their first.
-        """
-        which = slice(None) if mask is None else _few(mask)
+    def _restart(self, which: Any, *, after: int) -> None:
+        """Begin new episodes of some; ``after`` so many steps comes their first."""
         self.running[which] = 0.0
         self._first[which] = self._steps + after
         self.began[which] = time.perf_counter()
 
     def reset(self, mask: NDArray[np.bool_] | None = None) -> None:
         """Take note that the user has reset all, or some."""
-        self.restart(mask)
+        self._restart(slice(None) if mask is None else _few(mask), after=0)
         if mask is None:
             self.resetting = None
         elif self.resetting is not None:
             self.resetting &= ~mask
+            self._ended = _few(self.resetting)
 
     def _end(self, done: NDArray[np.bool_]) -> None:
-        which = _few(done)
+        which = self._ended = _few(done)
         self.episodes[which] += 1
         self.last[which] = self.running[which]
         if self.autoreset == "NextStep":
             self.resetting = done
         elif self.autoreset == "SameStep":
-            self.restart(done)
+            self._restart(which, after=0)
 
     def arrays(self) -> dict[str, Array]:
         """Return the arrays of an ``environments`` message, of this moment."""
@@ -111,5 +107,5 @@ class Tally:
 
 def _few(mask: NDArray[np.bool_]) -> Any:
     """The same as a mask for indexing; where it is about one environment, as a number, in a tenth of the time."""
-    which = np.flatnonzero(mask)
-    return int(which[0]) if len(which) == 1 else which
+    which = np.asarray(mask).nonzero()[0]
+    return which.item() if len(which) == 1 else which

@@ -90,6 +90,8 @@ class InterpretVectorWrapper(_VectorWrapper):
         self._stream = Stream(self._sub, policy, tally=self._tally, **options)
         self._stream.wanted, self._stream.follow = environment, follow
         self._observations: Any = None
+        spaces = (self._sub.observation_space, self._sub.action_space)
+        self._is_plain = not any(isinstance(space, gym.spaces.Dict | gym.spaces.Tuple) for space in spaces)
         self.stream, self.endpoint = self._stream.id, self._stream.endpoint
 
     @property
@@ -151,7 +153,8 @@ class InterpretVectorWrapper(_VectorWrapper):
             stream.restart(observation)
             return
         terminated, truncated = terminations[shown], truncations[shown]
-        stream.end((observation, rewards[shown], terminated, truncated, info))
+        reward = rewards.item(shown) if type(rewards) is np.ndarray else rewards[shown]
+        stream.end((observation, reward, terminated, truncated, info))
         if (terminated or truncated) and self._tally.autoreset == "SameStep":
             stream.restart(observation)  # of the next episode: what the one before ended with is in info
 
@@ -169,6 +172,8 @@ class InterpretVectorWrapper(_VectorWrapper):
 
     def _row(self, space: gym.Space[Any], batch: Any) -> Any:
         try:
+            if self._is_plain:  # nearly always
+                return batch[self._sub.index]
             return row_of(space, batch, self._sub.index)
         except Exception as error:
             self._stream.warn_of(error)
