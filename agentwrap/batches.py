@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 
 from .arrays import Array
-from .capture import Before, Call, Glance, Held, PolicyCapture, Seen
+from .calls import Before, Call, Glance, Held, Seen
+from .capture import PolicyCapture
 from .guard import Guard
 from .hooks import is_tensor
 from .matching import Shapes, single_observation

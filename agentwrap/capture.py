@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
@@ -22,6 +21,7 @@ from agentwrap_export.inputs import CallInput, arrays_to_tensors, call_inputs
 from agentwrap_export.results import output_tensors
 
 from .arrays import Array, shapes, to_array
+from .calls import Before, Call, Glance, Held, Seen, version_of, without_batch
 from .guard import Guard
 from .hooks import CompiledHook, Hook, LatentSearch, find_layers, first_tensor, is_tensor
 from .matching import Shapes, is_as_seen, same_observation, single_observation, unlike
@@ -47,54 +47,6 @@ MOST_CALLS = 64
 
 #: Steps for which a policy that has been called with the environment's own observations is expected to be.
 TRUST = 10
-
-#: Arguments, keyword arguments and result of a call.
-Glance = tuple[tuple[Any, ...], dict[str, Any], Any]
-
-#: A tensor and its ``_version`` when it was seen, None for a copy.
-Held = tuple["torch.Tensor", int | None]
-
-
-@dataclass(slots=True)
-class Before:
-    """What was seen when a call began.
-
-    Attributes:
-        version: ``Tensor._version`` of the observation, None where it is not known.
-        state: What the policy was called with beside the observation, by array name.
-    """
-
-    version: int | None
-    state: dict[str, Held]
-
-
-@dataclass(slots=True)
-class Call:
-    """One call of the policy with a single observation.
-
-    Attributes:
-        args: Positional arguments, not copied.
-        kwargs: Keyword arguments, not copied.
-        batched: Whether the observation had a batch axis (of length 1).
-        names: Names of the outputs.
-        outputs: The outputs, in the same order.
-        held: ``latent`` and named layers; nothing after a glance.
-        before: What was seen when the call began, None where nobody looked.
-        unlike: What of the observation is not as the environment returned it; known once the call was chosen.
-    """
-
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    batched: bool
-    names: tuple[str, ...]
-    outputs: list[Held]
-    held: dict[str, Held] = field(default_factory=dict)
-    before: Before | None = None
-    unlike: list[CallInput] = field(default_factory=list)
-
-
-#: What was seen of the policy between two steps of the environment.
-Seen = Sequence[Call] | Glance | None
 
 
 class PolicyCapture:
@@ -288,7 +240,7 @@ class PolicyCapture:
             if version is not None and tensor._version != version:
                 self._copied.add(name)
             else:
-                found[f"output/{name}"] = _without_batch(name, to_array(tensor), call.batched)
+                found[f"output/{name}"] = without_batch(name, to_array(tensor), call.batched)
         for given in call.unlike:
             array = to_array(given.tensor)
             found[f"input/{given.name}"] = array[0] if call.batched and array is not None else array
@@ -337,7 +289,7 @@ class PolicyCapture:
     def _changed(self, call: Call) -> bool:
         """Whether the policy has changed its observation in place; then it is taken for the environment's."""
         if call.before is not None and call.before.version is not None:
-            self._changes_input = call.before.version != _version(call.args[0])
+            self._changes_input = call.before.version != version_of(call.args[0])
         return self._changes_input
 
     # Hooks. What they return would replace the policy's result, so they return nothing.
@@ -364,7 +316,7 @@ class PolicyCapture:
     def _must_look_before(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Whether what calls are given can be changed in place: a state, or an observation that has been changed."""
         if not self._looks_before:
-            self._looks_before = len(args) != 1 or bool(kwargs) or bool(_version(args[0]))
+            self._looks_before = len(args) != 1 or bool(kwargs) or bool(version_of(args[0]))
         return self._looks_before
 
     def _verdict(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool | None:
@@ -428,7 +380,7 @@ class PolicyCapture:
             given = call_inputs(self._inner, *arrays_to_tensors((args, kwargs)))
             arrays = {f"input/{each.name}": each.tensor for each in given if each.role == "state"}
             state = {name: self._hold(name, tensor) for name, tensor in arrays.items()}
-        return Before(_version(args[0] if args else None), state)
+        return Before(version_of(args[0] if args else None), state)
 
     def _see_layer(self, name: str, module: nn.Module, args: Any, result: Any) -> None:
         tensor = first_tensor(result)
@@ -466,18 +418,3 @@ class PolicyCapture:
                 f"the policy has been called {PATIENCE} times, but never with one observation of the environment "
                 f"{expected}; the last call had {given}: there is nothing to show of it",
             )
-
-
-def _version(value: Any) -> int | None:
-    """How often a tensor was changed in place; None for what is no tensor and for inference tensors."""
-    if not hasattr(value, "is_inference") or value.is_inference():
-        return None
-    return int(value._version)
-
-
-def _without_batch(name: str, array: Array | None, batched: bool) -> Array | None:
-    if array is None:
-        return None
-    if name == "value" and array.size == 1:
-        return array.reshape(())
-    return array[0] if batched and array.ndim > 1 and array.shape[0] == 1 else array

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .arrays import Array
-from .capture import Seen
+from .calls import Seen
 from .guard import Guard
 from .policy_feed import PolicyFeed
 from .publisher import Publisher

@@ -16,7 +16,8 @@ from agentwrap_protocol.messages import DistributionInfo, PolicyGraph, PolicyInf
 from .arrays import Array
 from .batches import BatchCapture
 from .calling import Called, CallingCapture
-from .capture import Call, PolicyCapture
+from .calls import Call
+from .capture import PolicyCapture
 from .distributions import describe
 from .errors import ExportError
 from .guard import Guard

@@ -8,9 +8,10 @@ import gymnasium as gym
 import numpy as np
 
 from .options import Options
-from .streaming import NOTHING, Stream
+from .streaming import Stream
 from .sub_environment import SubEnvironment, autoreset_of, row_of
 from .tally import Tally
+from .telling import NOTHING
 
 if TYPE_CHECKING:
     from agentwrap_protocol.messages import Follow
