@@ -452,3 +452,19 @@ def test_frames_of_a_stack_have_the_shares_of_the_map_shown() -> None:
     assert inputs.update(again(shown)) is None, "what it owes to the frames before is not computed yet"
     shown.store.add(saliency_map(step(1), refined=1.0))
     assert inputs.update(again(shown)) == {"past": None}
+
+
+@pytest.mark.parametrize(
+    "method, refined, expected",
+    [
+        ("rise", 0.25, {"done": 100, "of": 400, "what": "masks"}),
+        ("smoothgrad", 0.0, {"done": 0, "of": 400, "what": "noisy copies"}),
+        ("rise", 1.0, None),
+        ("perturbation", 0.25, None),
+    ],
+)
+def test_an_unfinished_mean_of_random_draws_says_of_how_many(method: str, refined: float, expected: object) -> None:
+    shown = step(3)
+    made = saliency_map(shown, method=method, refined=refined, options={"n": 400})
+    source = Stage().update(view(shown, maps=(made,)))
+    assert source is not None and source["lag"]["drawn"] == expected

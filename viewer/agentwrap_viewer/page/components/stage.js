@@ -107,6 +107,8 @@ export async function render({model, el}) {
     put(age, lag.steps === 0 ? "this step" : `${lag.steps} step${lag.steps === 1 ? "" : "s"} back`)
     const done = Math.floor(lag.refined * 100 + 1e-6)
     put(share, `${done} %`)
+    if (lag.drawn) put(share, `${lag.drawn.done} of ${lag.drawn.of} ${lag.drawn.what}`)
+    heat.classList.toggle("partial", Boolean(lag.drawn))  // else its noise would be taken for what the policy looks at
     refined.classList.toggle("unfinished", lag.refined < 1)
     refined.title = lag.refined < 1 ? `${done} % of the map is computed; the rest is estimated from that` : "the map is complete"
     ring.style.setProperty("--share", lag.refined)

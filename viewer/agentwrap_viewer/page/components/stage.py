@@ -12,6 +12,9 @@ from agentwrap_viewer.page.view import View
 
 from .element import Element
 
+#: Methods whose maps are means of random draws, ``n`` of them, and what these are.
+DRAWS = {"rise": "masks", "smoothgrad": "noisy copies"}
+
 
 class StageElement(Element):
     """Draws the frame with the heat over it, on a canvas as large as the frame.
@@ -128,4 +131,16 @@ def _lag(view: View) -> dict[str, Any] | None:
         "sent": message.time,
         "seconds": message.seconds,
         "refined": message.refined,
+        "drawn": drawn_of(message),
     }
+
+
+def drawn_of(message: SaliencyMap) -> dict[str, Any] | None:
+    """Return how many of the random draws an unfinished map is the mean of, ``of`` how many, and ``what`` they are.
+
+    Such a map looks like a finished one but for its noise: of other methods, and of finished maps, None.
+    """
+    what, count = DRAWS.get(message.method), message.options.get("n")
+    if what is None or message.refined >= 1 or not isinstance(count, int):
+        return None
+    return {"done": int(message.refined * count), "of": count, "what": what}
