@@ -47,6 +47,7 @@ $(VENV)/%.stamp: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
 	  rm -rf $(VENV); \
 	  echo "make: no virtual environment could be made (on Debian: apt-get install python3-venv)" >&2; exit 1; }
+	$(BIN)/python -m pip uninstall -qq --yes pygame  # an older extra's, whose files pygame-ce would share
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$*]"
 	touch $@
 
