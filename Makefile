@@ -15,7 +15,7 @@ ARGS ?=
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(VENV)/dev.stamp ## Watch a trained agent play Enduro in the browser (ARGS="--policy novice")
+demo: $(VENV)/viewer,atari.stamp ## Watch a trained agent play Enduro in the browser (ARGS="--policy novice")
 	$(BIN)/agentwrap demo $(ARGS)
 
 test: $(VENV)/dev.stamp chromium ## Run all tests (ARGS="-k wrapper -x")
@@ -47,6 +47,7 @@ $(VENV)/%.stamp: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
 	  rm -rf $(VENV); \
 	  echo "make: no virtual environment could be made (on Debian: apt-get install python3-venv)" >&2; exit 1; }
+	@echo "make: installing agentwrap-rl[$*] and what it needs into $(VENV): a few minutes the first time"
 	$(BIN)/python -m pip uninstall -qq --yes pygame  # an older extra's, whose files pygame-ce would share
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$*]"
 	touch $@

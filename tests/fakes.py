@@ -115,6 +115,7 @@ METHODS = (
             OptionInfo(name="radius", default=5, doc="Radius of a spot in pixels.", minimum=1, maximum=20),
             OptionInfo(name="blur", default=3.0, doc="Deviation of the blur in pixels.", minimum=0.5, maximum=10.0),
             OptionInfo(name="newest_only", default=False, doc="Perturb the newest frame alone."),
+            OptionInfo(name="cut", default=0.0, doc="Share of a mask that is left out.", minimum=0.0, maximum=0.5),
         ),
     ),
     MethodInfo(

@@ -277,14 +277,28 @@ def test_an_agent_that_exports_its_policy_is_said_to_be_held(world: World, open_
 
 
 def test_defaults_bring_a_methods_options_back(world: World, open_tab: Open) -> None:
-    world.explainer.fields["options"] = {"radius": 9, "blur": 3.0, "newest_only": True}
+    world.explainer.fields["options"] = {"radius": 9, "blur": 3.0, "newest_only": True, "cut": 0.0}
     tab = open_tab(world.address)
     world.agent.play(10)
     button = tab.page.get_by_role("button", name="Defaults")
     button.click()
-    defaults = {"radius": 5, "blur": 3.0, "newest_only": False}
+    defaults = {"radius": 5, "blur": 3.0, "newest_only": False, "cut": 0.0}
     tab.until(lambda: world.explainer.fields["options"] == defaults, "the request")
     tab.until(lambda: not button.is_visible(), "nothing left to restore")
+
+
+def test_a_number_can_be_typed_and_stepped(world: World, open_tab: Open) -> None:
+    tab = open_tab(world.address)
+    world.agent.play(10)
+    entry = tab.page.get_by_role("textbox", name="cut")
+    entry.fill("0.2")
+    entry.press("Enter")
+    tab.until(lambda: world.explainer.fields["options"].get("cut") == 0.2, "the number typed")
+    entry.press("ArrowUp")
+    tab.until(lambda: world.explainer.fields["options"].get("cut") == pytest.approx(0.21), "a step more")
+    entry.fill("")
+    entry.press("Enter")
+    tab.until(lambda: entry.input_value() in ("0.21", "0.2"), "the number that holds, in the place of none")
 
 
 def test_the_space_bar_pauses_after_a_speed_was_chosen_with_the_mouse(world: World, open_tab: Open) -> None:

@@ -159,7 +159,7 @@ def test_defaults_are_offered_where_an_option_differs_and_asked_for_all_at_once(
     controls.update()
     assert controls.defaults.visible
     controls.defaults.clicks += 1
-    assert receiver.asked == [{"options": {"radius": 5, "blur": 3.0, "newest_only": False}}]
+    assert receiver.asked == [{"options": {"radius": 5, "blur": 3.0, "newest_only": False, "cut": 0.0}}]
 
 
 def test_heat_controls_set_the_stage(receiver: FakeReceiver) -> None:

@@ -190,7 +190,8 @@ def _maps(
 def _format(given: str | None, out: str | None) -> str:
     form = given or (Path(out).suffix.lower().lstrip(".") if out else "")
     if form not in FORMATS:
-        raise LaunchError(f"no format {form!r}: name one with --format: {', '.join(FORMATS)}")
+        which = f"no format {form!r}" if form else "no format was given, nor a file with --out whose name says it"
+        raise LaunchError(f"{which}: name one with --format: {', '.join(FORMATS)}")
     return form
 
 

@@ -173,8 +173,9 @@ class Controls:
         self._settings = {option.name: control_of(option, side=self._side) for option in options}
         self._defaults = {option.name: option.default for option in options}
         for name, control in self._settings.items():
-            what = "value_throttled" if hasattr(control, "value_throttled") else "value"
-            control.param.watch(lambda event, name=name: self._ask(options={name: event.new}), what)
+            # an entry's value is set by Enter alone, and by its buttons; its throttled one never is
+            what = "value_throttled" if isinstance(control, pmui.IntSlider | pmui.FloatSlider) else "value"
+            control.param.watch(lambda event, name=name: self._ask_option(name, event.new), what)
         self.options.objects = list(self._settings.values())
 
     def _show_settings(self, options: dict[str, Scalar], budget_ms: float) -> None:
@@ -204,6 +205,10 @@ class Controls:
     def _choose_stream(self, endpoint: str) -> None:
         if not self._updating and endpoint:
             self._receiver.follow(endpoint)
+
+    def _ask_option(self, name: str, value: Scalar | None) -> None:
+        if value is not None:  # an entry that was emptied
+            self._ask(options={name: value})
 
     def _ask(self, **settings: Any) -> None:
         if not self._updating and "" not in (settings.get("method"), settings.get("target")):
@@ -237,11 +242,15 @@ def _number_control(option: OptionInfo, side: int | None, common: dict[str, Any]
     assert isinstance(option.default, int | float)
     whole, number = isinstance(option.default, int), type(option.default)
     low, high = (None if bound is None else number(bound) for bound in (option.minimum, option.maximum))
-    if low is None or high is None or option.default - low < (_useful(option, side) - low) / FINEST:
+    if low is None or high is None:
         entry = pmui.IntInput if whole else pmui.FloatInput
         return entry(value=option.default, start=low, end=high, **common)
-    slider, end = pmui.IntSlider if whole else pmui.FloatSlider, number(_useful(option, side))
+    end = number(_useful(option, side))
     step = 1 if whole else 10.0 ** math.floor(math.log10((end - low) / 50))  # a round number, for 50 to 500 places
+    if option.default - low < (end - low) / FINEST:
+        entry = pmui.IntInput if whole else pmui.FloatInput
+        return entry(value=option.default, start=low, end=high, step=step, **common)
+    slider = pmui.IntSlider if whole else pmui.FloatSlider
     return slider(value=option.default, start=low, end=end, step=step, **common)
 
 
