@@ -56,7 +56,7 @@ def test_controls_show_what_the_explainer_says_and_ask_for_nothing(receiver: Fak
     say(receiver)
     controls.update()
     assert controls.method.options == {"Perturbation": "perturbation", "SARFA": "sarfa"}
-    assert [control.label for control in controls.options.objects] == ["radius", "blur", "newest only"]
+    assert [control.label for control in controls.options.objects] == ["radius", "blur", "newest only", "cut"]
     assert controls.options.objects[0].value == 7 and not controls.method.disabled
     say(receiver, budget_ms=33.0)
     controls.update()
