@@ -557,8 +557,8 @@ class Explain(Message, frozen=True, kw_only=True, eq=False):
         policy_version: Version of the weights that it was taken with; of a recording, the one that is to explain it.
         policy_stale: They had changed since.
         step_time: When it was taken.
-        whole: Of a recording: explain it to the end, where else a later request takes its place. Of an agent every
-            request is.
+        whole: Explain it to the end, beside newer steps and requests. Else it comes before an agent's steps, and of a
+            recording a later request takes its place.
     """
 
     kind: ClassVar[str] = "explain"

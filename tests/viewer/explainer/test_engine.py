@@ -37,9 +37,9 @@ class Bench:
     def step(self, number, **fields):
         self.put(self.trained.step(number, **fields))
 
-    def ask(self, number, source=STREAM):
+    def ask(self, number, source=STREAM, *, whole=False):
         step = self.trained.step(number)
-        self.engine.explain(Explain(stream="b" * 32, source=source, step=number, arrays=step.arrays))
+        self.engine.explain(Explain(stream="b" * 32, source=source, step=number, whole=whole, arrays=step.arrays))
 
     def configure(self, **fields):
         self.engine.configure(Configure(stream="b" * 32, **fields))
@@ -118,6 +118,28 @@ def test_request_comes_first_and_the_live_step_goes_on_after_it(bench):
     assert [(m.step, m.forwards) for m in bench.work_all()] == [
         (3, 9), (3, 25), (3, 64), (4, 9), (4, 25), (4, 64), (9, 25), (9, 64),
     ]  # fmt: skip
+
+
+def test_what_is_to_be_whole_leaves_newer_steps_and_hurried_requests_their_turn(bench):
+    bench.configure(budget_ms=1, options={"stride": 1})
+    bench.ask(1000, whole=True)
+    seen = []
+    for number in range(1, 300):
+        bench.step(number)
+        seen.append(bench.work())
+        if number == 20:
+            bench.ask(2000)
+    shown = [entry for entry in seen if entry]
+    whole = [index for index, (step, _) in enumerate(shown) if step == 1000]
+    assert shown[whole[-1]] == (1000, 1.0)
+    between = {step for step, _ in shown[: whole[-1]]} - {1000}
+    assert 2000 in between and len(between) > 3, "live steps had maps while it was computed, and a request came first"
+
+
+def test_what_is_to_be_whole_goes_on_where_nothing_else_is_wanted(bench):
+    bench.ask(3, whole=True)
+    bench.ask(3, whole=True)
+    assert [(m.step, m.forwards) for m in bench.work_all()] == [(3, 9), (3, 25), (3, 64)]
 
 
 def test_requests_that_wait_are_bounded_and_the_oldest_gives_way(bench):

@@ -222,7 +222,9 @@ class Engine:
         try:
             if replaced is not None:
                 return self._publish(job) if job.unpublished else None
+            before = job.spent_ms
             job.advance()
+            self._schedule.took(job, job.spent_ms - before)
             return self._publish(job) if job.due else None
         except Unanswered:
             return None

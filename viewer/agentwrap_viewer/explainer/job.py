@@ -39,6 +39,7 @@ class Moment:
         time: When it was taken, on the agent's clock.
         arrays: What the policy saw and computed.
         episode_step: Its number in its episode, None where that is not known.
+        whole: Whether its map is wanted to the end, in no hurry.
     """
 
     source: str
@@ -49,6 +50,7 @@ class Moment:
     time: float
     arrays: Arrays
     episode_step: int | None = None
+    whole: bool = False
 
     @classmethod
     def of_step(cls, step: Step) -> Moment:
@@ -75,6 +77,7 @@ class Moment:
             request.policy_stale,
             request.step_time,
             request.arrays,
+            whole=request.whole,
         )
 
 
