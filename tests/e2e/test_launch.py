@@ -166,11 +166,11 @@ def test_what_the_explainer_refuses_is_an_error(
     assert errors.startswith(f"agentwrap: {text}") and "Traceback" not in errors
 
 
-def test_an_endpoint_that_is_none_is_an_error_that_names_it(view: Callable[..., Command]) -> None:
-    command = view("nonsense", "--port", "0")
-    _, errors = command.process.communicate(timeout=STARTED)
-    assert command.process.returncode == 1
-    assert "'nonsense' is not an endpoint" in errors and "Traceback" not in errors
+@pytest.mark.parametrize("endpoint", ["nonsense", "localhost:9", "tcp://127.0.0.1:99999", "ipc://"])
+def test_an_endpoint_that_is_none_is_an_error_that_names_it(capsys: pytest.CaptureFixture[str], endpoint: str) -> None:
+    assert main(["view", endpoint, "--no-browser", "--port", "0"]) == 1
+    printed, errors = capsys.readouterr()
+    assert printed == "" and f"'{endpoint}' is not an endpoint" in errors
 
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it(

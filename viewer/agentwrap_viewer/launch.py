@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -255,6 +256,7 @@ def run_viewer(
         receiver = Receiver(store, source, keeper=StreamKeeper(changed=store.notify))
         return receiver, serve(receiver, port=port)
 
+    _check_endpoint(source)
     arguments = (*settings(device, method, target, budget_ms), *explainer_args)
     return asyncio.run(
         show(
@@ -266,6 +268,18 @@ def run_viewer(
             on_ready=on_ready,
         )
     )
+
+
+def _check_endpoint(source: str | None) -> None:
+    """Look at an endpoint before anything is served: ZeroMQ takes some that no stream can have, and waits.
+
+    Raises:
+        LaunchError: It is none.
+    """
+    tcp = None if source is None else re.fullmatch(r"tcp://(?:\[[^\]]+\]|[^:/\s]+):(\d{1,5})", source)
+    is_path = source is not None and source.startswith("ipc://") and len(source) > len("ipc://")
+    if source is not None and not is_path and (tcp is None or not 0 < int(tcp[1]) < 2**16):
+        raise LaunchError(f"{source!r} is not an endpoint such as tcp://127.0.0.1:5590 or ipc:///tmp/agent")
 
 
 def settings(device: str, method: str | None, target: str | None, budget_ms: float | None) -> tuple[str, ...]:

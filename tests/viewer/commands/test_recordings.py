@@ -212,7 +212,8 @@ def test_export_to_films(run: Path, capsys: pytest.CaptureFixture[str], tmp_path
     av = pytest.importorskip("av")
     said(capsys, "explain", run, "--out", tmp_path / "maps.mcap", "--method", "gradient", "--steps", "0:5")
     out = tmp_path / f"x.{form}"
-    said(capsys, "export", run, "--out", out, "--episode", "1", "--height", "64", "--maps", tmp_path / "maps.mcap")
+    few = ("--episode", "1", "--height", "64", "--maps", tmp_path / "maps.mcap")
+    assert "has maps of 0 of these" in said(capsys, "export", run, "--out", out, *few)
     with av.open(str(out)) as film:
         frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
     assert {frame.shape for frame in frames} == {(64, 64, 3)} and len(frames) >= 12  # a GIF leaves out what is alike

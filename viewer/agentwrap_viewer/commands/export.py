@@ -108,6 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
                 raise LaunchError(f"{file} exists already: choose another name with --out, or pass --overwrite")
         with _maps(recording, [part for part, _ in files], out, arguments) as maps:
             written = sum(_write(form, recording, maps, part, file, arguments) for part, file in files)
+            _say_what_has_no_map(recording, maps, [part for part, _ in files])
     if arguments.moments is not None:
         print(f"agentwrap export: {len(files):,} clips are in {out}", flush=True)
     else:
@@ -130,6 +131,15 @@ def _write(
     finally:
         _remove(part)
     return written
+
+
+def _say_what_has_no_map(recording: Recording, maps: Recording | None, parts: list[range]) -> None:
+    if maps is None:
+        return
+    indices, steps, explained = {index for part in parts for index in part}, recording.array("step"), maps.explained
+    with_map = sum(int(steps[index]) in explained for index in indices)
+    if with_map < len(indices):
+        print(f"agentwrap export: {maps.path} has maps of {with_map:,} of these {len(indices):,} steps", flush=True)
 
 
 def _remove(path: Path) -> None:
