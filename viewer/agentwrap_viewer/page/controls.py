@@ -128,12 +128,7 @@ class Controls:
         if endpoint is not None and endpoint not in options.values():
             options[endpoint] = endpoint
         options = options or NOTHING
-        renamed = options != self.stream.options
-        if renamed:
-            self.stream.options = options
-        self.stream.value = endpoint if endpoint is not None else next(iter(options.values()))
-        if renamed:  # the browser holds the label, which may be another one for the same value
-            self.stream.param.trigger("value")
+        _offer(self.stream, options, endpoint if endpoint is not None else next(iter(options.values())))
 
     def _update_explainer(self) -> None:
         explainer = self._receiver.store.explainer
@@ -195,12 +190,7 @@ class Controls:
         offered = {title: name for name, title in _distinct(explainer.targets).items()}
         if explainer.target not in offered.values():
             offered[explainer.target] = explainer.target
-        renamed = offered != self.target.options
-        if renamed:
-            self.target.options = offered
-        self.target.value = explainer.target
-        if renamed:  # the browser holds the label, which may be another one for the same value
-            self.target.param.trigger("value")
+        _offer(self.target, offered, explainer.target)
 
     def _choose_stream(self, endpoint: str) -> None:
         if not self._updating and endpoint:
@@ -213,6 +203,16 @@ class Controls:
     def _ask(self, **settings: Any) -> None:
         if not self._updating and "" not in (settings.get("method"), settings.get("target")):
             self._receiver.configure(**settings)
+
+
+def _offer(select: pmui.Select, options: dict[str, str], value: str) -> None:
+    """Show these options, by their labels, and the one that holds."""
+    renamed = options != select.options
+    if renamed:
+        select.options = options
+    select.value = value
+    if renamed:  # the browser holds the label, which may be another one for the same value
+        select.param.trigger("value")
 
 
 def control_of(option: OptionInfo, *, side: int | None = None) -> Viewable:
@@ -242,15 +242,13 @@ def _number_control(option: OptionInfo, side: int | None, common: dict[str, Any]
     assert isinstance(option.default, int | float)
     whole, number = isinstance(option.default, int), type(option.default)
     low, high = (None if bound is None else number(bound) for bound in (option.minimum, option.maximum))
+    entry, slider = (pmui.IntInput, pmui.IntSlider) if whole else (pmui.FloatInput, pmui.FloatSlider)
     if low is None or high is None:
-        entry = pmui.IntInput if whole else pmui.FloatInput
         return entry(value=option.default, start=low, end=high, **common)
     end = number(_useful(option, side))
     step = 1 if whole else 10.0 ** math.floor(math.log10((end - low) / 50))  # a round number, for 50 to 500 places
     if option.default - low < (end - low) / FINEST:
-        entry = pmui.IntInput if whole else pmui.FloatInput
         return entry(value=option.default, start=low, end=high, step=step, **common)
-    slider = pmui.IntSlider if whole else pmui.FloatSlider
     return slider(value=option.default, start=low, end=end, step=step, **common)
 
 
