@@ -18,8 +18,9 @@ from agentwrap_protocol.messages import SaliencyMap, Step
 from agentwrap_viewer.states.link import StateLink
 from agentwrap_viewer.states.wire import COMMANDS, MAX_COMMAND, Frame, Mean
 
+from .components.stage import layer_of
 from .packet import EncodedCache, Packet
-from .pictures import picture_of, quantise
+from .pictures import picture_of
 from .receiver import Receiver
 from .socket import PageSocket
 from .store import Store
@@ -184,19 +185,8 @@ def _mean_heat(packet: Packet, maps: Sequence[SaliencyMap]) -> tuple[int, list[d
         shape = first.arrays[name].shape if name in first.arrays else None
         arrays = [each.arrays[name] for each in alike if name in each.arrays and each.arrays[name].shape == shape]
         if arrays and len(shape or ()) == 2:
-            scale, method = first.scale_of(name), first.method_of(name)
-            quantised, full = quantise(np.asarray(np.mean(arrays, axis=0, dtype=np.float32)), scale)
-            described = packet.array(quantised)
-            layers.append(
-                {
-                    "target": target,
-                    "title": first.title_of(target),
-                    "heat": described,
-                    "full": full,
-                    "scale": scale,
-                    "method": method,
-                }
-            )
+            mean = np.asarray(np.mean(arrays, axis=0, dtype=np.float32))
+            layers.append(layer_of(packet, first, target, name, mean))
     return len(alike), layers or None
 
 

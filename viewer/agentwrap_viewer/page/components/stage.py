@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import param
+from numpy.typing import NDArray
 
 from agentwrap_protocol.messages import SaliencyMap, Step
+from agentwrap_viewer.page.packet import Packet
 from agentwrap_viewer.page.pictures import observation_of, picture_of, quantise
 from agentwrap_viewer.page.view import View
 
@@ -92,20 +94,22 @@ def heat_of(view: View) -> list[dict[str, Any]] | None:
     for target in message.targets:
         name = _heat_of(message, target, shown)
         if name is not None:
-            scale = message.scale_of(name)
-            quantised, full = quantise(message.arrays[name], scale)
-            described = view.packet.array(quantised)
-            layers.append(
-                {
-                    "target": target,
-                    "title": message.title_of(target),
-                    "heat": described,
-                    "full": full,
-                    "scale": scale,
-                    "method": message.method_of(name),
-                }
-            )
+            layers.append(layer_of(view.packet, message, target, name, message.arrays[name]))
     return layers or None
+
+
+def layer_of(packet: Packet, message: SaliencyMap, target: str, name: str, heat: NDArray[Any]) -> dict[str, Any]:
+    """Return a target's heat (H, W) as the browser draws it: that of a map's array of this name, or one of its kind."""
+    scale = message.scale_of(name)
+    quantised, full = quantise(heat, scale)
+    return {
+        "target": target,
+        "title": message.title_of(target),
+        "heat": packet.array(quantised),
+        "full": full,
+        "scale": scale,
+        "method": message.method_of(name),
+    }
 
 
 def _heat_of(message: SaliencyMap, target: str, shown: str) -> str | None:
