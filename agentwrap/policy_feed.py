@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from .watching import Act
 
 
-#: Least seconds between two sums over all weights, however often they may travel: a sum of 7 MB takes a millisecond or
-#: several, of the agent's time. Only what is written through ``.data`` waits for it.
+#: Least seconds between two sums over all weights, however often they may travel: a sum reads them all, in the agent's
+#: time. Only what is written through ``.data`` waits for it.
 SUM_SECONDS = 2.0
 
 #: Why a function has no graph, for people.
