@@ -32,10 +32,22 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def world() -> Iterator[World]:
-    made = World()
-    yield made
-    made.close()
+def make_world() -> Iterator[Callable[..., World]]:
+    """Make a world, as ``World`` does, which ends with the test."""
+    worlds = []
+
+    def make(**options: Any) -> World:
+        worlds.append(World(**options))
+        return worlds[-1]
+
+    yield make
+    for world in worlds:
+        world.close()
+
+
+@pytest.fixture
+def world(make_world: Callable[..., World]) -> World:
+    return make_world()
 
 
 @pytest.fixture

@@ -77,11 +77,19 @@ class Viewer:
 
 
 class World:
-    """Agent, explainer and viewer of one test."""
+    """Agent, explainer and viewer of one test.
 
-    def __init__(self, **viewer: Any) -> None:
-        self.agent = FakeAgent()
-        self.explainer = FakeExplainer()
+    Args:
+        agent: Where it says something else of itself than others: the viewer asks at once, and asks once.
+        explainer: Likewise.
+        viewer: What ``Viewer`` takes.
+    """
+
+    def __init__(
+        self, *, agent: FakeAgent | None = None, explainer: FakeExplainer | None = None, **viewer: Any
+    ) -> None:
+        self.agent = agent or FakeAgent()
+        self.explainer = explainer or FakeExplainer()
         self.agent.on_step = self.explainer.explain
         self.viewer = Viewer(self.agent.endpoint, self.explainer, **viewer)
 

@@ -7,12 +7,20 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 from e2e.harness import Tab, World
-from fakes import hello, step
+from fakes import FakeAgent, hello, step
 
 from agentwrap_protocol.messages import DistributionInfo
 from agentwrap_protocol.spaces import Box
 
 Open = Callable[..., Tab]
+
+
+#: Of each row, as shares of its track: where the interval begins and ends, and where the action is marked. All of them
+#: are looked up at once, for the page may be laid out anew at any time.
+INTERVALS = """rows => rows.map(row => {
+  const [track, fill, mark] = [".track", ".fill", ".mark"].map(part => row.querySelector(part).getBoundingClientRect())
+  return [fill.left, fill.right, mark.left + mark.width / 2].map(x => (x - track.left) / track.width)
+})"""
 
 
 def rows(tab: Tab) -> list[str]:
@@ -37,12 +45,11 @@ def test_masked_options_are_struck_through_and_have_no_probability(world: World,
     assert not tab.errors
 
 
-def test_gaussian_is_an_interval_between_its_own_bounds(world: World, open_tab: Open) -> None:
+def test_gaussian_is_an_interval_between_its_own_bounds(make_world: Callable[..., World], open_tab: Open) -> None:
     told = msgspec.structs.replace(
-        world.agent.hello.policy, distribution=DistributionInfo(kind="gaussian", low=(-1.0, 0.0), high=(1.0, 4.0))
+        hello().policy, distribution=DistributionInfo(kind="gaussian", low=(-1.0, 0.0), high=(1.0, 4.0))
     )
     space = Box(shape=(2,), dtype="float32", low=-1.0, high=4.0)
-    world.agent.hello = hello(action_space=space, action_meanings=("hip", "knee"), policy=told)
 
     def drawn(number: int) -> object:
         arrays = {
@@ -53,18 +60,12 @@ def test_gaussian_is_an_interval_between_its_own_bounds(world: World, open_tab: 
         }
         return step(number, arrays=arrays)
 
-    world.agent.make_step = drawn
+    agent = FakeAgent(make_step=drawn, action_space=space, action_meanings=("hip", "knee"), policy=told)
+    world = make_world(agent=agent)
     tab = open_tab(world.address)
     world.agent.play(10)
     tab.until(lambda: tab.find(".card.policy .row .mark").count() == 2, "two intervals")
-    names = tab.find(".card.policy .name").all_inner_texts()
-    assert names == ["hip", "knee"]
-    boxes = [
-        [row.locator(part).first.bounding_box() for part in (".track", ".fill", ".mark")]
-        for row in tab.find(".card.policy .row").all()
-    ]
-    for (track, fill, mark), (begin, end, action) in zip(boxes, [(0.25, 0.75, 0.75), (0.25, 0.75, 0.25)], strict=True):
-        assert abs((fill["x"] - track["x"]) / track["width"] - begin) < 0.02
-        assert abs((fill["x"] + fill["width"] - track["x"]) / track["width"] - end) < 0.02
-        assert abs((mark["x"] + mark["width"] / 2 - track["x"]) / track["width"] - action) < 0.02
+    tab.until(lambda: tab.find(".card.policy .name").all_inner_texts() == ["hip", "knee"], "their names")
+    drawn_at = tab.find(".card.policy .row").evaluate_all(INTERVALS)
+    np.testing.assert_allclose(drawn_at, [(0.25, 0.75, 0.75), (0.25, 0.75, 0.25)], atol=0.02)
     assert not tab.errors

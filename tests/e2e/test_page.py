@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 from e2e.harness import Tab, Viewer, World
-from fakes import FakeAgent, frame_of, hello, saliency_map, step
+from fakes import FakeAgent, FakeExplainer, frame_of, hello, saliency_map, step
 from PIL import Image
 
 from agentwrap_protocol.messages import Configure, Explain, PolicyInfo, SaliencyMap, Step
@@ -253,11 +253,10 @@ def test_an_unfinished_map_says_how_far_it_is(world: World, open_tab: Open) -> N
     assert tab.find(".stage .refined.unfinished").count() == 0
 
 
-def test_an_agent_that_exports_its_policy_is_said_to_be_held(world: World, open_tab: Open) -> None:
-    world.explainer.fields["state"] = "pending"
-    world.agent.on_step = None
+def test_an_agent_that_exports_its_policy_is_said_to_be_held(make_world: Callable[..., World], open_tab: Open) -> None:
     called = PolicyInfo(type="P", outputs=("logits", "value"))
-    world.agent.hello = hello(policy=called)
+    world = make_world(agent=FakeAgent(policy=called), explainer=FakeExplainer(state="pending"))
+    world.agent.on_step = None
     tab = open_tab(world.address)
     going_on = tab.find(".notice.exporting")
     tab.until(lambda: going_on.count() and "held" in going_on.inner_text(), "what is going on, before the first step")
@@ -277,7 +276,7 @@ def test_an_agent_that_exports_its_policy_is_said_to_be_held(world: World, open_
 
 
 def test_defaults_bring_a_methods_options_back(world: World, open_tab: Open) -> None:
-    world.explainer.fields["options"] = {"radius": 9, "blur": 3.0, "newest_only": True, "cut": 0.0}
+    world.explainer.fields["options"] = {"radius": 9, "blur": 3.0, "newest_only": True, "cut": 0.0}  # told each second
     tab = open_tab(world.address)
     world.agent.play(10)
     button = tab.page.get_by_role("button", name="Defaults")

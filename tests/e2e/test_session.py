@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -25,15 +25,13 @@ def shows(tab: Tab, number: int) -> bool:
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def world(make_world: Callable[..., World], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(charts, "NEWEST", 60)
     monkeypatch.setattr(charts, "PART", 16)
     spool = partial(Spool, tmp_path / "spool")
     store = partial(Store, ring_bytes=5 * size_of(step(0)), older=spool)
-    world = World(make_store=store, records_to=tmp_path / "recorded")
     (tmp_path / "recorded").mkdir()
-    yield world
-    world.close()
+    return make_world(make_store=store, records_to=tmp_path / "recorded")
 
 
 def test_the_first_step_of_a_session_can_be_looked_at_again(world: World, open_tab: Open) -> None:
