@@ -18,7 +18,7 @@ def main() -> None:
     print_all(
         [
             (wrapper.TITLE, wrapper.measure(rounds=2, steps=100) if quick else wrapper.measure()),
-            (learn.TITLE, learn.measure(rounds=1, steps=1024) if quick else learn.measure()),
+            (learn.TITLE, learn.measure(rounds=1, fresh=1) if quick else learn.measure()),
             (recording.TITLE, recording.measure(rounds=2, steps=100, long=2000) if quick else recording.measure()),
             (explain.TITLE, explain.measure(steps=30, rounds=1) if quick else explain.measure()),
             (saliency.TITLE, saliency.measure(rounds=2 if quick else 9)),

@@ -56,8 +56,30 @@ def test_choices_are_offered_whole_and_by_option():
     assert targets(MultiBinary(shape=(2,)), "logits", policy=told).counts == (2, 2)
 
 
-def test_switches_have_no_chosen_one():
-    assert list(offered(targets(MultiBinary(shape=(2,)), "logits"))) == ["default", "0", "1"]
+def test_the_chosen_action_of_switches_says_of_each_whether_it_is_on():
+    found = targets(MultiBinary(shape=(2,)), "logits", action_meanings=("left", "fire"))
+    assert list(offered(found)) == ["default", "chosen", "0", "1"]
+    assert found.title("chosen", (~0, 1)) == "not left, fire (chosen)"
+
+
+def test_methods_about_a_chosen_action_explain_a_continuous_one_as_a_whole():
+    box = Box(shape=(2,), dtype="float32", low=-1, high=1)
+    for name in ("occlusion", "chosen_action", "rise"):
+        assert "actor" not in offered(targets(Discrete(n=2), "logits"), name)
+        found = offered(targets(box, "mean", "log_std"), name)
+        assert found["default"] == "actor" and {"0", "1"} <= found.keys()
+    named = {"knee": 0, "hip": 1}
+    signature = ProbeInfo(
+        inputs=(Input(name="observation", array="observation", dtype="float32", shape=(-1, 3, 9, 9)),),
+        outputs=("mean",),
+        rows=1,
+        ms_per_s=1.0,
+    )
+    hello = fakes.hello(action_space=box, action_meanings=tuple(named))
+    for method in ("occlusion", "chosen_action", "rise"):
+        assert Settings().changed(signature, method=method, target="actor", hello=hello).target == "actor"
+    with pytest.raises(SaliencyError, match="'sarfa' is not possible here: it sets one action against.*perturbation"):
+        Settings().changed(signature, method="sarfa")
 
 
 def test_what_a_stranger_says_of_his_actions_is_bounded():

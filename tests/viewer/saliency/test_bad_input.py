@@ -89,7 +89,12 @@ CASES = {
     "no outputs": (lambda b: None, IMAGE, {}, "not NoneType"),
     "value of several numbers": (lambda b: (logits(b), logits(b)), IMAGE, {}, "value has 3 numbers"),
     "no policy": (3, IMAGE, {}, "not int"),
-    "actions of a continuous policy": (lambda b: {"mean": logits(b)}, IMAGE, {"method": "rise"}, "has none of them"),
+    "actions of a continuous policy": (
+        lambda b: {"mean": logits(b)},
+        IMAGE,
+        {"method": "sarfa"},
+        "only actor; .* take pert",
+    ),
     "history of another shape": (lambda b: b, np.ones(4), {"history": np.ones((2, 3))}, r"wanted is \(k, 4\)"),
     "rise masks of another size": (logits, IMAGE, {"method": "rise", "masks": np.ones((2, 5, 5))}, "picture is"),
     "state without batch axis": (lambda b, s: logits(b), IMAGE, {"state": np.ones(3)}, "no batch axis of one"),

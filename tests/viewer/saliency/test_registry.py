@@ -25,7 +25,7 @@ def test_methods_that_there_are():
     for name, method in methods().items():
         assert method.name == name and method.title and method.doc and method.source
         assert all(isinstance(item, Option) and item.doc for item in method.options().values())
-        assert {*method.targets, *method.fallback} <= set(method.accepts)
+        assert {*method.targets, *method.fallback} <= {*method.accepts, *method.accepts_continuous}
 
 
 METHOD = """

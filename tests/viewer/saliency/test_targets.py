@@ -63,11 +63,68 @@ def test_masked_options_are_neither_chosen_nor_rivals():
     np.testing.assert_allclose(options.grid, rivals.grid, rtol=1e-6)
 
 
-def test_switches_are_no_options():
-    only = {"method": "occlusion", "choices": (), "patch": 1, "patch_stride": 1}
+def test_switches_are_chosen_each_for_itself():
+    only = {"choices": (), "patch": 1, "patch_stride": 1, "method": "occlusion"}
     assert rows_of(explain(two_choices, IMAGE, target=4, **only)) == {ROWS[1]}
-    with pytest.raises(SaliencyError, match="this policy offers actor, or an index below 5"):
-        explain(two_choices, IMAGE, target="chosen", method="perturbation", choices=())
+    chosen, *each = explain(two_choices, IMAGE, target=("chosen", 0, 1, 2, 3, 4), **only)
+    on = np.sign(WEIGHTS.numpy())  # pixels are not negative: those of a negative weight are off
+    np.testing.assert_allclose(chosen.grid, sum(sign * one.grid for sign, one in zip(on, each, strict=True)), atol=1e-6)
+    gradient = explain(two_choices, IMAGE, method="gradient", choices=())
+    assert np.allclose(gradient[0].heatmap[ROWS[0]], (1 + 1 + 0.5) / 12) and rows_of(gradient[0]) == set(ROWS)
+    for offered in ("choice:0", -1):
+        with pytest.raises(SaliencyError, match="this policy offers actor, chosen, or an index below 5"):
+            explain(two_choices, IMAGE, target=offered, method="perturbation", choices=())
+
+
+@pytest.mark.parametrize("name", ["chosen_action", "sarfa", "rise"])
+def test_a_switch_is_a_choice_of_off_and_on(name):
+    def both(batch):
+        logits = two_choices(batch)
+        return torch.stack([torch.zeros_like(logits), logits], 2).flatten(1)
+
+    (alone,) = explain(two_choices, IMAGE, method=name, choices=())
+    (pairs,) = explain(both, IMAGE, method=name, choices=(2,) * 5)
+    np.testing.assert_allclose(alone.grid, pairs.grid, rtol=1e-5, atol=1e-7)
+
+
+def moved(batch):
+    """A mean of two dimensions, each owed to a row of pixels, with standard deviations of their own."""
+    mean = torch.stack([batch[:, 0, row].sum(1) for row in ROWS], 1)
+    return {"mean": mean, "log_std": torch.tensor([0.5, 2.0]).log().expand_as(mean)}
+
+
+def test_a_continuous_action_as_a_whole_is_explained_by_how_far_its_mean_moves_in_standard_deviations():
+    def density(of, mean):
+        normal = torch.distributions.Normal(moved(IMAGE[None])["mean"], torch.tensor([0.5, 2.0]))
+        return normal.log_prob(mean).sum(1) if of is None else normal.log_prob(mean)[:, of]
+
+    sharp = {"patch": 1, "patch_stride": 1}
+    (whole,) = explain(moved, IMAGE, method="occlusion", **sharp)
+    without = IMAGE.repeat(144, 1, 1, 1).flatten(1)
+    without[torch.arange(144), torch.arange(144)] = 0
+    changed = moved(without.view(144, 1, 12, 12))["mean"]
+    fall = density(None, moved(IMAGE[None])["mean"]) - density(None, changed)
+    np.testing.assert_allclose(whole.grid, fall.view(12, 12), rtol=1e-3, atol=1e-5)
+    discs = {"method": "chosen_action", "disc_radius": 0, "stride": 1}
+    for target in ("actor", 1):
+        of = None if target == "actor" else target
+        (left,) = explain(moved, IMAGE, target=(target,), **discs)
+        share = (density(of, changed) - density(of, moved(IMAGE[None])["mean"])).exp()
+        np.testing.assert_allclose(left.grid, 1 - share.view(12, 12), rtol=1e-3, atol=1e-5)
+    (visible,) = explain(moved, IMAGE, method="rise", n=32)
+    assert 0 <= visible.grid.min() < visible.grid.max() <= 2
+    plain = explain(lambda x: {"mean": moved(x)["mean"]}, IMAGE, method="occlusion", target="actor", **sharp)
+    distance = 0.5 * (moved(IMAGE[None])["mean"] - changed).square().sum(1)
+    np.testing.assert_allclose(plain.grid, distance.view(12, 12), rtol=1e-3, atol=1e-5)
+
+
+def test_what_a_continuous_action_has_not_is_refused_with_what_explains_it():
+    with pytest.raises(SaliencyError, match="sarfa explains chosen.*only actor.*continuous.*take perturbation, .*rise"):
+        explain(moved, IMAGE, method="sarfa")
+    with pytest.raises(SaliencyError, match="occlusion is not defined for target 'actor'"):
+        explain(two_choices, IMAGE, method="occlusion", target="actor")
+    with pytest.raises(SaliencyError, match="log_std has 3 numbers for a mean of 2"):
+        explain(lambda x: {**moved(x), "log_std": torch.zeros(len(x), 3)}, IMAGE, method="occlusion")
 
 
 def test_dimension_of_a_mean_and_the_value_of_the_action():

@@ -68,7 +68,14 @@ def refusal(method: str, graph: Signature | None) -> str:
     wanted = methods().get(method)
     gradients = isinstance(graph, ProbeInfo) and wanted is not None and issubclass(wanted, GradientMethod)
     why = ": it takes gradients, and a policy that is probed gives only its outputs" if gradients else ""
+    if wanted is not None and not gradients and _is_continuous(graph) and "chosen" in wanted.targets:
+        why = ": it sets one action against the others, and actions are continuous here"
     return f"method {method!r} is not possible here{why}; possible are {', '.join(suitable(graph)) or 'none'}"
+
+
+def _is_continuous(graph: Signature | None) -> bool:
+    outputs = set() if graph is None else output_names(graph)
+    return "mean" in outputs and not outputs & {"logits", "q_values"}
 
 
 def output_names(graph: Signature) -> set[str]:

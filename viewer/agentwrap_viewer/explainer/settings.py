@@ -8,7 +8,6 @@ from typing import Any
 
 from agentwrap_protocol.messages import DEFAULT_TARGET, Hello
 from agentwrap_viewer.saliency import Method, SaliencyError
-from agentwrap_viewer.saliency.targets import accepts
 
 from . import catalogue
 from .catalogue import Signature
@@ -104,7 +103,7 @@ class Settings:
         if self.target == DEFAULT_TARGET:
             return Aim(None, targets)
         target = targets.find(self.target)
-        if not accepts(method, target):
+        if not targets.accepted(method, target):
             offered = ", ".join(info.name for info in targets.offered(method)[:MOST_NAMED])
             raise SaliencyError(f"{method.name} does not explain target {self.target!r}, but {offered}")
         return Aim(target, targets)

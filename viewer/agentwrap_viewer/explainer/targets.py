@@ -46,7 +46,7 @@ class Targets:
         critic = next((name for name in CRITIC_NAMES if name in outputs), None)
         kinds = (
             *(("actor",) if head is not None else ()),
-            *(("chosen",) if head in ("logits", "q_values") and counts != () else ()),
+            *(("chosen",) if head in ("logits", "q_values") else ()),
             *(("critic",) if critic is not None else ()),
         )
         return cls(
@@ -63,9 +63,13 @@ class Targets:
         own = own or [name for name in method.fallback if name in self.kinds]
         default = TargetInfo(name=DEFAULT_TARGET, title=" and ".join(map(self.title, own)) or DEFAULT_TARGET)
         found: list[Target] = [*self.kinds, *self._choices(), *range(len(self.names))]
-        possible = (target for target in found if accepts(method, target) and [target] != own)
+        possible = (target for target in found if self.accepted(method, target) and [target] != own)
         infos = (TargetInfo(name=str(target), title=self.title(target)) for target in possible)
         return (default, *infos)[:MOST_TARGETS]
+
+    def accepted(self, method: Method, target: Target) -> bool:
+        """Whether a method is defined for a target of this policy."""
+        return accepts(method, target, continuous=self.of_mean)
 
     def find(self, text: str) -> Target:
         """Return the target that a message, or somebody, calls so: by its name, or an action's.
@@ -105,6 +109,8 @@ class Targets:
         return {"chosen": "chosen action", "critic": self.critic}.get(target, target)
 
     def _name(self, index: int) -> str:
+        if index < 0:  # a switch that is put off, see ``Resolved``
+            return f"not {self._name(~index)}"
         return self.names[index] if index < len(self.names) else f"output {index}"
 
 

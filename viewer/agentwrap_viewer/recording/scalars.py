@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agentwrap_protocol.spaces import MultiDiscrete, Space
+from agentwrap_protocol.spaces import MultiBinary, MultiDiscrete, Space
 
 from .errors import RecordingError
 from .recording import Recording
@@ -97,22 +98,35 @@ def masked(values: Floats, free: Booleans | None) -> Floats:
 
 
 def entropy_of_logits(logits: Floats, space: Space, free: Booleans | None = None) -> Floats:
-    """Return the entropy of distributions in nats, (k,): of one choice, or the sum over a MultiDiscrete's choices.
+    """Return the entropy of distributions in nats, (k,): of one choice, or the sum over several or over switches.
 
     Args:
         logits: float64 (k, n).
-        space: The action space.
+        space: The action space: the counts of a MultiDiscrete's choices say which logits belong together, those of a
+            MultiBinary are switches where there is one for each, else off and on of each.
         free: bool (k, n), options that had a chance; None for all.
     """
     logits = masked(logits, free)
+    rows, count = logits.shape
     parts = [logits]
-    if isinstance(space, MultiDiscrete) and sum(space.counts) == logits.shape[1]:
+    if isinstance(space, MultiDiscrete) and sum(space.counts) == count:
         parts = np.split(logits, np.cumsum(space.counts)[:-1], axis=1)
-    total = np.zeros(len(logits))
-    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        for part in parts:
-            shifted = part - part.max(1, keepdims=True)
-            logarithms = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
-            chances = np.exp(logarithms)
-            total -= np.where(chances > 0, chances * logarithms, chances).sum(1)  # p log p → 0; NaN stays
+    elif isinstance(space, MultiBinary):
+        switches = math.prod(space.shape)
+        if count == switches:  # off has logit 0, and on is as likely as the sigmoid of its own
+            parts = [np.stack([np.zeros(rows), logits[:, index]], axis=1) for index in range(count)]
+        elif count == 2 * switches:
+            parts = np.split(logits, switches, axis=1)
+    total = np.zeros(rows)
+    for part in parts:
+        total += _entropy(part)
     return total
+
+
+def _entropy(logits: Floats) -> Floats:
+    """The entropy of one choice, (k,)."""
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        shifted = logits - logits.max(1, keepdims=True)
+        logarithms = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+        chances = np.exp(logarithms)
+        return np.asarray(-np.where(chances > 0, chances * logarithms, chances).sum(1))  # p log p → 0; NaN stays

@@ -10,7 +10,7 @@ from .errors import SaliencyError
 from .layout import Layout
 from .masks import DiscMasks, disc_masks
 from .method import MaskMethod, option
-from .outputs import Outputs, Resolved
+from .outputs import Outputs, Resolved, probability
 from .perturbation import stride_option
 from .registry import register
 
@@ -18,7 +18,10 @@ from .registry import register
 @register
 @dataclass(frozen=True, kw_only=True)
 class ChosenAction(MaskMethod):
-    """S = 1 − softmax(outputs of I′)[a], with the pixels of a disc set to 0."""
+    """S = 1 − softmax(outputs of I′)[a], with the pixels of a disc set to 0.
+
+    Of a continuous action, in place of the softmax, the share of its density that is left: see `probability`.
+    """
 
     name = "chosen_action"
     title = "Chosen action, black disc"
@@ -27,6 +30,8 @@ class ChosenAction(MaskMethod):
         "Huber et al. 2021, Benchmarking Perturbation-based Saliency Maps (the variant that passes the sanity check)"
     )
     scale = "relative"
+    accepts_continuous = ("actor",)
+    fallback = ("actor",)
 
     stride: int = stride_option()
     disc_radius: float = option(3.0, doc="radius of a disc; 0 is a single pixel", unit="pixels", minimum=0, maximum=256)
@@ -45,4 +50,4 @@ class ChosenAction(MaskMethod):
 
     def score(self, clean: Outputs, perturbed: Outputs, target: Resolved) -> torch.Tensor:
         """Return 1 − the action's probability, (B,)."""
-        return 1 - perturbed.probability(target)
+        return 1 - probability(clean, perturbed, target)

@@ -82,7 +82,7 @@ class Explanation:
     def chosen(self) -> int | tuple[int, ...] | None:
         """The option that the policy prefers for the observation, of several choices that of each; None without any."""
         clean = self._parts[0].clean
-        return clean.action() if clean.discrete else None
+        return clean.action() if "chosen" in clean.targets else None
 
     @property
     def methods(self) -> dict[str, Method]:

@@ -161,6 +161,8 @@ class Method(ABC):
             raises the target, below for what lowers it. ``relative``: only differences between scores count.
         accepts: Targets it is defined for, of ``actor``, ``critic``, ``chosen``, ``action`` (an index) and ``choice``
             (all options of one of several choices).
+        accepts_continuous: Targets it is defined for too where actions are continuous: of ``actor``, the action as a
+            whole.
         targets: The targets taken when none is given.
         fallback: The targets taken instead where the policy has none of those.
     """
@@ -172,6 +174,7 @@ class Method(ABC):
     observations: ClassVar[tuple[Kind, ...]] = ("image",)
     scale: ClassVar[Literal["magnitude", "signed", "relative"]] = "magnitude"
     accepts: ClassVar[tuple[str, ...]] = ("chosen", "action")
+    accepts_continuous: ClassVar[tuple[str, ...]] = ()
     targets: ClassVar[tuple[str, ...]] = ("chosen",)
     fallback: ClassVar[tuple[str, ...]] = ()
 

@@ -10,14 +10,18 @@ from .errors import SaliencyError
 from .layout import Layout
 from .masks import SeparableMasks, patch_masks
 from .method import MaskMethod, option
-from .outputs import Outputs, Resolved
+from .outputs import Outputs, Resolved, departure
 from .registry import register
 
 
 @register
 @dataclass(frozen=True, kw_only=True)
 class Occlusion(MaskMethod):
-    """S = q(I)[a] − q(I′)[a], with a square of pixels set to ``fill``, wherever it fits on a grid."""
+    """S = q(I)[a] − q(I′)[a], with a square of pixels set to ``fill``, wherever it fits on a grid.
+
+    Where actions are continuous q is the log-density of actions under the policy that sees everything: of the one that
+    it takes, and of the one that it would take (`departure`). A dimension's index asks for the fall of its mean.
+    """
 
     name = "occlusion"
     title = "Occlusion"
@@ -25,6 +29,8 @@ class Occlusion(MaskMethod):
     source = "Zeiler & Fergus 2014, arXiv 1311.2901"
     scale = "signed"
     accepts = ("critic", "chosen", "action")
+    accepts_continuous = ("actor",)
+    fallback = ("actor", "critic")
 
     patch: int = option(6, doc="side of the square", unit="pixels", minimum=1, maximum=4096)
     patch_stride: int = option(4, doc="distance of its positions", unit="pixels", minimum=1, maximum=64)
@@ -42,4 +48,6 @@ class Occlusion(MaskMethod):
 
     def score(self, clean: Outputs, perturbed: Outputs, target: Resolved) -> torch.Tensor:
         """Return the fall, (B,); negative where the square lifts the output."""
+        if target == "actor":
+            return departure(clean, perturbed, target)
         return (clean.columns(target) - perturbed.columns(target)).sum(1)

@@ -14,7 +14,8 @@ from .errors import SaliencyError
 #: ``choice:<i>``: all options of one of several choices. Or an action's index: of means, that of a dimension.
 Target = str | int
 
-#: A target as methods get it: ``chosen`` is the action's index, or where there are several choices one for each.
+#: A target as methods get it: ``chosen`` is the action's index, or where there are several choices one for each. Of
+#: switches it says how each is preferred: ``i`` is switch i put on, ``~i`` the same put off.
 Resolved = str | int | tuple[int, ...]
 
 #: Names of outputs that stand for the actor, the first present one is taken.
@@ -75,12 +76,22 @@ class Outputs:
         discrete = name in ("logits", "q_values") and choices.counts != ()
         if q is not None and discrete:
             choices.check(q.shape[1])
-        return cls(q, None if value is None else value[:, 0], discrete, named, choices)
+        return cls(q, None if value is None else value[:, 0], discrete, named, Choices() if name == "mean" else choices)
+
+    @property
+    def switches(self) -> bool:
+        """Whether the columns of ``q`` are logits of independent switches."""
+        return self.q is not None and not self.discrete and self.choices.counts == ()
+
+    @property
+    def continuous(self) -> bool:
+        """Whether ``q`` are means."""
+        return self.q is not None and not self.discrete and not self.switches
 
     @property
     def targets(self) -> tuple[str, ...]:
         """The named targets that these outputs allow."""
-        actor: tuple[str, ...] = () if self.q is None else ("actor", "chosen") if self.discrete else ("actor",)
+        actor: tuple[str, ...] = () if self.q is None else ("actor",) if self.continuous else ("actor", "chosen")
         if self.discrete and self.choices.several:
             actor = (*actor, *(f"{CHOICE}{index}" for index in range(len(self.choices.counts or ()))))
         return actor if self.value is None else (*actor, "critic")
@@ -91,8 +102,10 @@ class Outputs:
         Raises:
             SaliencyError: The policy chooses among no options.
         """
+        if self.switches and self.q is not None:
+            return tuple(index if on else ~index for index, on in enumerate((self.q[0] > 0).tolist()))
         if not self.discrete:
-            raise self._not_offered("chosen")
+            raise self.not_offered("chosen")
         found = self.choices.preferred(self.logits()[0])
         return found if self.choices.several else found[0]
 
@@ -106,7 +119,7 @@ class Outputs:
 
     def _choice(self, target: str) -> int:
         if target not in self.targets or not target.startswith(CHOICE):
-            raise self._not_offered(target)
+            raise self.not_offered(target)
         return int(target.removeprefix(CHOICE))
 
     def logits(self) -> torch.Tensor:
@@ -122,10 +135,15 @@ class Outputs:
             SaliencyError: It names none.
         """
         self.columns(target)
-        logits, found = self.logits(), []
+        found = []
         for option in (target,) if isinstance(target, int) else target:
             if not isinstance(option, int):
-                raise self._not_offered(target)
+                raise self.not_offered(target)
+            if self.switches:  # off and on, whose logits differ by that of the switch
+                on = self.columns(option if option >= 0 else ~option)
+                found.append((torch.cat([torch.zeros_like(on), on], dim=1), int(option >= 0)))
+                continue
+            logits = self.logits()
             kept, place = self.choices.rivals(option, logits.shape[1])
             found.append((logits[:, kept], place))
         return found
@@ -138,6 +156,8 @@ class Outputs:
     def columns(self, target: Resolved) -> torch.Tensor:
         """Return what ``target`` stands for, (B, k): ``actor``, ``critic``, a choice, or indices of actions.
 
+        Of a switch that is put off it is the logit of that, the negative of its own.
+
         Raises:
             SaliencyError: There is no such thing; the text says what there is.
         """
@@ -146,16 +166,57 @@ class Outputs:
         if target == "actor" and self.q is not None:
             return self.q
         if isinstance(target, str) and target.startswith(CHOICE):
-            group = self.choices.groups(self.logits().shape[1])[self._choice(target)]
+            index = self._choice(target)
+            group = self.choices.groups(self.logits().shape[1])[index]
             return self.logits()[:, group.start : group.stop]
         indices = (target,) if isinstance(target, int) else target
-        if self.q is not None and not isinstance(indices, str) and all(0 <= i < self.q.shape[1] for i in indices):
-            return self.q[:, list(indices)]
-        raise self._not_offered(target)
+        if self.q is not None and not isinstance(indices, str):
+            off = [self.switches and i < 0 for i in indices]
+            places = [~i if negative else i for i, negative in zip(indices, off, strict=True)]
+            if all(0 <= place < self.q.shape[1] for place in places):
+                found = self.q[:, places]
+                return found * found.new_tensor([-1 if negative else 1 for negative in off]) if any(off) else found
+        raise self.not_offered(target)
 
-    def _not_offered(self, target: Resolved) -> SaliencyError:
+    def not_offered(self, target: Resolved) -> SaliencyError:
+        """Return the error for a target that these outputs do not allow."""
         actions = "" if self.q is None else f", or an index below {self.q.shape[1]}"
         return SaliencyError(f"target {target!r}: this policy offers {', '.join(self.targets)}{actions}")
+
+
+def probability(clean: Outputs, perturbed: Outputs, target: Resolved) -> torch.Tensor:
+    """Return how likely ``target`` still is under perturbations, (B,), in 0..1.
+
+    Among options it is the softmax's probability. An action of a continuous policy has only a density; what is returned
+    then is how likely the action of each perturbed mean is to the policy that sees everything, as a share of how likely
+    its own is: exp(-`departure`).
+    """
+    return (-departure(clean, perturbed, target)).exp() if clean.continuous else perturbed.probability(target)
+
+
+def departure(clean: Outputs, perturbed: Outputs, target: Resolved) -> torch.Tensor:
+    """Return how far the mean of a continuous policy moves, (B,): ½·Σ ((μ − μ′) / σ)², with σ of the clean outputs.
+
+    That is the fall of the clean policy's log-density from the action it takes to the one it would take, and the
+    Kullback-Leibler divergence of two normal distributions of that σ. A squashing function that follows changes
+    neither. Without ``log_std`` σ is 1: half the squared distance of Greydanus et al. 2018.
+
+    Args:
+        clean: Outputs for the observation itself, a batch of one.
+        perturbed: Outputs for B perturbed ones.
+        target: ``actor``, all dimensions, or the index of one.
+
+    Raises:
+        SaliencyError: There is no such dimension, or ``log_std`` has another number of them.
+    """
+    moved, log_std = clean.columns(target) - perturbed.columns(target), clean.named.get("log_std")
+    if log_std is None or clean.q is None:
+        return 0.5 * moved.square().sum(1)
+    spread = log_std.detach().to(moved).reshape(-1)
+    if spread.numel() not in (1, clean.q.shape[1]):
+        raise SaliencyError(f"the policy's log_std has {spread.numel()} numbers for a mean of {clean.q.shape[1]}")
+    spread = spread.expand(clean.q.shape[1])
+    return 0.5 * (moved / spread[target if isinstance(target, int) else slice(None)].exp()).square().sum(1)
 
 
 def _batched(name: str, tensor: torch.Tensor, batch: int, grad: bool) -> torch.Tensor:

@@ -14,20 +14,25 @@ from .errors import SaliencyError
 from .layout import Layout
 from .masks import KeptMasks
 from .method import MaskMethod, option
-from .outputs import Outputs, Resolved
+from .outputs import Outputs, Resolved, probability
 from .registry import register
 
 
 @register
 @dataclass(frozen=True, kw_only=True)
 class Rise(MaskMethod):
-    """S = 1/(N·p) · Σ softmax(outputs of I⊙Mᵢ)[a] · Mᵢ, over random soft masks that keep a share p of the picture."""
+    """S = 1/(N·p) · Σ softmax(outputs of I⊙Mᵢ)[a] · Mᵢ, over random soft masks that keep a share p of the picture.
+
+    Of a continuous action, in place of the softmax, the share of its density that is left: see `probability`.
+    """
 
     name = "rise"
     title = "RISE"
     doc = "Which pixels tend to be visible when the chosen action is probable, over random masks."
     source = "Petsiuk et al. 2018, arXiv 1806.07421"
     scale = "relative"
+    accepts_continuous = ("actor",)
+    fallback = ("actor",)
 
     n: int = option(512, doc="number of random masks", minimum=1, maximum=16_384)
     s: int = option(8, doc="cells of a mask's coarse grid in each direction", minimum=1, maximum=64)
@@ -51,7 +56,7 @@ class Rise(MaskMethod):
 
     def score(self, clean: Outputs, perturbed: Outputs, target: Resolved) -> torch.Tensor:
         """Return the action's probability, (B,)."""
-        return perturbed.probability(target)
+        return probability(clean, perturbed, target)
 
 
 @lru_cache(maxsize=2)

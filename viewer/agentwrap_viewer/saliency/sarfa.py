@@ -18,7 +18,8 @@ class Sarfa(BlurMethod):
     """Harmonic mean of how specific and how relevant a change is: 2·K·Δp / (K + Δp) where Δp > 0, else 0.
 
     Δp is the fall of the action's probability; K = 1 / (1 + KL(P ‖ P′)), with P and P′ the probabilities of the other
-    actions before and after, each scaled to a sum of 1. Of several choices at once: the mean over them.
+    actions before and after, each scaled to a sum of 1. Of several choices at once: the mean over them. It is
+    defined by what becomes of the other actions, so there is none of a continuous one.
     """
 
     name = "sarfa"

@@ -9,6 +9,7 @@ from typing import Any
 from .errors import SaliencyError
 from .method import Method
 from .outputs import CHOICE, Outputs, Resolved, Target
+from .registry import methods
 
 
 def one_target(target: Any) -> bool:
@@ -31,24 +32,37 @@ def resolve_targets(
         wanted: tuple[Target, ...] = tuple(name for name in method.targets if name in clean.targets)
         wanted = wanted or tuple(name for name in method.fallback if name in clean.targets)
         if not wanted:
-            raise SaliencyError(f"{method.name} explains {', '.join(method.targets)}; this policy has none of them")
+            raise SaliencyError(_nothing_to_explain(method, clean))
     else:
         wanted = tuple(name if isinstance(name, str) else int(name) for name in _several(target))
     for name in wanted:
-        if not accepts(method, name):
+        if not accepts(method, name, continuous=clean.continuous):
             accepted = ", ".join("an action's index" if name == "action" else name for name in method.accepts)
             raise SaliencyError(f"{method.name} is not defined for target {name!r}, but for {accepted}")
+        if isinstance(name, int) and name < 0:
+            raise clean.not_offered(name)
     resolved = tuple(_resolved(method, clean, name) for name in wanted)
     for each in resolved:
         clean.columns(each)
     return wanted, resolved
 
 
-def accepts(method: Method | type[Method], target: Target) -> bool:
-    """Whether a method is defined for a target."""
+def accepts(method: Method | type[Method], target: Target, *, continuous: bool = False) -> bool:
+    """Whether a method is defined for a target, of a policy whose actions are ``continuous`` or not."""
+    if continuous and target in method.accepts_continuous:
+        return True
     if _is_choice(target):
         return bool({"choice", "action"} & set(method.accepts))
     return ("action" if isinstance(target, int) else target) in method.accepts
+
+
+def _nothing_to_explain(method: Method, clean: Outputs) -> str:
+    others = [name for name, each in methods().items() if {*each.targets, *each.fallback} & set(clean.targets)]
+    why = "; its actions are continuous, there is none among others" if clean.continuous else ""
+    return (
+        f"{method.name} explains {', '.join(method.targets)}; this policy has only {', '.join(clean.targets)}{why}: "
+        f"take {', '.join(others)}"
+    )
 
 
 def _resolved(method: Method, clean: Outputs, target: Target) -> Resolved:
