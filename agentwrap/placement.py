@@ -23,10 +23,10 @@ class Placement:
     Where the system does not tell, or there is one processor, threads stay as they are.
 
     Args:
-        thread: The thread's number in the system; None for none.
+        thread: The thread's number in the system; None for none. Or what finds it, when it is first needed.
     """
 
-    def __init__(self, thread: int | None) -> None:
+    def __init__(self, thread: int | Callable[[], int | None] | None) -> None:
         self._thread = thread if _processor is not None else None
         self._agents: int | None = None  # the agent's processor, as far as it is known
 
@@ -35,6 +35,10 @@ class Placement:
         if self._thread is None or _processor is None or (now := _processor()) == self._agents:
             return
         self._agents = now
+        if callable(self._thread):
+            self._thread = self._thread()
+            if self._thread is None:
+                return
         others = os.sched_getaffinity(0) - {now}
         if others:
             with contextlib.suppress(OSError):  # the thread has ended, or a sandbox forbids it
@@ -49,9 +53,9 @@ def threads() -> frozenset[int]:
         return frozenset()
 
 
-def network_thread(before: frozenset[int]) -> int | None:
-    """Return the thread of ZeroMQ that was not among those ``before``; None where that cannot be told."""
-    for thread in threads() - before:
+def network_thread(among: frozenset[int]) -> int | None:
+    """Return which of these threads is ZeroMQ's; None where that cannot be told, or not yet: it names itself."""
+    for thread in among:
         with contextlib.suppress(OSError), open(f"/proc/self/task/{thread}/comm") as name:
             if name.read().startswith(_NETWORK):
                 return thread

@@ -20,6 +20,7 @@ import time
 import weakref
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple, ParamSpec, TypeVar
 
 import msgspec
@@ -147,16 +148,20 @@ class Publisher:
         self._step_at_last_beat = 0
         self._logged: set[str] = set()
         self._closed = False
-        self._open_sockets(endpoint)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        try:
+            self._open_sockets(endpoint)
+        except BaseException:
+            self._context.destroy(linger=0)
+            raise
         self._thread = threading.Thread(target=self._run, name="agentwrap-publisher", daemon=True)
         self._thread.start()
         _LIVE.add(self)
 
     def _open_sockets(self, endpoint: str | None) -> None:
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         before = threads()
         self._xpub, self._router = self._context.socket(zmq.XPUB), self._context.socket(zmq.ROUTER)
-        self._network = Placement(network_thread(before))
+        self._network = Placement(partial(network_thread, threads() - before))
         for each in (self._xpub, self._router):
             each.setsockopt(zmq.LINGER, int(LINGER * 1000))
             each.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
@@ -166,12 +171,8 @@ class Publisher:
         self._xpub.setsockopt(zmq.MAXMSGSIZE, REQUEST_LIMITS.header)
         self._router.setsockopt(zmq.MAXMSGSIZE, REQUEST_LIMITS.array)
         self._xpub.setsockopt(zmq.XPUB_VERBOSE, 1)  # reports every subscription, not only a topic's first: late joiners
-        try:
-            self.endpoint = endpoints.bind(self._xpub, endpoint)
-            self.control = endpoints.bind_beside(self._router, self.endpoint)
-        except BaseException:
-            self._context.destroy(linger=0)
-            raise
+        self.endpoint = endpoints.bind(self._xpub, endpoint)
+        self.control = endpoints.bind_beside(self._router, self.endpoint)
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._wake_reader.setblocking(False)
         self._wake_writer.setblocking(False)

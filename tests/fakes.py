@@ -216,8 +216,9 @@ class FakeAgent(Publisher):
         return self
 
     def pause(self) -> None:
-        """Stream no further steps; heartbeats go on."""
-        self.rate = 0.0
+        """Stream no further steps from now on; heartbeats go on."""
+        with self._lock:
+            self.rate = 0.0
 
     def take_step(self) -> Step:
         """Stream one step."""
@@ -255,9 +256,10 @@ class FakeAgent(Publisher):
             if now >= beat:
                 beat = now + 1
                 self.publish(Heartbeat(stream=self.stream, step=self.number, steps_per_second=self.rate))
-            if self.rate and now >= due:
-                due = max(due + 1 / self.rate, now - 0.1)
-                self.take_step()
+            with self._lock:  # who has paused it sees no step that was about to come
+                if self.rate and now >= due:
+                    due = max(due + 1 / self.rate, now - 0.1)
+                    self.take_step()
             time.sleep(0.002)
 
     def close(self, reason: str | None = None) -> None:

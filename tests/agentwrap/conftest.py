@@ -68,12 +68,14 @@ def wrap(stack: ExitStack) -> Callable[..., InterpretWrapper]:
 
 @pytest.fixture
 def listen(stack: ExitStack) -> Callable[..., Listener]:
-    """Listen to a wrapper's stream; returns when the wrapper knows of it."""
+    """Listen to a wrapper's stream; returns when the wrapper knows of it, and acts accordingly."""
 
     def listen(env: InterpretWrapper, *kinds: str) -> Listener:
         listener = Listener(env.endpoint, *kinds)
         stack.callback(listener.close)
-        eventually(lambda: all(env._stream.publisher.wants(kind) for kind in kinds or ("step",)))
+        publisher = env._stream.publisher
+        eventually(lambda: all(publisher.wants(kind) for kind in kinds or ("step",)))
+        eventually(lambda: publisher.watched is publisher.wants("step"))
         return listener
 
     return listen

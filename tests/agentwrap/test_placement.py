@@ -3,6 +3,7 @@ import threading
 
 import pytest
 import zmq
+from listener import eventually
 
 from agentwrap.placement import Placement, network_thread, threads
 
@@ -38,6 +39,17 @@ def test_a_thread_is_kept_off_the_processor_of_the_one_that_asks(other):
         os.sched_setaffinity(0, mine)
 
 
+@pytest.mark.skipif(os.cpu_count() == 1, reason="there is nowhere else to be")
+def test_a_thread_may_be_found_when_it_is_needed(other):
+    found = [None, other]
+    none, placement = Placement(lambda: None), Placement(found.pop)
+    assert found == [None, other]
+    none.keep_away()
+    placement.keep_away()
+    assert found == [None]
+    assert os.sched_getaffinity(other) < os.sched_getaffinity(0)
+
+
 def test_on_one_processor_a_thread_stays_as_it_is(other):
     mine = os.sched_getaffinity(0)
     try:
@@ -59,13 +71,8 @@ def test_threads_that_are_gone_and_none_are_let_be():
 
 def test_the_network_thread_of_a_context_is_found():
     before = threads()
-    context = zmq.Context()
-    try:
-        socket = context.socket(zmq.PUB)
-        found = network_thread(before)
-        assert found is not None
-        assert found not in before
-        assert network_thread(threads()) is None
-        socket.close()
-    finally:
-        context.term()
+    with zmq.Context() as context, context.socket(zmq.PUB):
+        begun = threads() - before
+        found = eventually(lambda: network_thread(begun))  # a thread gives itself its name
+        assert found in begun
+        assert network_thread(frozenset()) is None

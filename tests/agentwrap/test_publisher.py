@@ -308,7 +308,7 @@ def test_closing_says_bye_sends_what_waits_and_frees_the_port(owner: Owner, list
     assert listener.of(m.Step)
     owner.step()  # ignored
     owner.publisher.publish_hello()
-    assert not owner.publisher._thread.is_alive()
+    owner.publisher._thread.join()
     assert not owner.publisher.watched
     with zmq.Context() as context, context.socket(zmq.XPUB) as again:
         again.bind(endpoint)

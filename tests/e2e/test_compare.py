@@ -96,7 +96,7 @@ def test_both_policies_explain_the_same_frame_and_disagreements_are_a_key_away(
 
     same = (best[0][1:] == best[0][:-1]) & (best[1][1:] == best[1][:-1])
     begins = np.flatnonzero(disagree & ~np.concatenate([[False], disagree[:-1] & same]))
-    assert marks(tab) == len(begins)
+    tab.until(lambda: marks(tab) == len(begins), "their marks")
     later = [int(position) for position in begins if position > 0]
     for position in later[:3]:
         tab.press("n")
@@ -116,7 +116,11 @@ def test_versions_of_vectors_are_compared_by_feature(
     for side in ("left", "right"):
         card = tab.find(f".slot.features_{side}")
         tab.until(lambda card=card: card.locator(".key").count() > 0, f"scores, {side}")
-    values = [float(tab.find(f".agreement .{side} dd").inner_text()) for side in ("left", "right")]
+    texts = tab.until(
+        lambda: all(found := [tab.find(f".agreement .{side} dd").inner_text() for side in ("left", "right")]) and found,
+        "the values",
+    )
+    values = [float(text) for text in texts]
     assert values[1] - values[0] == pytest.approx(2, abs=0.05)
     assert "same" in tab.find(".agreement .caption").inner_text() and marks(tab) == 0
     assert tab.errors == []
@@ -142,9 +146,8 @@ def test_a_frame_is_explained_with_the_version_that_is_chosen(
     tab.until(lambda: "100 %" in tab.find(".stage .share").inner_text(), "all of it")
     own = tab.canvas("heat")["data"]
     choose(tab, "version 2")
-    tab.until(lambda: explained_by(2), "a map by the other one")
+    tab.until(lambda: explained_by(2) and tab.canvas("heat")["data"] != own, "a map by the other one")
     tab.until(lambda: "100 %" in tab.find(".stage .share").inner_text(), "all of it")
-    assert tab.canvas("heat")["data"] != own
     assert not tab.find(".notice.replica").count(), "another policy computes something else: that is no fault"
     tab.press("End")
     tab.until(lambda: tab.step() == 2 * STEPS - 1 and explained_by(2), "the last step")

@@ -120,7 +120,10 @@ def test_target_that_is_chosen_is_explained_and_named(running: tuple[Any, Driver
         return step_and_look
 
     tab.until(stepped(lambda: legend("features") == ["actor"]), "the vector by its own method, of the actor")
-    assert re.fullmatch(r"action \d \(chosen\)", legend("stage")[0]), "the picture of what rise is about"
+    tab.until(
+        stepped(lambda: re.fullmatch(r"action \d \(chosen\)", "".join(legend("stage")[:1]))),
+        "the picture of what rise is about",
+    )
     assert tab.find(".card.features .caption").inner_text() == "by feature perturbation"
     tab.until(
         lambda: tab.find(".card.explanation .caption").inner_text() == "rise, feature_perturbation", "both methods"

@@ -60,8 +60,8 @@ def test_steps_that_come_at_once_are_painted_one_after_the_other(world: World, o
         newest = world.agent.number + 1
         world.viewer.do(both)  # on the server's loop: it sees them together
         tab.until(lambda newest=newest: tab.step() == newest, "the second of two steps")
-    steps = tab.page.evaluate("window.steps")
-    assert set(steps) >= set(range(first, first + 10)), steps
+    expected = set(range(first, first + 10))
+    steps = tab.until(lambda: set(steps := tab.page.evaluate("window.steps")) >= expected and steps, "each of them")
     assert steps == sorted(steps)
 
 

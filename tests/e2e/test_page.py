@@ -11,6 +11,7 @@ import pytest
 from e2e.harness import Tab, Viewer, World
 from fakes import FakeAgent, FakeExplainer, frame_of, hello, saliency_map, step
 from PIL import Image
+from playwright.sync_api import Locator
 
 from agentwrap_protocol.messages import Configure, Explain, PolicyInfo, SaliencyMap, Step
 
@@ -72,8 +73,12 @@ def test_controls_of_the_heat_change_its_pixels(world: World, open_tab: Open) ->
     tab.until(lambda: tab.alpha() > full, "full opacity")
 
     tab.page.get_by_role("button", name="Critic").click()
-    tab.until(lambda: tab.canvas("heat")["data"][(20 * 84 + 20) * 4 + 3] == 0, "the critic's heat alone")
-    assert tab.canvas("heat")["data"][(60 * 84 + 60) * 4 + 3] > 0
+
+    def critics_alone() -> bool:
+        heat = np.array(tab.canvas("heat")["data"]).reshape(84, 84, 4)
+        return heat[20, 20, 3] == 0 and heat[60, 60, 3] > 0
+
+    tab.until(critics_alone, "the critic's heat alone")
     tab.page.get_by_role("button", name="None").click()
     tab.until(lambda: tab.alpha() == 0, "no heat")
 
@@ -125,7 +130,7 @@ def test_keys_work_again_after_a_control_was_used_with_the_mouse(world: World, o
     tab.page.keyboard.press("ArrowUp")
     tab.page.keyboard.press("Enter")
     tab.until(lambda: tab.find("text=radius").count() and tab.page.get_by_role("menu").count() == 0, "the choice")
-    assert method.evaluate("node => node.getRootNode().activeElement === node"), "the keyboard's focus is lost"
+    tab.until(lambda: method.evaluate("node => node.getRootNode().activeElement === node"), "the keyboard's focus back")
     tab.page.keyboard.press("Space")
     tab.page.get_by_role("menuitem", name="SARFA").wait_for()
     assert tab.find(".transport[data-mode=live]").count(), "a key of the select's own paused"
@@ -173,7 +178,7 @@ def test_a_paused_step_without_a_map_is_asked_for(world: World, open_tab: Open) 
     tab.press("Space")
     asked = tab.until(lambda: [r for r in world.explainer.requests if isinstance(r, Explain)], "a request")
     tab.until(lambda: tab.alpha() > 0, "its map")
-    assert asked[0].step == tab.step()
+    tab.until(lambda: asked[0].step == tab.step(), "the step that was asked for")
     assert {"observation", "output/logits"} <= set(asked[0].arrays) and "frame" not in asked[0].arrays
 
 
@@ -208,23 +213,21 @@ def test_a_signed_map_is_drawn_for_and_against_though_it_be_negative_throughout(
     world.explainer.make_map = lambda of: saliency_map(of, arrays={"heatmap/chosen": heat}, **signed)
     tab = open_tab(world.address)
     world.agent.play(20)
-    tab.until(lambda: tab.alpha() > 150, "heat")
     legend = tab.find(".stage .legend")
-    assert "raises chosen action" in legend.inner_text() and "lowers" in legend.inner_text()
-    against = tab.canvas("heat")["data"][(20 * 84 + 20) * 4 :][:4]
-
-    world.explainer.make_map = lambda of: saliency_map(of, arrays={"heatmap/chosen": -heat}, **signed)
     at_center = "c => Array.from(c.getContext('2d').getImageData(20, 20, 1, 1).data)"
 
-    def other_colour() -> list[int] | None:
+    def colour_but(other: list[int] | None) -> list[int] | None:
         drawn = tab.find(".stage canvas.heat").evaluate(at_center)
-        return drawn if drawn[3] > 150 and drawn[:3] != against[:3] else None  # a step may have no map yet
+        return drawn[:3] if drawn[3] > 150 and drawn[:3] != other else None  # a step may have no map yet
 
-    favour = tab.until(other_colour, "the other colour")
+    against = tab.until(lambda: colour_but(None), "heat")
+    tab.until(lambda: "raises chosen action" in (text := legend.inner_text()) and "lowers" in text, "the legend")
+    world.explainer.make_map = lambda of: saliency_map(of, arrays={"heatmap/chosen": -heat}, **signed)
+    favour = tab.until(lambda: colour_but(against), "the other colour")
     colour = "k => getComputedStyle(k, '::before').backgroundColor.match(/\\d+/g).map(Number)"
     for name, drawn in (("against", against), ("for", favour)):
         key = tab.find(f".stage .key.{name}").evaluate(colour)
-        assert np.abs(np.subtract(key, drawn[:3])).max() <= 3, f"the legend's colour {name} is not the heat's"
+        assert np.abs(np.subtract(key, drawn)).max() <= 3, f"the legend's colour {name} is not the heat's"
 
 
 def test_a_score_that_dwarfs_the_others_need_not_hide_them(world: World, open_tab: Open) -> None:
@@ -246,11 +249,10 @@ def test_an_unfinished_map_says_how_far_it_is(world: World, open_tab: Open) -> N
     tab = open_tab(world.address)
     refined = tab.find(".stage .refined")
     world.agent.play(20)
-    tab.until(lambda: refined.is_visible() and refined.inner_text() == "37 %", "the share")
-    assert tab.find(".stage .refined.unfinished").count() == 1
+    unfinished = tab.find(".stage .refined.unfinished")
+    tab.until(lambda: refined.is_visible() and refined.inner_text() == "37 %" and unfinished.count(), "the share")
     world.explainer.make_map = saliency_map
-    tab.until(lambda: refined.inner_text() == "100 %", "the whole")
-    assert tab.find(".stage .refined.unfinished").count() == 0
+    tab.until(lambda: refined.inner_text() == "100 %" and not unfinished.count(), "the whole")
 
 
 def test_an_agent_that_exports_its_policy_is_said_to_be_held(make_world: Callable[..., World], open_tab: Open) -> None:
@@ -373,6 +375,12 @@ def test_a_page_that_loads_has_the_ground_of_its_theme(world: World, open_tab: O
         assert ground >= 0xEE, "dark or grey before the light page"
 
 
+def left(card: Locator) -> float:
+    """Where a card begins, which is shown."""
+    box = card.bounding_box()
+    return float("nan") if box is None else box["x"]
+
+
 def test_features_without_a_picture_leave_their_room_to_the_return(world: World, open_tab: Open) -> None:
     def observed(number: int) -> Step:
         arrays = {"observation": np.array([number, 1.0, 2.0], np.float32), "action": np.array(1)}
@@ -386,9 +394,9 @@ def test_features_without_a_picture_leave_their_room_to_the_return(world: World,
     world.agent.play(10)
     features, returns = tab.find(".card.features"), tab.find(".chart.return")
     tab.until(lambda: features.is_visible() and features.locator(".row").count() == 3, "the features")
-    assert features.locator(".track:visible").count() == 3, "one empty track for each feature"
-    tab.until(lambda: returns.bounding_box()["x"] == features.bounding_box()["x"], "the return below them")
-    assert features.bounding_box()["height"] < 200 < returns.bounding_box()["height"]
+    tab.until(lambda: features.locator(".track:visible").count() == 3, "one empty track for each feature")
+    tab.until(lambda: returns.is_visible() and left(returns) == left(features), "the return below them")
+    tab.until(lambda: features.bounding_box()["height"] < 200 < returns.bounding_box()["height"], "its room")
     world.explainer.make_map, world.agent.on_step = explained, world.explainer.explain
     widest = features.locator(".fill.actor").last
     tab.until(lambda: widest.evaluate("fill => fill.style.width") == "100%", "the bars")
@@ -396,9 +404,8 @@ def test_features_without_a_picture_leave_their_room_to_the_return(world: World,
 
     world.agent.make_step = lambda number: step(number)
     tab.until(lambda: tab.find(".stage canvas.frame").is_visible(), "the picture")
-    tab.until(
-        lambda: returns.bounding_box()["x"] > tab.find(".card.policy").bounding_box()["x"], "the return on the right"
-    )
+    policy = tab.find(".card.policy")
+    tab.until(lambda: policy.is_visible() and left(returns) > left(policy), "the return on the right")
 
 
 @pytest.mark.parametrize("size", [(390, 844), (1280, 800)])
@@ -464,12 +471,12 @@ def test_charts_say_where_steps_are_skipped(world: World, open_tab: Open) -> Non
     world.agent.play(20)
     captions = {part: tab.find(f".chart.{part} .caption") for part in ("value", "reward")}
     tab.until(lambda: captions["reward"].inner_text() == "last 500 steps", "the caption where none is skipped")
-    assert captions["value"].inner_text() == "V(s), last 500 steps"
+    tab.until(lambda: captions["value"].inner_text() == "V(s), last 500 steps", "the value's")
     world.agent.make_step = lambda number: step(1000 + 5 * number)
     tab.until(lambda: captions["reward"].inner_text() == "summed, last 500 shown steps", "the caption where some are")
+    tab.until(lambda: captions["value"].inner_text() == "V(s), last 500 shown steps", "the value's")
     for caption in captions.values():
         assert caption.evaluate("c => c.scrollWidth <= c.clientWidth"), "the caption is cut off"
-    tab.until(lambda: captions["value"].inner_text() == "V(s), last 500 shown steps", "the value's")
 
 
 def test_a_map_of_the_chosen_action_is_shown_for_every_choice_but_none(world: World, open_tab: Open) -> None:

@@ -69,7 +69,7 @@ class Learner:
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=1e-2)
         self.env = InterpretWrapper(Sides(), self.network, quiet=True, strict=True, **options)
         self.may_learn, self.over = threading.Event(), threading.Event()
-        self._pause = pause
+        self._pause, self.rounds = pause, 0
 
     def play(self, steps: int) -> None:
         observation, _ = self.env.reset(seed=1)
@@ -87,6 +87,7 @@ class Learner:
                     return
             if self.may_learn.is_set():
                 self._learn(played)
+            self.rounds += 1
 
     def _learn(self, played: list[tuple[torch.Tensor, int, float]]) -> None:
         observations, actions, rewards = zip(*played, strict=True)
@@ -148,19 +149,23 @@ def test_a_pinned_frame_shows_how_its_map_changes_while_the_policy_learns(
         assert shown == sorted(shown) and len(shown) <= 24, "newest at the right"
         assert best(tab, 0)[1] < best(tab, len(shown) - 1)[1]
 
-        last = tab.find(".pinned .version").last
-        tab.page.wait_for_timeout(500)  # the version of the last update has come as well
-        newest = versions(tab)[-1]
-        last.click()
+        rounds, feed = learner.rounds, learner.env._stream._feed
+        tab.until(lambda: learner.rounds > rounds + 2, "play with what was learnt last")
+        tab.until(lambda: not feed.stale and versions(tab)[-1] == feed.version, "the last version")
+        newest = feed.version
+        tab.find(".pinned .version").last.click()
         large = tab.find(".pinned .large")
         tab.until(large.is_visible, "the map at large")
-        assert large.locator("strong").inner_text() == f"v{newest}" and large.locator(".row").count() == 2
+        tab.until(lambda: large.locator("strong").inner_text() == f"v{newest}", "its version")
+        assert large.locator(".row").count() == 2
         square = np.zeros((SIDE, SIDE), bool)
         right = best(tab, len(versions(tab)) - 1)[0] == "action 1"
         square[8:16, 14:22] = right
         square[8:16, 2:10] = not right
-        drawn = heat(tab, ".pinned .large")
-        assert drawn[square].mean() > 3 * drawn[~square].mean(), "it looks at the square"
+        tab.until(
+            lambda: (drawn := heat(tab, ".pinned .large"))[square].mean() > 3 * drawn[~square].mean() > 0,
+            "a map that looks at the square",
+        )
         large.get_by_label("The version before").click()
         tab.until(lambda: large.locator("strong").inner_text() != f"v{newest}", "the version before")
         tab.page.keyboard.press("Escape")

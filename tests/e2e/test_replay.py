@@ -116,8 +116,11 @@ def test_plays_pauses_and_repeats_a_range(address: str, recording: Recording, op
     tab.press("Space")
     tab.until(lambda: tab.find(".transport[data-mode=paused]").count(), "the pause")
     held = tab.step()
+    tab.until(lambda: shows(tab, recording, held), "its frame")
     tab.page.wait_for_timeout(300)
     assert shows(tab, recording, held)
+    tab.press("Home")  # however far it came until there was heat
+    tab.until(lambda: tab.step() == 0, "the first step")
 
     box = tab.find("canvas.timeline").bounding_box()
     assert box is not None

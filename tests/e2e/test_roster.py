@@ -86,6 +86,7 @@ def test_one_is_found_chosen_and_followed_among_many(
     tab.until(lambda: agents.envs._stream.shown == 11, "the agent to show another")
     tab.until(lambda: "many · 11" in pill.inner_text(), "the page to say so")
     tab.find(".roster input").fill("one 1")
+    tab.until(lambda: rows.count() == 1, "that one alone")
     rows.first.click()
     tab.until(lambda: "one 1" in pill.inner_text(), "another agent")
     tab.until(lambda: rows.first.get_attribute("aria-selected") == "true", "its line to be marked")
@@ -95,7 +96,7 @@ def test_one_is_found_chosen_and_followed_among_many(
     tab.find('.roster [data-rule="newest"]').click()
     newest = agents.alone[1]
     tab.until(lambda: "one 1" in pill.inner_text(), "the newest")
-    assert newest._stream.publisher.watched
+    tab.until(lambda: newest._stream.publisher.watched, "it to be watched")
     tab.find('.roster [data-rule="none"]').click()
     tab.page.keyboard.press("Escape")
     tab.until(lambda: not heard(agents), "nobody to want to know")

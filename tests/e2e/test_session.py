@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from e2e.harness import Tab, World
 from fakes import frame_of, step
+from recordings import steps_in
 
 from agentwrap_viewer.page.components import charts
 from agentwrap_viewer.page.ring import size_of
@@ -60,13 +61,14 @@ def test_the_record_button_writes_a_recording_that_opens(world: World, open_tab:
     tab.until(lambda: tab.alpha() > 0, "heat")
     button.click()
     tab.until(lambda: button.get_attribute("aria-pressed") == "true", "that it records")
-    assert "Recording to" in button.get_attribute("title")
+    tab.until(lambda: "Recording to" in button.get_attribute("title"), "where to")
     second = open_tab(world.address)
     second.until(lambda: second.find(".transport .record[aria-pressed=true]").count(), "the other tab's button")
-    second.until(lambda: second.find(".transport .record .text").inner_text() >= "0:02", "some steps")
+    second.until(lambda: second.find(".transport .record .text").inner_text() >= "0:02", "for how long")
+    (path,) = tab.until(lambda: list((tmp_path / "recorded").glob("*.mcap")), "its file")
+    tab.until(lambda: len(steps_in(path)) > 5, "some steps")
     second.find(".transport .record").click()
     tab.until(lambda: "saved" in button.inner_text(), "that it was saved")
-    (path,) = (tmp_path / "recorded").glob("*.mcap")
     assert path.name in button.inner_text() and path.name in button.get_attribute("title")
     with open_recording(path) as recording:
         assert recording.complete and len(recording.steps) > 5

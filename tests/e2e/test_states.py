@@ -95,9 +95,12 @@ def test_a_map_whose_process_is_killed_says_so_and_comes_back(world: World, open
     )
     process.kill()
     tab.until(lambda: "ended by signal 9" in note.inner_text(), "what happened")
-    every = str(world.viewer.do(lambda: len(world.viewer.store.steps)))
-    again = tab.find(f".card.states[data-count='{every}'][data-method=pca]")
-    tab.until(again.count, "all steps again, laid out as they were")
+    again = tab.find(".card.states[data-method=pca]")
+    every = world.viewer.store.steps
+    tab.until(
+        lambda: again.count() and again.get_attribute("data-count") == str(world.viewer.do(lambda: len(every))),
+        "all steps again, laid out as they were",
+    )
     tab.until(lambda: not note.is_visible() and painted(tab).sum() > 50, "points, and no note any more")
     assert tab.errors == []
 
@@ -146,7 +149,7 @@ def test_hover_click_lasso_and_neighbours(address: str, open_tab: Callable[..., 
         "c => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)"
     )
     np.testing.assert_allclose(np.array(pixels).reshape(210, 160, 4)[..., :3], mean, atol=1)
-    assert "FIRE" in tab.find(".selection .bars").inner_text()
+    tab.until(lambda: "FIRE" in tab.find(".selection .bars").inner_text(), "its actions")
     tab.page.get_by_role("button", name="Clear").click()
     tab.until(lambda: not chosen.count(), "no selection")
     assert tab.errors == []
@@ -157,7 +160,7 @@ def test_colours_and_layout_can_be_chosen(address: str, open_tab: Callable[..., 
     before = tab.find("canvas.points").evaluate("c => c.toDataURL()")
     tab.page.get_by_label("Colour by").select_option("action")
     tab.until(lambda: "NOOP" in tab.find(".states .legend").inner_text(), "the actions' colours")
-    assert tab.find("canvas.points").evaluate("c => c.toDataURL()") != before
+    tab.until(lambda: tab.find("canvas.points").evaluate("c => c.toDataURL()") != before, "other colours")
     tab.page.get_by_label("Layout").select_option("pca")
     tab.until(lambda: tab.find(".card.states[data-method=pca]").count(), "principal components")
     tab.page.get_by_label("Layout").select_option("tsne")

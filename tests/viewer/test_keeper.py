@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from fakes import FakeAgent
+from recordings import steps_in
 
 from agentwrap_viewer.keeper import StreamKeeper
 from agentwrap_viewer.recording import open_recording
@@ -42,8 +43,8 @@ def test_a_stream_is_recorded_from_begin_to_end(agent: FakeAgent, tmp_path: Path
         agent.play(60)
         keeper.begin(agent.endpoint, "Enduro, expert!")
         keeper.begin(agent.endpoint, "twice is once")
-        await until(lambda: keeper.kept.bytes > 1000)
-        await asyncio.sleep(0.5)
+        await until(lambda: keeper.kept.bytes)
+        await until(lambda: len(steps_in(Path(keeper.kept.path))) > 5)
         keeper.end()
         await keeper.close()
         assert changes == [True, False]
@@ -85,7 +86,7 @@ def test_it_ends_when_whoever_started_it_is_killed(agent: FakeAgent, tmp_path: P
     child = int(parent.stdout.readline())
     agent.play(60)
     deadline = time.monotonic() + 60
-    while not (path.exists() and path.stat().st_size > 1000):
+    while not (path.exists() and steps_in(path)):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     parent.send_signal(signal.SIGKILL)

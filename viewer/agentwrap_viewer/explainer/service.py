@@ -72,16 +72,6 @@ class Service:
         recording: Recording | None = None,
     ) -> None:
         self._stream = uuid.uuid4().hex
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._xpub, self._router = self._context.socket(zmq.XPUB), self._context.socket(zmq.ROUTER)
-        self._xpub.setsockopt(zmq.XPUB_VERBOSE, 1)  # each new subscriber is told the state
-        for each in (self._xpub, self._router):
-            each.setsockopt(zmq.LINGER, LINGER_MS)
-            each.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
-            each.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
-            each.setsockopt(zmq.MAXMSGSIZE, REQUEST_LIMITS.array)
-            each.bind("tcp://127.0.0.1:*")
-        self.publish, self.control = (each.getsockopt_string(zmq.LAST_ENDPOINT) for each in (self._xpub, self._router))
         self._agent: zmq.Socket[bytes] | None = None
         self._agent_control: zmq.Socket[bytes] | None = None
         self._agent_at = ""  # where that is connected to
@@ -97,12 +87,25 @@ class Service:
         self._logged: set[str] = set()
         self._told: object = None
         self._next_beat = 0.0
-        if source is not None:
-            try:
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        try:
+            self._open_sockets()
+            if source is not None:
                 self._switch(self._subscribe(source), source)
-            except SaliencyError:
-                self._context.destroy(linger=0)
-                raise
+        except BaseException:
+            self._context.destroy(linger=0)
+            raise
+
+    def _open_sockets(self) -> None:
+        self._xpub, self._router = self._context.socket(zmq.XPUB), self._context.socket(zmq.ROUTER)
+        self._xpub.setsockopt(zmq.XPUB_VERBOSE, 1)  # each new subscriber is told the state
+        for each in (self._xpub, self._router):
+            each.setsockopt(zmq.LINGER, LINGER_MS)
+            each.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
+            each.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
+            each.setsockopt(zmq.MAXMSGSIZE, REQUEST_LIMITS.array)
+            each.bind("tcp://127.0.0.1:*")
+        self.publish, self.control = (each.getsockopt_string(zmq.LAST_ENDPOINT) for each in (self._xpub, self._router))
 
     # ── loop ──
 

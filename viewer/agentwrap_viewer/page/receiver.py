@@ -82,7 +82,7 @@ class Receiver:
         self._pinned = endpoint is not None
         self._name: str | None = None
         self._find_streams = find_streams
-        self._context = zmq.asyncio.Context()
+        self._opened: zmq.asyncio.Context | None = None
         self._agent: zmq.asyncio.Socket | None = None
         self._explainer: zmq.asyncio.Socket | None = None
         self._control: zmq.asyncio.Socket | None = None
@@ -110,7 +110,15 @@ class Receiver:
             for task in self._tasks.values():
                 task.cancel()
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-            self._context.destroy(linger=0)
+            if self._opened is not None:
+                self._opened.destroy(linger=0)
+
+    @property
+    def _context(self) -> zmq.asyncio.Context:
+        """Made with the first socket: a receiver that never runs, since its page cannot be served, leaves none open."""
+        if self._opened is None:
+            self._opened = zmq.asyncio.Context()
+        return self._opened
 
     def follow(self, endpoint: str) -> None:
         """Follow the stream at another endpoint from now on, chosen by a person.
