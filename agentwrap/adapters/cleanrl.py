@@ -6,7 +6,8 @@ submodule ``lstm``, ``gru`` or ``rnn`` is asked ``get_action_and_value(x, state,
 Q-networks have a ``forward`` and are watched as they are; that what they return are Q-values is known by the name of
 the class. That of ``c51.py`` has none and is asked ``get_action``: its Q-values are the means of what ``network`` says
 of each action's atoms. Actors of SAC (``fc_mean``, ``fc_logstd``), TD3 and DDPG (``fc_mu``) have a ``forward`` too, and
-make actions of the whole range of the environment's.
+make actions of the whole range of the environment's. Their critics are modules of their own in those scripts: what has
+``actor`` and ``qf1`` (``qf2``), such as a ``torch.nn.ModuleDict`` of them, is explained by both.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class CleanRL:
             return False
         no_forward = getattr(getattr(policy, "forward", None), "__name__", "") == "_forward_unimplemented"
         asked = no_forward and hasattr(policy, "get_action_and_value")
-        return asked or _is_q_network(policy) or _is_c51(policy) or _is_actor(policy)
+        return asked or _is_q_network(policy) or _is_c51(policy) or _is_actor(policy) or _is_actor_critic(policy)
 
     def view(self, policy: Any, env: gym.Env[Any, Any]) -> PolicyView:
         """Describe the agent by its submodules' names.
@@ -51,6 +52,8 @@ class CleanRL:
             return PolicyView(agent=policy, names=("q_values",))
         if _is_actor(policy):
             return _actor(policy, env.action_space)
+        if _is_actor_critic(policy):
+            return _actor_critic(policy, env.action_space)
         if _is_c51(policy):
             return PolicyView(
                 agent=policy,
@@ -99,6 +102,32 @@ def _actor(policy: Any, space: gym.Space[Any]) -> PolicyView:
     return PolicyView(agent=policy, names=("mean", "log_std"), distribution=squashed)
 
 
+def _is_actor_critic(policy: Any) -> bool:
+    return _is_actor(getattr(policy, "actor", None)) and bool(_critics(policy))
+
+
+def _critics(agent: Any) -> list[Any]:
+    return [getattr(agent, name) for name in ("qf1", "qf2") if hasattr(agent, name)]
+
+
+def _actor_critic(agent: Any, space: gym.Space[Any]) -> PolicyView:
+    """Describe such an actor beside the critics that rate its actions, whom nobody asks when it acts."""
+    alone = _actor(agent.actor, space)
+    several = len(alone.names or ()) > 1
+    watch = {name: Watch("actor", at=(place,) if several else ()) for place, name in enumerate(alone.names or ())}
+    return PolicyView(
+        agent=agent,
+        watch={
+            **watch,
+            "state_action_value": Watch("", of="act"),
+            "latent": Watch("actor.fc_mean" if several else "actor.fc_mu", "input"),
+        },
+        entry="actor",
+        act=_act_and_rate,
+        distribution=alone.distribution,
+    )
+
+
 def _is_c51(policy: Any) -> bool:
     return all(hasattr(policy, name) for name in ("get_action", "network", "atoms", "n_atoms"))
 
@@ -135,6 +164,18 @@ def _entry(agent: Any, space: gym.Space[Any], act: Callable[..., Any], state: Ma
 
 def _act(agent: Any, observation: Any) -> Any:
     return agent.get_action_and_value(observation.float())  # scripts give torch.Tensor(obs)
+
+
+def _act_and_rate(agent: Any, observation: Any) -> Any:
+    """The least of what the critics expect of the action that the actor takes without exploring."""
+    import torch
+
+    observation, actor = observation.float(), agent.actor
+    made = actor(observation)
+    action = made if hasattr(actor, "fc_mu") else made[0].tanh() * actor.action_scale + actor.action_bias
+    return (
+        torch.cat([critic(observation, action).reshape(-1, 1) for critic in _critics(agent)], dim=1).min(dim=1).values
+    )
 
 
 def _recurrent_act(memory: str, agent: Any, observation: Any, state: Mapping[str, torch.Tensor]) -> Any:

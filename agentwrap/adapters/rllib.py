@@ -6,6 +6,11 @@ SAC, CQL, TQC), with ``vf`` where the module has it (in env runners it mostly ha
 learner), and ``af`` (DQN), whose Q-values the library's own function makes of advantages, values and atoms. Connectors
 that put observations into a batch as they are change nothing; those that change values (filters, frame stacks, one-hot
 numbers) cannot be followed: the module is then never called with what the environment returned, and a warning says so.
+What SAC's Q-functions expect of the action that it takes (``state_action_value``) is computed by the exported module
+alone, and by modules that have them: those of learners.
+
+RLlib's own encoders take arrays. Of a module of one's own whose space is a dict the act begins with the first submodule
+that it calls.
 
 With ``use_lstm`` observations have a time axis of length 1 in env runners, and state comes in as ``state_in``, batch
 first; it is seen where PyTorch's layer gets it.
@@ -64,22 +69,13 @@ class RLlib:
                 f"{name} has no encoder with pi (as the modules of PPO, APPO, IMPALA and SAC have) or af (DQN): write "
                 "an adapter, see agentwrap.policy.register_adapter"
             )
-        if not isinstance(env.observation_space, gym.spaces.Box):
-            raise PolicyTypeError(
-                f"observations of {env.observation_space} are changed by RLlib's connectors before {name} gets them, "
-                "which agentwrap cannot follow: wrap the environment so that it returns arrays of numbers"
-            )
-        wanted = getattr(policy.observation_space, "shape", None)
-        if wanted not in (None, env.observation_space.shape):
-            raise PolicyTypeError(
-                f"the environment's observations are {env.observation_space}, but {name} takes "
-                f"{policy.observation_space}: where connectors make the one of the other, wrap the environment instead"
-            )
+        _check_observations(name, env.observation_space, policy.observation_space)
         squashed = encoder == "pi_encoder"
+        space = env.observation_space
         return PolicyView(
             agent=policy,
             watch=_watch(policy, head, env.action_space, squashed=squashed),
-            entry=_entry(policy, encoder),
+            entry=_first(policy, space) if isinstance(space, gym.spaces.Dict) else _entry(policy, encoder),
             act=_recurrent_act if policy.is_stateful() else _act,
             state=_states(policy),
             distribution=_distribution(head, env.action_space, squashed=squashed),
@@ -92,6 +88,33 @@ def _find(policy: Any, place: str) -> Any:
     for part in place.split("."):
         policy = getattr(policy, part, None)
     return policy
+
+
+def _check_observations(name: str, given: gym.Space[Any], wanted: Any) -> None:
+    """Check that a module takes what the environment returns.
+
+    Raises:
+        PolicyTypeError: It takes something else, which connectors may make of that.
+    """
+    if (
+        isinstance(given, gym.spaces.Dict)
+        and isinstance(wanted, gym.spaces.Dict)
+        and all(isinstance(part, gym.spaces.Box) for part in given.values())
+    ):
+        fits = {key: part.shape for key, part in given.items()} == {key: part.shape for key, part in wanted.items()}
+    elif isinstance(given, gym.spaces.Box):
+        fits = getattr(wanted, "shape", None) in (None, given.shape)
+    else:
+        raise PolicyTypeError(
+            f"observations of {given} are changed by RLlib's connectors before {name} gets them, which agentwrap "
+            "cannot follow: wrap the environment so that it returns arrays of numbers "
+            "(gymnasium.wrappers.FlattenObservation), or use a module of your own that takes them as they are"
+        )
+    if not fits:
+        raise PolicyTypeError(
+            f"the environment's observations are {given}, but {name} takes {wanted}: where connectors make the one of "
+            "the other, wrap the environment instead"
+        )
 
 
 def _watch(policy: Any, head: str, space: gym.Space[Any], *, squashed: bool) -> dict[str, Watch]:
@@ -112,7 +135,14 @@ def _watch(policy: Any, head: str, space: gym.Space[Any], *, squashed: bool) -> 
         watch = {"mean": Watch("pi", then=mean), "log_std": Watch("pi", then=log_std)}
     if getattr(policy, "vf", None) is not None:
         watch["value"] = Watch("vf", then=last)
+    if _rates(policy):
+        watch["state_action_value"] = Watch("", of="act")
     return {**watch, "latent": latent}
+
+
+def _rates(policy: Any) -> bool:
+    """Whether it has the Q-functions of an actor's actions; modules of env runners mostly have not."""
+    return hasattr(policy, "pi") and getattr(policy, "qf", None) is not None and hasattr(policy, "compute_q_values")
 
 
 def _entry(policy: Any, encoder: str) -> str:
@@ -121,6 +151,16 @@ def _entry(policy: Any, encoder: str) -> str:
         if _find(policy, f"{encoder}.{inner}") is not None:
             return _entry(policy, f"{encoder}.{inner}") if inner == "tokenizer" else f"{encoder}.{inner}"
     return encoder
+
+
+def _first(policy: Any, space: gym.spaces.Dict) -> str:
+    import torch
+
+    from agentwrap.acting import first_called
+
+    parameter = next(policy.parameters())
+    zeros = {key: torch.zeros(1, *(part.shape or ()), device=parameter.device) for key, part in space.items()}
+    return first_called(policy, _act, zeros)
 
 
 def _memories(policy: Any) -> Iterator[tuple[str, str, nn.RNNBase]]:
@@ -142,21 +182,32 @@ def _states(policy: Any) -> dict[str, State]:
 # These work on copies of the module too.
 
 
-def _act(policy: Any, observation: torch.Tensor) -> None:
-    _run(policy, {"obs": observation.float()})
+def _act(policy: Any, observation: Any) -> torch.Tensor | None:
+    if isinstance(observation, Mapping):
+        return _run(policy, {"obs": {key: part.float() for key, part in observation.items()}})
+    return _run(policy, {"obs": observation.float()})
 
 
-def _recurrent_act(policy: Any, observation: torch.Tensor, state: Mapping[str, torch.Tensor]) -> None:
-    _run(policy, {"obs": observation.float().unsqueeze(1), "state_in": _state_in(policy, state)})
+def _recurrent_act(policy: Any, observation: torch.Tensor, state: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
+    return _run(policy, {"obs": observation.float().unsqueeze(1), "state_in": _state_in(policy, state)})
 
 
-def _run(policy: Any, batch: dict[str, Any]) -> None:
+def _run(policy: Any, batch: dict[str, Any]) -> torch.Tensor | None:
+    """Act; returns what the Q-functions expect of the action taken without exploring, where there are any."""
     if hasattr(policy, "af"):
         policy.compute_q_values(batch)
-        return
-    policy.forward_inference(batch)
+        return None
+    inputs = policy.forward_inference(batch)["action_dist_inputs"]
     if getattr(policy, "vf", None) is not None:
         policy.compute_values(batch)
+    if not _rates(policy):
+        return None
+    if isinstance(policy.action_space, gym.spaces.Discrete):  # the Q-functions of SAC rate all actions then
+        rated: torch.Tensor = policy.compute_q_values({"obs": batch["obs"]}, squeeze=False)
+        return rated.gather(1, inputs.argmax(dim=1, keepdim=True)).squeeze(1)
+    action = inputs.chunk(2, dim=-1)[0].tanh()  # the distribution of SAC is squashed to -1…1
+    expected: torch.Tensor = policy.compute_q_values({"obs": batch["obs"], "actions": action})
+    return expected
 
 
 def _state_in(policy: Any, state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
@@ -213,7 +264,9 @@ def _predict(space: gym.Space[Any], policy: Any, observation: Any, state: Any = 
     """Act as an env runner does, but for chance, with the connector that scales actions by default."""
     import torch
 
-    batch: dict[str, Any] = {"obs": torch.as_tensor(np.asarray(observation), dtype=torch.float32)[None]}
+    given = observation.items() if isinstance(observation, Mapping) else (("", observation),)
+    tensors = {key: torch.as_tensor(np.asarray(part), dtype=torch.float32)[None] for key, part in given}
+    batch: dict[str, Any] = {"obs": tensors.get("", tensors)}
     if state is not None:
         batch = {"obs": batch["obs"].unsqueeze(1), "state_in": _state_in(policy, state)}
     outputs = policy.forward_inference(batch)

@@ -2,7 +2,9 @@
 
 What comes out is known by the names of the entries: ``logits``, ``loc`` and ``scale`` (or ``log_scale``),
 ``action_value``, ``state_value``, ``hidden``. It is seen at the plain modules inside, which are called with tensors;
-those that sample an action or pick one are not needed for that. An entry that no module writes is the observation. What
+those that sample an action or pick one are not needed for that. An entry that no module writes is the observation. A
+module that reads the action too (``state_action_value``) is asked about the one that the policy takes without
+exploring, by the exported module alone: what the library asks it about is one that was drawn. What
 stands between the environment and the policy in TorchRL (transforms) is unknown here: the environment that is wrapped
 has to return what the policy reads.
 
@@ -14,13 +16,13 @@ a loop of one's own) does not matter.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 
-from agentwrap.distributions import Categorical, Distribution
+from agentwrap.distributions import Categorical, Deterministic, Distribution
 from agentwrap.errors import PolicyTypeError
 from agentwrap.extras import TORCHRL
 from agentwrap.policy import PolicyView, State, Watch
@@ -44,6 +46,9 @@ OUTPUTS = {
     "embed": "latent",
 }
 
+#: What modules call an action, and what one expects of it.
+ACTION, RATED = "action", "state_action_value"
+
 #: Modules with memory, and what they call PyTorch's layer inside.
 _RECURRENT = {"LSTMModule": "lstm", "GRUModule": "gru"}
 
@@ -64,17 +69,24 @@ class TorchRL:
         Raises:
             PolicyTypeError: It reads what the environment does not return, or writes nothing of a known name.
         """
-        parts = _named(list(_parts(policy)))
-        if not parts:
+        every = _named(list(_parts(policy)))
+        if not every:
             raise PolicyTypeError(f"{type(policy).__name__} consists of no torch.nn.Module whose outputs could be seen")
+        continuous = isinstance(env.action_space, gym.spaces.Box)
+        parts, critics = _apart(every)
         observed = _observed(parts, env.observation_space)
+        draw = _draw(policy, parts) if continuous else None
+        names = {**OUTPUTS, ACTION: "mean"} if continuous else OUTPUTS
         found = {
-            OUTPUTS[_name(key)]: _watch(part, place, key)
+            names[_name(key)]: _watch(part, place, key)
             for part in parts
             for place, key in enumerate(part.writes)
-            if _name(key) in OUTPUTS
+            if _name(key) in names
         }
-        watch = {name: found[name] for name in dict.fromkeys(OUTPUTS.values()) if name in found}
+        watch = {name: found[name] for name in dict.fromkeys(names.values()) if name in found}
+        if critics and draw is not None:
+            parts = [*parts, *critics]
+            watch[RATED] = Watch("", of="act")
         if not watch.keys() & {"logits", "q_values", "mean"}:
             written = ", ".join(str(key) for part in parts for key in part.writes)
             raise PolicyTypeError(
@@ -85,9 +97,9 @@ class TorchRL:
             agent=policy,
             watch=watch,
             entry=parts[0].module,
-            act=partial(_act, parts, observed),
+            act=partial(_act, parts, observed, draw),
             state=_states(policy, parts),
-            distribution=_distribution(watch, env.action_space),
+            distribution=_distribution(watch, draw, env.action_space),
             predict=partial(_predict, policy, parts, observed, env.action_space)
             if "action" in policy.out_keys
             else None,
@@ -113,6 +125,41 @@ class _Part:
     enters: tuple[Any, ...] = ()
     leaves: tuple[Any, ...] = ()
     prefix: str = ""
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """How a policy's action follows without exploring.
+
+    Attributes:
+        writes: Key of the action.
+        module: Name of the module in the policy that draws it; None where a plain module computes it.
+        reads: Keys of the distribution's parameters, by what its class calls them.
+    """
+
+    writes: Any
+    module: str | None = None
+    reads: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _draw(policy: Any, parts: Sequence[_Part]) -> _Draw | None:
+    written = {key for part in parts for key in part.writes}
+    plain = next((key for key in written if _name(key) == ACTION), None)
+    if plain is not None:
+        return _Draw(plain)
+    for name, module in policy.named_modules():
+        if _is_a(module, "ProbabilisticTensorDictModule") and _name(module.out_keys[0]) == ACTION:
+            reads = dict(zip(module.dist_keys, module.in_keys, strict=True))
+            return _Draw(module.out_keys[0], name, reads) if set(reads.values()) <= written else None
+    return None
+
+
+def _apart(parts: Sequence[_Part]) -> tuple[list[_Part], list[_Part]]:
+    """Return what acts, and what rates the action; what both would need is left to what acts."""
+    critics = [part for part in parts if any(_name(key) == ACTION for key in part.reads)]
+    return [part for part in parts if part not in critics], [
+        part for part in critics if [_name(key) for key in part.writes] == [RATED]
+    ]
 
 
 def _parts(policy: Any) -> Iterator[_Part]:
@@ -200,14 +247,21 @@ def _entries(observed: tuple[Any, ...], observation: Any) -> dict[Any, Any]:
 def _act(
     parts: Sequence[_Part],
     observed: tuple[Any, ...],
+    draw: _Draw | None,
     policy: nn.Module,
     observation: Any,
     state: Mapping[str, torch.Tensor] | None = None,
-) -> None:
-    """Call one plain module after the other with what those before wrote: a graph has no TensorDict."""
-    entries = _entries(observed, observation)
+) -> torch.Tensor | None:
+    """Call one plain module after the other with what those before wrote: a graph has no TensorDict.
+
+    Returns:
+        What is expected of the action, where a module says that.
+    """
+    entries, rated = _entries(observed, observation), None
     for part in parts:
         module: Any = policy.get_submodule(part.module)
+        if draw is not None and draw.writes in part.reads and draw.writes not in entries:
+            entries[draw.writes] = _drawn(policy, draw, entries)
         given = [entries[key] for key in part.reads]
         if part.enters:
             sequence, _ = module(given[0].unsqueeze(1), given_to(module, state, prefix=part.prefix))
@@ -215,14 +269,28 @@ def _act(
         else:
             result = module(*given)
         entries.update(zip(part.writes, result if isinstance(result, tuple | list) else (result,), strict=False))
+        if [_name(key) for key in part.writes] == [RATED]:
+            rated = result if rated is None else rated.minimum(result)
+    return None if rated is None else rated.reshape(len(rated))
+
+
+def _drawn(policy: nn.Module, draw: _Draw, entries: Mapping[Any, torch.Tensor]) -> torch.Tensor:
+    """The action that TorchRL takes without exploring, of the distribution that the policy names."""
+    module: Any = policy.get_submodule(draw.module or "")
+    parameters = {name: entries[key] for name, key in draw.reads.items()}
+    chances = module.distribution_class(**parameters, **module.distribution_kwargs)
+    action: torch.Tensor = chances.deterministic_sample if hasattr(chances, "deterministic_sample") else chances.mode
+    return action
 
 
 # What follows from the outputs.
 
 
-def _distribution(watch: Mapping[str, Watch], space: gym.Space[Any]) -> Distribution | None:
+def _distribution(watch: Mapping[str, Watch], draw: _Draw | None, space: gym.Space[Any]) -> Distribution | None:
     if isinstance(space, gym.spaces.Discrete):
         return Categorical("q_values" if "q_values" in watch else "logits")
+    if draw is not None and draw.module is None and isinstance(space, gym.spaces.Box):
+        return Deterministic(space.low, space.high)
     return None  # how loc and scale become an action is the affair of a class that the policy names
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -145,6 +146,25 @@ class TD3Actor(nn.Module):
         return torch.tanh(self.fc_mu(torch.relu(self.fc1(x)))) * self.action_scale + self.action_bias
 
 
+class SoftQNetwork(nn.Module):
+    """As in sac_continuous_action.py, and the QNetwork of td3_continuous_action.py and ddpg_continuous_action.py."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(4, 8), nn.Linear(8, 1)
+
+    def forward(self, x: torch.Tensor, a: torch.Tensor) -> Any:
+        return self.fc2(torch.relu(self.fc1(torch.cat([x, a], 1))))
+
+
+def sac() -> nn.Module:
+    return nn.ModuleDict({"actor": SACActor(), "qf1": SoftQNetwork(), "qf2": SoftQNetwork()})
+
+
+def ddpg() -> nn.Module:
+    return nn.ModuleDict({"actor": TD3Actor(), "qf1": SoftQNetwork()})
+
+
 class RecurrentAgent(nn.Module):
     """As in ppo_atari_lstm.py, but for vectors."""
 
@@ -184,9 +204,11 @@ class RecurrentAgent(nn.Module):
         (DistributionalQNetwork, lambda: gym.make("CartPole-v1"), {"q_values", "latent"}),
         (SACActor, lambda: gym.make("Pendulum-v1"), {"mean", "log_std", "latent"}),
         (TD3Actor, lambda: gym.make("Pendulum-v1"), {"mean"}),
+        (sac, lambda: gym.make("Pendulum-v1"), {"mean", "log_std", "state_action_value", "latent"}),
+        (ddpg, lambda: gym.make("Pendulum-v1"), {"mean", "state_action_value", "latent"}),
     ],
 )
-def test_what_is_seen_and_what_is_exported_agree(agent: type[nn.Module], env: Any, outputs: set[str]) -> None:
+def test_what_is_seen_and_what_is_exported_agree(agent: Callable[[], nn.Module], env: Any, outputs: set[str]) -> None:
     report = check_policy(agent(), env())
     assert report.passed, str(report)
     exported = next(line for line in report.lines if line.startswith("exported: "))
@@ -203,6 +225,28 @@ def test_an_actors_outputs_mean_the_actions_that_it_takes() -> None:
     assert view_policy(td3, env).distribution.mode({"mean": action}) == pytest.approx(action)
     with pytest.raises(PolicyTypeError, match="makes continuous actions, but the environment takes Discrete"):
         view_policy(sac, gym.make("CartPole-v1"))
+
+
+def test_critics_beside_an_actor_rate_the_action_that_it_takes(wrap: Any, listen: Any) -> None:
+    """The loop of sac_continuous_action.py: the script asks its actor alone, and learns with critics of their own."""
+    agent: Any = sac()
+    actor, critics = agent.actor, (agent.qf1, agent.qf2)
+    env = wrap(agent, gym.make("Pendulum-v1"), fps=1e6)
+    listener = listen(env, "step", "policy_graph", "weights")
+    observation, _ = env.reset(seed=0)
+    for _ in range(4):
+        action, _ = actor.get_action(torch.Tensor(observation)[None])
+        batch = torch.rand(16, 3)
+        critics[0](batch, actor.get_action(batch)[0]).sum().backward()
+        observation, *_ = env.step(action[0].detach().numpy())
+    steps = eventually(lambda: listener.of(Step) if len(listener.of(Step)) == 4 else None)
+    replica = Replica.from_messages(listener.wait(PolicyGraph), listener.wait(Weights))
+    for step in steps:
+        x = torch.tensor(step.arrays["observation"])[None]
+        taken, outputs = actor.get_action(x)[1], replica(replica.inputs_from_step(step.arrays))
+        assert np.allclose(outputs["mean"][0], step.arrays["output/mean"], atol=1e-5)
+        rated = torch.min(*(critic(x, taken)[:, 0] for critic in critics))
+        assert torch.allclose(outputs["state_action_value"], rated.detach(), atol=1e-5)
 
 
 def test_a_script_with_several_environments_streams_the_one_that_is_wrapped(wrap: Any, listen: Any) -> None:

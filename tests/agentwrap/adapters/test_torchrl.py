@@ -9,12 +9,20 @@ import pytest
 import torch
 from listener import eventually
 from tensordict import TensorDict
-from tensordict.nn import NormalParamExtractor, TensorDictModule, TensorDictSequential
+from tensordict.nn import (
+    InteractionType,
+    NormalParamExtractor,
+    TensorDictModule,
+    TensorDictSequential,
+    set_interaction_type,
+)
 from torch import nn
 from torchrl.data import OneHot
 from torchrl.envs import Compose, GymWrapper, InitTracker, TransformedEnv
 from torchrl.modules import (
     MLP,
+    Actor,
+    ActorCriticOperator,
     ActorValueOperator,
     GRUModule,
     LSTMModule,
@@ -28,6 +36,7 @@ from torchrl.modules import (
 from agentwrap import PolicyTypeError
 from agentwrap.policy import view_policy
 from agentwrap.testing import check_policy
+from agentwrap_export.export import export_policy
 from agentwrap_protocol.messages import PolicyGraph, Step, Weights
 from agentwrap_viewer.replica import Replica
 
@@ -51,6 +60,34 @@ def operator() -> Any:
 
 def plain() -> Any:
     return TensorDictModule(nn.Linear(4, 2), in_keys=["observation"], out_keys=[("agent", "logits")])
+
+
+def rated(actor: Any, size: int = 1) -> Any:
+    """The actor with two critics of its actions."""
+    first, second = (ValueOperator(Both(3 + size, 1), in_keys=["observation", "action"]) for _ in range(2))
+    return TensorDictSequential(actor, first, second)
+
+
+def squashed() -> Any:
+    network = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2), NormalParamExtractor())
+    module = TensorDictModule(network, in_keys=["observation"], out_keys=["loc", "scale"])
+    bounds = {"low": -2.0, "high": 2.0}
+    return ProbabilisticActor(
+        module, in_keys=["loc", "scale"], distribution_class=TanhNormal, distribution_kwargs=bounds
+    )
+
+
+def deterministic() -> Any:
+    return Actor(nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1), nn.Tanh()), in_keys=["observation"])
+
+
+def operator_of_actions() -> Any:
+    """Actor and critic on a common hidden layer."""
+    common = TensorDictModule(nn.Sequential(nn.Linear(3, 8), nn.Tanh()), ["observation"], ["hidden"])
+    module = TensorDictModule(nn.Sequential(nn.Linear(8, 2), NormalParamExtractor()), ["hidden"], ["loc", "scale"])
+    actor = ProbabilisticActor(module, in_keys=["loc", "scale"], distribution_class=TanhNormal)
+    critic = TensorDictModule(Both(9, 1), in_keys=["hidden", "action"], out_keys=["state_action_value"])
+    return ActorCriticOperator(common, actor, critic)
 
 
 class Both(nn.Module):
@@ -86,6 +123,9 @@ POLICIES: dict[str, tuple[Callable[[], Any], str, str]] = {
     "ProbabilisticActor": (gaussian, "Pendulum-v1", "mean, log_std"),
     "ActorValueOperator": (operator, "CartPole-v1", "logits, value, latent"),
     "TensorDictModule": (plain, "CartPole-v1", "logits"),
+    "SAC": (lambda: rated(squashed()), "Pendulum-v1", "mean, log_std"),
+    "DDPG": (lambda: rated(deterministic()), "Pendulum-v1", "mean"),
+    "ActorCriticOperator": (operator_of_actions, "Pendulum-v1", "mean, log_std"),
     "LSTMModule": (recurrent, "CartPole-v1", "logits, value, latent"),
     "LSTMModule, first": (lambda: recurrent(first=True), "CartPole-v1", "logits, value, latent"),
     "LSTMModule, Python": (lambda: python_based(recurrent()), "CartPole-v1", "logits, value, latent"),
@@ -114,6 +154,20 @@ def test_what_is_watched_is_what_the_policys_own_call_writes() -> None:
     outputs = view_policy(policy, gym.make("CartPole-v1")).module(x := torch.rand(5, 4))
     written = policy(TensorDict({"observation": x}, batch_size=[5]))
     assert torch.equal(outputs["logits"], written["logits"]) and torch.equal(outputs["value"], written["state_value"])
+
+
+@pytest.mark.parametrize("actor", [squashed, deterministic])
+def test_critics_rate_the_action_that_is_taken_without_exploring(actor: Callable[[], Any]) -> None:
+    policy, env = rated(actor()), gym.make("Pendulum-v1")
+    module, x = view_policy(policy, env).module, torch.rand(5, 3)
+    with torch.no_grad(), set_interaction_type(InteractionType.DETERMINISTIC):
+        action = policy[0](TensorDict({"observation": x}, batch_size=[5]))["action"]
+        each = [critic.module(x, action)[:, 0] for critic in (policy[1], policy[2])]
+        assert torch.allclose(module(x)["state_action_value"], torch.min(*each), atol=1e-6)
+    exported = export_policy(module, (x[:1],), {}, output_names=tuple(module(x)), batched=True)
+    parameters = {name: weight.detach().numpy() for name, weight in exported.parameters.items()}
+    replica = Replica(exported.graph, exported.constants, parameters)
+    assert torch.allclose(replica({"observation": x})["state_action_value"], torch.min(*each), atol=1e-5)
 
 
 def test_a_loop_that_acts_on_one_observation_without_a_batch_axis_is_streamed(wrap: Any, listen: Any) -> None:
