@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import gymnasium as gym
-
 from .errors import MissingExtraError
 from .extras import RLLIB
 from .multi_agent import OneAgent, OneOfSeveral
@@ -92,7 +90,7 @@ class InterpretRLlibCallback(RLlibCallback):  # type: ignore[misc]
             options = self._with_name(outermost.env, env_runner)
             outermost.env = InterpretVectorWrapper(outermost.env, module, **options)
 
-    def _with_name(self, env: gym.Env[Any, Any], env_runner: Any, who: str = "") -> dict[str, Any]:
+    def _with_name(self, env: Any, env_runner: Any, who: str = "") -> dict[str, Any]:
         spec = getattr(env, "spec", None)
         env_id = spec.id if spec else type(env.unwrapped).__name__
         return {"name": f"{env_id}{who}, env runner {env_runner.worker_index}", **self._options}

@@ -44,7 +44,9 @@ ALLOWED = {
         *("agentwrap_viewer.comparison", "agentwrap_viewer.explainer", "agentwrap_viewer.recording", *REPLICA),
         *("agentwrap_protocol", "numpy"),
     },
-    "agentwrap_viewer.comparison.measures": {"agentwrap_protocol", "numpy"},  # for the page, which has no torch
+    "agentwrap_viewer.comparison.measures": {  # for the page, which has no torch
+        *("agentwrap_viewer.recording.choices", "agentwrap_protocol", "numpy"),
+    },
     "agentwrap_viewer.commands": {"agentwrap_viewer", "agentwrap_protocol", "joblib", "zmq"},
     "agentwrap_viewer.commands.workers": {"agentwrap_viewer", "distributed", "joblib", "ray"},
     "agentwrap_viewer.recording": {

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from agentwrap_protocol.messages import SaliencyMap
-from agentwrap_protocol.spaces import Box, Discrete, MultiDiscrete
+from agentwrap_protocol.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from agentwrap_viewer.comparison.measures import compare_outputs, map_difference
 
 LOGITS = arrays(np.float32, (3, 4), elements=st.floats(-30, 30, width=32))
@@ -51,6 +51,13 @@ def test_of_several_choices_at_once_the_one_furthest_apart_counts() -> None:
     apart = compare_outputs({"logits": one}, {"logits": other}, MultiDiscrete(counts=(2, 3)))
     assert apart.distance == pytest.approx([2 / 3]) and apart.actions[1].tolist() == [[0, 0]]
     assert not apart.disagree[0], "both begin with the first of equals"
+
+
+def test_switches_are_apart_each_for_itself() -> None:
+    one, other = np.array([[0.0, 3.0, -1.0]]), np.array([[math.log(3), 3.0, 1.0]])
+    apart = compare_outputs({"logits": one}, {"logits": other}, MultiBinary(shape=(3,)))
+    assert apart.distance == pytest.approx([1 / (1 + math.exp(-1)) - 1 / (1 + math.exp(1))])
+    assert apart.disagree[0] and [each.tolist() for each in apart.actions] == [[[0, 1, 0]], [[1, 1, 1]]]
 
 
 def test_q_values_are_apart_by_what_each_loses() -> None:

@@ -183,6 +183,31 @@ def test_policy_splits_several_choices() -> None:
     assert [row["taken"] for row in source["rows"]] == [False, True, False, True, False]
 
 
+@pytest.mark.parametrize(
+    ("space", "target", "explained"),
+    [
+        (Discrete(n=5), "3", [3]),
+        (Discrete(n=5), "chosen", [2]),
+        (Discrete(n=5), "actor", []),
+        (MultiDiscrete(counts=(3, 2)), "choice:1", [3, 4]),
+        (MultiDiscrete(counts=(3, 2)), "chosen", [2, 4]),
+        (MultiBinary(shape=(5,)), "chosen", []),
+        (MultiBinary(shape=(5,)), "4", [4]),
+    ],
+)
+def test_rows_that_the_map_is_about_are_told(space: Any, target: str, explained: list[int]) -> None:
+    sent = step(0, arrays={"action": np.array(1), "output/logits": np.zeros(5)})
+    arrays = {f"heatmap/{target}": np.ones((84, 84), np.float32), "output/logits": np.array([0, 1, 3, -1, 2.0])}
+    found = saliency_map(sent, targets=(target,), arrays=arrays)
+    policy, shown = Policy(), view(sent, introduction=hello(action_space=space, action_meanings=None))
+    assert policy.update(shown)["explained"] == []
+    shown.store.add(found)
+    told = policy.update(again(shown))
+    assert (told is None and not explained) or told["explained"] == explained
+    shown.store.add(saliency_map(sent, targets=(target,), arrays=arrays, seconds=1.0))
+    assert policy.update(again(shown)) is None, "the same rows are no news"
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_nan_outputs_are_told_and_drawn_as_nothing(bad: float) -> None:
     logits = np.array([0.0, bad] + [0.0] * 7, np.float32)

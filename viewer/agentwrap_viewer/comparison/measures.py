@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agentwrap_protocol.messages import SaliencyMap
-from agentwrap_protocol.spaces import Box, MultiDiscrete, Space
+from agentwrap_protocol.spaces import Box, Space
+from agentwrap_viewer.recording.choices import choices
 
 Floats = NDArray[np.float64]
 Outputs = Mapping[str, NDArray[Any]]
@@ -29,10 +30,11 @@ class Apart:
     Attributes:
         distance: float64 (k,), 0 for the same and 1 for the opposite. Of ``logits``: the total variation distance of
             the action distributions, the largest difference in probability that they give to any set of actions (of
-            several choices at once, the largest of theirs). Of ``q_values``: what each loses by the other's best
-            action, as a share of the range of its Q-values, on average of the two. Of ``mean`` and ``log_std``: the
-            Hellinger distance of the normal distributions. Of ``mean`` alone: the largest difference of an action's
-            element, as a share of the action space's range, or of 2 where that is unbounded. NaN where an output is.
+            several choices at once, or of switches, the largest of theirs). Of ``q_values``: what each loses by the
+            other's best action, as a share of the range of its Q-values, on average of the two. Of ``mean`` and
+            ``log_std``: the Hellinger distance of the normal distributions. Of ``mean`` alone: the largest difference
+            of an action's element, as a share of the action space's range, or of 2 where that is unbounded. NaN where
+            an output is.
         disagree: bool (k,): discrete, whether the most probable (best) actions differ; else ``distance`` of at least
             0.5.
         actions: What each would do, a pair of int64 (k, choices), or of float64 (k, n) for continuous actions.
@@ -73,9 +75,7 @@ def _masked(values: Floats, free: NDArray[np.bool_] | None, instead: float = -np
 
 
 def _categorical(left: Floats, right: Floats, space: Space, free: NDArray[np.bool_] | None) -> Apart:
-    several = isinstance(space, MultiDiscrete) and sum(space.counts) == left.shape[1]
-    splits = np.cumsum(space.counts)[:-1] if several and isinstance(space, MultiDiscrete) else np.empty(0, np.int64)
-    parts = (np.split(_masked(each, free), splits, axis=1) for each in (left, right))
+    parts = (choices(_masked(each, free), space) for each in (left, right))
     pairs = list(zip(*parts, strict=True))
     distances = [np.abs(probabilities(one) - probabilities(other)).sum(1) / 2 for one, other in pairs]
     actions = tuple(np.stack([part[side].argmax(1) for part in pairs], axis=1) for side in (0, 1))

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from agentwrap_protocol import GraphError
 from agentwrap_protocol.graph import Input
-from agentwrap_protocol.spaces import MultiDiscrete, Space
+from agentwrap_protocol.spaces import Space
 
+from .choices import choices
 from .errors import RecordingError
 from .moments import Criteria, Floats, Moment, peaks
 from .recording import Recording
@@ -133,7 +134,7 @@ def _least_decided(recording: Recording, most: int) -> NDArray[np.int64]:
         rated = _rows(recording, name, begin).astype(np.float64)
         if MASK in recording.columns and (allowed := _rows(recording, MASK, begin)).shape == rated.shape:
             rated = np.where(allowed, rated, -np.inf)
-        for choice in _choices(rated, recording.hello.action_space):
+        for choice in choices(rated, recording.hello.action_space):
             if choice.shape[1] > 1:
                 best = np.partition(choice, -2, axis=1)[:, -2:]
                 with np.errstate(invalid="ignore"):  # less than two are allowed
@@ -268,11 +269,4 @@ def _actions(outputs: Mapping[str, NDArray[Any]], space: Space, mask: NDArray[An
     rated = rated.reshape(len(rated), -1)
     if mask is not None and mask.size == rated.shape[1]:
         rated = np.where(mask.reshape(-1), rated, -np.inf)
-    return np.stack([part.argmax(1) for part in _choices(rated, space)], axis=1)
-
-
-def _choices(rated: NDArray[Any], space: Space) -> list[NDArray[Any]]:
-    """Ratings (k, n) of each choice that is made, apart."""
-    if isinstance(space, MultiDiscrete) and sum(space.counts) == rated.shape[1]:
-        return np.split(rated, np.cumsum(space.counts)[:-1], axis=1)
-    return [rated]
+    return np.stack([part.argmax(1) for part in choices(rated, space)], axis=1)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agentwrap_protocol.spaces import MultiBinary, MultiDiscrete, Space
+from agentwrap_protocol.spaces import Space
 
+from .choices import choices
 from .errors import RecordingError
 from .recording import Recording
 
@@ -102,25 +102,11 @@ def entropy_of_logits(logits: Floats, space: Space, free: Booleans | None = None
 
     Args:
         logits: float64 (k, n).
-        space: The action space: the counts of a MultiDiscrete's choices say which logits belong together, those of a
-            MultiBinary are switches where there is one for each, else off and on of each.
+        space: The action space.
         free: bool (k, n), options that had a chance; None for all.
     """
-    logits = masked(logits, free)
-    rows, count = logits.shape
-    parts = [logits]
-    if isinstance(space, MultiDiscrete) and sum(space.counts) == count:
-        parts = np.split(logits, np.cumsum(space.counts)[:-1], axis=1)
-    elif isinstance(space, MultiBinary):
-        switches = math.prod(space.shape)
-        if count == switches:  # off has logit 0, and on is as likely as the sigmoid of its own
-            parts = [np.stack([np.zeros(rows), logits[:, index]], axis=1) for index in range(count)]
-        elif count == 2 * switches:
-            parts = np.split(logits, switches, axis=1)
-    total = np.zeros(rows)
-    for part in parts:
-        total += _entropy(part)
-    return total
+    parts = choices(masked(logits, free), space)
+    return np.asarray(np.sum([_entropy(part) for part in parts], axis=0), np.float64)
 
 
 def _entropy(logits: Floats) -> Floats:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from agentwrap_protocol.spaces import Discrete, MultiDiscrete
+from agentwrap_protocol.spaces import Discrete, MultiBinary, MultiDiscrete
 from agentwrap_viewer.launch import Child
 from agentwrap_viewer.page.marks import Mark, Marks
 from agentwrap_viewer.page.store import Store
@@ -76,7 +76,7 @@ class RecordingMarks(Marks):
         Where there is nothing to look for, no policy or no choice of actions, nothing is begun.
         """
         hello = self._recording.hello
-        discrete = hello is not None and isinstance(hello.action_space, Discrete | MultiDiscrete)
+        discrete = hello is not None and isinstance(hello.action_space, Discrete | MultiDiscrete | MultiBinary)
         if wanted.flips and discrete and self._recording.versions:
             given = {"--criteria": dataclasses.asdict(wanted.criteria), "--noise": dict(wanted.noise)}
             options = [text for name, value in given.items() for text in (name, json.dumps(value))]

@@ -126,6 +126,6 @@ def _features(view: View, step: Step, message: SaliencyMap) -> list[dict[str, An
 def _best(described: dict[str, Any]) -> dict[str, Any] | None:
     """Return the row of the action that the version prefers; None where it is not one choice among several."""
     rows = [row for row in described["rows"] if row.get("value") is not None and np.isfinite(row["value"])]
-    if described["kind"] not in ("probabilities", "q_values") or any("group" in row for row in rows):
+    if described["kind"] not in ("probabilities", "q_values") or any("group" in row or "switch" in row for row in rows):
         return None
     return max(rows, key=lambda row: float(row["value"]), default=None)

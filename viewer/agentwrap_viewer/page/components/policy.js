@@ -45,8 +45,11 @@ export async function render({model, el}) {
     const draw = source.kind === "gaussian" ? drawInterval : drawBar
     const scale = scaleOf(source)
     source.rows.forEach((row, index) => {
+      const explained = source.explained.includes(index)
+      rows[index].root.classList.toggle("explained", explained)
       drawGroup(rows[index], row.group && row.group !== source.rows[index - 1]?.group ? row.group : "")
       draw(rows[index], row, scale)
+      if (explained) rows[index].root.title += "; what the map explains"
     })
   }, {calm: true})
   model.on("remove", () => { stop(); stopStatus() })

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agentwrap_protocol.messages import Hello, Step
+from agentwrap_protocol.messages import Hello, SaliencyMap, Step
 from agentwrap_protocol.spaces import Discrete, MultiBinary, MultiDiscrete
 from agentwrap_viewer.page.view import News, View
 
@@ -32,14 +32,22 @@ class Policy:
 
     def __init__(self) -> None:
         self._news = News()
+        self._explained: tuple[int, ...] = ()
 
     def update(self, view: View) -> dict[str, Any] | None:
-        """Return ``kind`` (``probabilities``, ``q_values``, ``gaussian``, ``action``, ``none``) and its ``rows``."""
-        if not self._news.of(view, view.step):
+        """Return ``kind`` (``probabilities``, ``q_values``, ``gaussian``, ``action``, ``none``), and its ``rows``.
+
+        ``explained`` are the places of the rows that the map shown is about, where it is not about all of them.
+        """
+        described: dict[str, Any] = {"kind": "none", "rows": []}
+        if view.step is not None and view.hello is not None:
+            described = describe(view.step, view.hello)
+        explained = explained_rows(described["rows"], view.saliency_map)
+        if explained != self._explained:  # else the same object, which is no news
+            self._explained = explained
+        if not self._news.of(view, view.step, self._explained):
             return None
-        if view.step is None or view.hello is None:
-            return {"kind": "none", "rows": []}
-        return describe(view.step, view.hello)
+        return {**described, "explained": list(explained)}
 
 
 def describe(step: Step, hello: Hello) -> dict[str, Any]:
@@ -58,6 +66,34 @@ def describe(step: Step, hello: Hello) -> dict[str, Any]:
     described["hidden"] = max(0, len(described["rows"]) - ROWS)
     described["rows"] = described["rows"][:ROWS]
     return described
+
+
+def explained_rows(rows: list[dict[str, Any]], message: SaliencyMap | None) -> tuple[int, ...]:
+    """Return which rows a map is about: an action, a dimension, a choice; none where it is about the whole actor."""
+    found: set[int] = set()
+    for target in message.targets if message is not None else ():
+        if target.isdecimal():
+            found.add(int(target))
+        elif target.startswith("choice:"):
+            found |= {place for place, row in enumerate(rows) if row.get("group") == target.replace(":", " ")}
+        elif target == "chosen" and message is not None:
+            found |= _preferred(rows, message)
+    return tuple(sorted(place for place in found if place < len(rows)))
+
+
+def _preferred(rows: list[dict[str, Any]], message: SaliencyMap) -> set[int]:
+    """Return the row of the greatest output of the map's own version, in each group where there are several.
+
+    Of switches the map is about all, as they are preferred.
+    """
+    if any("switch" in row for row in rows):
+        return set()
+    rated = next((message.arrays[name] for name in ("output/logits", "output/q_values") if name in message.arrays), ())
+    best: dict[Any, tuple[float, int]] = {}
+    for place, (row, value) in enumerate(zip(rows, np.ravel(rated), strict=False)):
+        if not row.get("masked") and float(value) > best.get(row.get("group"), (-math.inf, 0))[0]:
+            best[row.get("group")] = float(value), place
+    return {place for _, place in best.values()}
 
 
 def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
@@ -126,7 +162,7 @@ def _switches(logits: NDArray[Any], step: Step, hello: Hello) -> list[dict[str, 
     on = {int(index) for index in np.flatnonzero(step.arrays.get("action", ()))}
     with np.errstate(over="ignore"):
         likely = 1 / (1 + np.exp(-logits))
-    return _rows(likely, action_names(hello, logits.size), on)
+    return [{**row, "switch": True} for row in _rows(likely, action_names(hello, logits.size), on)]
 
 
 def _q_values(q_values: NDArray[Any], step: Step, hello: Hello) -> dict[str, Any]:
