@@ -177,7 +177,7 @@ def test_a_run_that_is_still_recorded_is_followed(tmp_path: Path, open_tab: Call
         while not (path.stat().st_size > 10_000 and len(_steps(path)) == 30):
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        replay = Served("replay", path, "--follow")
+        replay = Served("replay", path, "--follow", "--moments", "action_flip", "--sigma", 0.2, "--share", 0.01)
         tab = open_tab(replay.address)
         tab.until(lambda: tab.step() == 0, "the first step")
         tab.press("End")
@@ -188,6 +188,13 @@ def test_a_run_that_is_still_recorded_is_followed(tmp_path: Path, open_tab: Call
         tab.until(lambda: tab.step() == 49, "what was recorded since")
         tab.until(lambda: explained(tab, 49), "heat by the policy that is new")
         tab.until(lambda: "of 49" in tab.find(".transport .entry.step").inner_text(), "the length of now")
+        env.close()
+        with open_recording(path) as recording:
+            flipped = [each.step for each in flips.find(recording, sigma=0.2, share=0.01)]
+        assert flipped[-1] >= 30, "some of them in what was recorded since"
+        tab.press("m")
+        marks = tab.find(".moments .mark")
+        tab.until(lambda: marks.evaluate_all("list => list.map(mark => +mark.dataset.step)") == flipped, "all flips")
         assert not tab.errors
     finally:
         env.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from listener import eventually
 from scipy.stats import norm
 from torch import nn
 
@@ -65,18 +66,27 @@ def record(tmp_path: Path) -> Callable[..., Path]:
 
     def made(dtype: str, policy: nn.Module) -> Path:
         path = tmp_path / f"{dtype}.mcap"
-        env = InterpretWrapper(
-            Margins(dtype), policy, record=path, quiet=True, strict=True, endpoint="tcp://127.0.0.1:*"
-        )
-        observation, _ = env.reset()
-        for _ in MARGINS:
-            with torch.no_grad():
-                policy(torch.as_tensor(observation)[None].float())
-            observation, *_ = env.step(0)
-        env.close()
+        list(steps_of(dtype, policy, path))
         return path
 
     return made
+
+
+def steps_of(dtype: str, policy: nn.Module, path: Path) -> Iterator[None]:
+    """Record one step for each of ``MARGINS``, one at a time."""
+    env = InterpretWrapper(Margins(dtype), policy, record=path, quiet=True, strict=True, endpoint="tcp://127.0.0.1:*")
+    observation, _ = env.reset()
+    for _ in MARGINS:
+        with torch.no_grad():
+            policy(torch.as_tensor(observation)[None].float())
+        observation, *_ = env.step(0)
+        yield
+    env.close()
+
+
+def count_of(path: Path) -> int:
+    with open_recording(path) as recording:
+        return len(recording.steps)
 
 
 def test_actions_flip_as_often_as_noise_is_larger_than_the_margin(record: Callable[..., Path]) -> None:
@@ -121,6 +131,27 @@ def test_a_search_begins_where_the_policy_was_least_decided(record: Callable[...
         nearest = np.argsort(np.abs(ratings[:, 1] - ratings[:, 0]), kind="stable")[:2]
         (first,) = flips.search(recording, looks=2, **options)
         assert [each.index for each in first] == sorted(nearest.tolist())
+
+
+def test_a_search_goes_on_with_what_is_written(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"sigma": 0.05, "criteria": Criteria(apart=0)}
+    path = tmp_path / "growing.mcap"
+    writing = steps_of("uint8", linear(256, -100.5), path)
+    first = 10
+    for _ in range(first):
+        next(writing)
+    eventually(lambda: path.stat().st_size > 0 and count_of(path) == first)
+    with open_recording(path) as recording:
+
+        def more() -> bool:
+            list(writing)  # to its end
+            return recording.refresh() > 0
+
+        *_, whole = flips.search(recording, more=more, **options)
+        assert len(recording.steps) == len(MARGINS)
+    with open_recording(path) as recording:
+        every = flips.find(recording, **options)
+        assert whole == every and every[0].index < first <= every[-1].index
 
 
 def test_what_cannot_flip_is_said(record: Callable[..., Path], pictures: Path) -> None:

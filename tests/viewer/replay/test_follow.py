@@ -8,14 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fakes import EPISODE, hello
+from listener import eventually
 from recordings import known
 
 from agentwrap_protocol.messages import EpisodeEnd
 from agentwrap_viewer import open_recording
 from agentwrap_viewer.recording import RecordingError
 from agentwrap_viewer.recording.writer import RecordingWriter
+from agentwrap_viewer.replay import marked
 from agentwrap_viewer.replay.columns import Columns
 from agentwrap_viewer.replay.cursor import ReplayCursor
+from agentwrap_viewer.replay.marked import Wanted
 from agentwrap_viewer.replay.store import RecordedStore
 
 
@@ -82,6 +85,24 @@ def test_what_is_written_is_shown_and_the_end_is_noticed(writer: RecordingWriter
         store.advance()
         assert not store.follows
         assert (cursor.position, cursor.mode) == (2 * EPISODE - 1, "paused"), "it was ended"
+
+
+def test_moments_of_what_is_written_are_marked(writer: RecordingWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(writer, 0, 50)
+    with open_recording(writer.path) as recording:
+        store = RecordedStore(recording, follow=True)
+        store.marks.find_moments(Wanted(["terminated"]))
+        assert store.marks.all == []
+        write(writer, 50, EPISODE + 1)
+        eventually(lambda: store.advance() or [mark.step for mark in store.marks.all] == [EPISODE - 1])
+        monkeypatch.setattr(marked, "SHARE", 1e-12)
+        store.marks.find_moments(Wanted(["terminated"]))  # is due again in hours, but for the end
+        write(writer, EPISODE + 1, 2 * EPISODE)
+        store.advance()
+        assert [mark.step for mark in store.marks.all] == [EPISODE - 1]
+        writer.close()
+        store.advance()
+        assert [mark.step for mark in store.marks.all] == [EPISODE - 1, 2 * EPISODE - 1]
 
 
 def test_one_that_is_not_followed_stays_as_it_was(writer: RecordingWriter) -> None:

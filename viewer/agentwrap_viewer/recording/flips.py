@@ -8,7 +8,7 @@ distributed and the same for all steps: how many of ``samples`` draws change the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +81,7 @@ def search(
     seed: int = 0,
     criteria: Criteria | None = None,
     looks: int = LOOKS,
+    more: Callable[[], bool] | None = None,
 ) -> Iterator[list[Moment]]:
     """Look for flips part by part, first where the policy was least decided; yield all found so far after each part.
 
@@ -93,24 +94,30 @@ def search(
         criteria: Likewise.
         looks: Most steps to look at. Of more, those count at which the two actions rated highest were nearest to each
             other; where that was not recorded, as many, evenly spread.
+        more: Asked when all have been looked at: whether the recording has grown, and the search is to go on with what
+            has come, as many again at most. None ends it there.
 
     Raises:
         ValueError: As ``find``.
         RecordingError: As ``find``.
     """
-    scores = np.full(len(recording.steps), np.nan)
-    perturbed = _Perturbed(recording, range(len(scores)), sigma, samples, seed)
-    order = _least_decided(recording, looks)
-    for begin in range(0, len(order), PART):
-        part = np.sort(order[begin : begin + PART])
-        scores[part] = perturbed.shares(part.tolist())
-        yield _peaks(recording, scores, samples, share, criteria)
+    scores = np.empty(0)
+    perturbed = _Perturbed(recording, range(len(recording.steps)), sigma, samples, seed)
+    while True:
+        order = _least_decided(recording, looks, len(scores))
+        scores = np.append(scores, np.full(len(recording.steps) - len(scores), np.nan))
+        for begin in range(0, len(order), PART):
+            part = np.sort(order[begin : begin + PART])
+            scores[part] = perturbed.shares(part.tolist())
+            yield _peaks(recording, scores, samples, share, criteria)
+        if more is None or not more():
+            return
 
 
 def _peaks(recording: Recording, scores: Floats, samples: int, share: float, criteria: Criteria | None) -> list[Moment]:
     if not 0 < share <= 1:
         raise ValueError(f"share is {share}; it has to be above 0, and 1 at most")
-    numbers = recording.array("step")
+    numbers = recording.array("step", 0, len(scores))
     return [
         Moment(
             index,
@@ -123,14 +130,14 @@ def _peaks(recording: Recording, scores: Floats, samples: int, share: float, cri
     ]
 
 
-def _least_decided(recording: Recording, most: int) -> NDArray[np.int64]:
-    """Indices of steps, those first at which the best two actions were rated most alike."""
+def _least_decided(recording: Recording, most: int, first: int = 0) -> NDArray[np.int64]:
+    """Indices of steps from the first on, those at the head at which the best two actions were rated most alike."""
     count = len(recording.steps)
     name = next((name for name in RATINGS if name in recording.columns), None)
     if name is None or recording.hello is None:
-        return np.arange(count)[:: max(1, -(-count // most))]
+        return np.arange(first, count)[:: max(1, -(-(count - first) // most))]
     margins = np.full(count, np.inf)
-    for begin in range(0, count, READ):
+    for begin in range(first, count, READ):
         rated = _rows(recording, name, begin).astype(np.float64)
         if MASK in recording.columns and (allowed := _rows(recording, MASK, begin)).shape == rated.shape:
             rated = np.where(allowed, rated, -np.inf)
@@ -140,7 +147,7 @@ def _least_decided(recording: Recording, most: int) -> NDArray[np.int64]:
                 with np.errstate(invalid="ignore"):  # less than two are allowed
                     apart = np.nan_to_num(best[:, 1] - best[:, 0], nan=np.inf)
                 margins[begin : begin + READ] = np.minimum(margins[begin : begin + READ], apart)
-    return np.argsort(margins, kind="stable")[:most]
+    return first + np.argsort(margins[first:], kind="stable")[:most]
 
 
 def _rows(recording: Recording, name: str, begin: int) -> NDArray[Any]:
@@ -188,19 +195,19 @@ class _Perturbed:
             raise ValueError(f"sigma is {sigma} and samples {samples}; both have to be positive")
         self._recording, self._among = recording, among
         self._sigma, self._samples, self._seed = sigma, samples, seed
-        self._versions = recording.array("policy_version") if len(among) else np.empty(0, np.int64)
         self._held: tuple[int, Replica] | None = None
         self._noise: dict[str, torch.Tensor] | None = None
 
     def shares(self, indices: Sequence[int]) -> Floats:
         """See ``shares``."""
+        versions = self._recording.array("policy_version") if len(indices) else ()
         try:
-            return np.array([self._share(index) for index in indices], np.float64)
+            return np.array([self._share(index, int(versions[index])) for index in indices], np.float64)
         except GraphError as error:
             raise RecordingError(f"{self._recording.path}: actions cannot be computed again: {error}") from error
 
-    def _share(self, index: int) -> float:
-        recording, version = self._recording, int(self._versions[index])
+    def _share(self, index: int, version: int) -> float:
+        recording = self._recording
         if self._held is None or version != self._held[0]:
             self._held = version, recording.policy(version or None)
             if self._noise is None or recording.replaced:  # another policy may have other inputs

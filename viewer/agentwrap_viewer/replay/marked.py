@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import json
 import sys
+import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -18,6 +19,9 @@ from agentwrap_viewer.recording.moments import KINDS, Criteria
 
 #: The kind of moment that is found by running the policy.
 FLIP = "action_flip"
+
+#: Most of the time that finding moments anew may take, where a recording grows.
+SHARE = 1 / 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +62,8 @@ class RecordingMarks(Marks):
     def __init__(self, recording: Recording) -> None:
         super().__init__()
         self._recording, self._bookmarks = recording, recording.bookmarks
+        self._wanted: Wanted | None = None
+        self._looked_at, self._due = 0, 0.0  # how many steps, and when to look again
         self._renew()
 
     def find_moments(self, wanted: Wanted) -> None:
@@ -66,22 +72,40 @@ class RecordingMarks(Marks):
         Raises:
             RecordingError: The recording's index cannot be read.
         """
+        self._wanted, self._looked_at, began = wanted, len(self._recording.steps), time.monotonic()
         kinds = None if wanted.kinds is None else [kind for kind in wanted.kinds if kind != FLIP]
         found = self._recording.moments(kinds, **dataclasses.asdict(wanted.criteria))
         self.put("moments", (Mark(each.step, each.kind, each.text) for each in found))
+        now = time.monotonic()
+        self._due = now + (now - began) / SHARE
 
-    async def find_flips(self, store: Store, wanted: Wanted) -> None:
+    def grow(self) -> None:
+        """Mark the moments of what was written since, where it is time to; at its end in any case.
+
+        Raises:
+            RecordingError: As ``find_moments``.
+        """
+        if self._wanted is not None and len(self._recording.steps) > self._looked_at:
+            if self._recording.complete or time.monotonic() >= self._due:
+                self.find_moments(self._wanted)
+
+    async def find_flips(self, store: Store, wanted: Wanted, *, follow: bool = False) -> None:
         """Have a process of its own look for actions that flip, mark what it finds as it does, and go on waiting.
 
         Where there is nothing to look for, no policy or no choice of actions, nothing is begun.
+
+        Args:
+            store: Told whenever more is known.
+            wanted: What is looked for.
+            follow: Look at what is written from now on too.
         """
-        hello = self._recording.hello
+        hello, more = self._recording.hello, ["--follow"] if follow else []
         discrete = hello is not None and isinstance(hello.action_space, Discrete | MultiDiscrete | MultiBinary)
-        if wanted.flips and discrete and self._recording.versions:
+        if wanted.flips and discrete and (self._recording.versions or follow):
             given = {"--criteria": dataclasses.asdict(wanted.criteria), "--noise": dict(wanted.noise)}
             options = [text for name, value in given.items() for text in (name, json.dumps(value))]
             path = str(self._recording.path.resolve())
-            child = Child([sys.executable, "-m", "agentwrap_viewer.explainer.flips", path, *options])
+            child = Child([sys.executable, "-m", "agentwrap_viewer.explainer.flips", path, *options, *more])
             try:
                 await child.start()
                 while line := await child.line():

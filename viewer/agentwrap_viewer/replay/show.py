@@ -69,7 +69,7 @@ def replay(
                 partial(_begin, store, made if method is None and target is None else None, port=port),
                 open_browser=open_browser,
                 explainer_args=arguments if store.without_maps is None else None,
-                beside=partial(store.marks.find_flips, wanted=wanted),
+                beside=partial(store.marks.find_flips, wanted=wanted, follow=store.follows),
                 until=until,
                 on_ready=on_ready,
             )

@@ -201,6 +201,7 @@ class RecordedStore(Store):
         try:
             if self.recording.refresh():
                 self._grow()
+            self.marks.grow()
         except RecordingError as error:
             self._follow, self._not_followed = False, f"what is written from now on is not shown: {error}"
         self.notify()
