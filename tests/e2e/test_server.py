@@ -56,7 +56,8 @@ def test_a_stalled_tab_gets_two_messages_and_the_newest_when_it_reads_again(worl
         messages = [tab.recv(30) for _ in range(IN_FLIGHT)]
         assert [header(message)["number"] for message in messages] == [1, 2]
         begun = world.agent.number
-        eventually(lambda: world.viewer.do(lambda: world.viewer.store.newest.step) >= begun + 60)
+        store = world.viewer.store
+        eventually(lambda: (newest := world.viewer.do(lambda: store.newest)) is not None and newest.step >= begun + 60)
         with pytest.raises(TimeoutError):
             tab.recv(0.2)
         tab.send(json.dumps({"do": "painted"}))
