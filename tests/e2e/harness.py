@@ -193,4 +193,4 @@ class Served:
         """End it as Ctrl-C does."""
         self.process.send_signal(signal.SIGINT)
         _, errors = self.process.communicate(timeout=60)
-        assert (self.process.returncode, errors) == (0, "")
+        assert (self.process.returncode, errors) == (0, ""), (self.process.returncode, errors)

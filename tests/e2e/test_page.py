@@ -345,11 +345,18 @@ def test_an_agent_that_comes_back_is_followed(world: World, open_tab: Open) -> N
     endpoint = world.agent.endpoint
     world.agent.close("training is over")
     tab.until(lambda: "training is over" in tab.find("div.notices[aria-live]").inner_text(), "the goodbye")
+    live = tab.find(".transport button.live")
+    tab.until(lambda: live.inner_text() == "ENDED", "that it is not live any more")
+    last = tab.step()
+    tab.press("Space")
+    tab.until(lambda: tab.find(".transport[data-mode=playing]").count() and tab.step() < last, "what is kept again")
+    tab.until(lambda: tab.step() == last and tab.find(".transport[data-mode=live]").count(), "its end")
     world.agent = FakeAgent(endpoint)
     world.agent.play(20)
     tab.until(lambda: "ended" not in tab.find("div.notices[aria-live]").inner_text(), "the notice to go")
     tab.until(lambda: 0 <= tab.step() <= world.agent.number, "the new stream")
     tab.until(lambda: tab.find(".status[data-state=connected]").count(), "the state")
+    tab.until(lambda: live.inner_text() == "LIVE", "that it is live again")
 
 
 def test_theme_follows_the_system_and_the_toggle(world: World, open_tab: Open) -> None:
@@ -364,6 +371,14 @@ def test_theme_follows_the_system_and_the_toggle(world: World, open_tab: Open) -
     tab.page.reload(wait_until="commit")
     tab.find("button.theme").wait_for()
     assert tab.page.evaluate("document.documentElement.dataset.awTheme") == "dark", "the choice was forgotten"
+
+
+def test_a_page_that_cannot_load_its_scripts_yet_says_that_it_connects(world: World, open_tab: Open) -> None:
+    tab = open_tab("about:blank", shown=False)
+    tab.page.route("**/*.js", lambda route: None)  # they never come
+    tab.page.goto(world.address, wait_until="commit", timeout=60_000)
+    said = "['::before', '::after'].map(part => document.body ? getComputedStyle(document.body, part).content : '')"
+    tab.until(lambda: tab.page.evaluate(said) == ['"agentwrap"', '"connecting …"'], "name and word")
 
 
 def test_a_page_that_loads_has_the_ground_of_its_theme(world: World, open_tab: Open) -> None:

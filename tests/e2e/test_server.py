@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import http.client
+import importlib
+import inspect
 import json
+import logging
 import socket
+from types import ModuleType
 
 import pytest
 from e2e.harness import World
@@ -13,7 +17,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from agentwrap_viewer.page.frames import IN_FLIGHT
-from agentwrap_viewer.page.server import PortTakenError, serve
+from agentwrap_viewer.page.server import ClosedTabs, PortTakenError, serve
 
 
 def status(world: World, path: str, host: str) -> int:
@@ -89,3 +93,13 @@ def test_a_taken_port_is_named(world: World) -> None:
         port = taken.getsockname()[1]
         with pytest.raises(PortTakenError, match=rf"port {port} is in use.*--port"):
             serve(world.viewer.receiver, port=port)
+
+
+@pytest.mark.parametrize(("name", "module"), [(name, importlib.import_module(name)) for name in ClosedTabs.LOGGERS])
+def test_that_a_tab_was_closed_is_not_logged_and_all_else_is(
+    world: World, name: str, module: ModuleType, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert ClosedTabs.TEXT in inspect.getsource(module), "it is said in other words now"
+    logging.getLogger(name).warning(ClosedTabs.TEXT)
+    logging.getLogger(name).warning("another thing")
+    assert caplog.messages == ["another thing"]

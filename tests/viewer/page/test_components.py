@@ -223,7 +223,7 @@ def test_nan_outputs_are_told_and_drawn_as_nothing(bad: float) -> None:
 
 def test_without_outputs_the_action_alone_is_shown() -> None:
     source = describe(step(0, arrays={"action": np.array(2)}), hello())
-    assert source["kind"] == "action" and source["rows"][0]["name"] == ACTIONS[2]
+    assert source["kind"] == "action" and source["rows"][0]["name"] == ACTIONS[2] and not source["probed"]
 
 
 def test_features_have_names_values_and_shares() -> None:
@@ -314,6 +314,7 @@ def test_notices_name_what_stands_in_the_way() -> None:
     asked = view(step(0), introduction=hello(policy=msgspec.structs.replace(policy, probe=probe)))
     assert "no-maps" not in notices(asked)
     assert Explanation().update(asked)["probed"] == {"ms_per_s": 50.0, "why": policy.problem}
+    assert Policy().update(asked)["probed"]
 
     crashed = view(step(0))
     crashed.store.explainer_alive, crashed.store.explainer_problem = False, "ended by signal 11"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from fakes import hello, saliency_map, step
 
+from agentwrap_protocol.messages import Bye
 from agentwrap_viewer.page.cursor import BURST, MAP_LIFE, Cursor
 from agentwrap_viewer.page.ring import size_of
 from agentwrap_viewer.page.store import Store
@@ -212,3 +213,22 @@ def test_following_the_maps_shows_the_newest_step_that_has_one() -> None:
     assert world.shown() == 6
     world.add(40)
     assert world.shown() == 49, "a map too old is no reason to stand still"
+
+
+def test_what_is_kept_of_an_agent_that_has_ended_is_played_once_more() -> None:
+    world = World(10)
+    world.cursor.play()
+    assert world.shown() == 9, "an agent that goes on"
+    world.cursor.live()
+    world.store.add(Bye(stream="0" * 32, time=1001.0, reason="over"))
+    assert world.store.over and world.shown() == 9
+    for _ in range(2):
+        world.cursor.play()
+        assert (world.shown(), world.cursor.mode) == (0, "playing")
+        world.now += 0.55
+        assert world.shown() == 5
+        world.now += 1.0
+        assert (world.shown(), world.cursor.mode) == (9, "live")
+    world.cursor.go(4)
+    world.cursor.play()
+    assert world.shown() == 4, "it goes on where it was held"

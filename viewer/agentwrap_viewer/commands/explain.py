@@ -32,6 +32,9 @@ DESCRIPTION = (
 #: Steps handed to a process at a time: large enough to be worth the way, small enough to lose little when stopped.
 BATCH = 8
 
+#: Maps that come within so many seconds of the first are of its batch: their number says nothing of the pace.
+TOGETHER = 0.1
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``agentwrap explain``."""
@@ -248,27 +251,40 @@ class Progress:
     """Says on standard error how far it is: a line that renews itself on a terminal, else one for each tenth."""
 
     def __init__(self, total: int, done: int) -> None:
-        self._total, self._done, self._begun_with = total, done, done
-        self._began, self._said = time.monotonic(), -1.0
+        self._total, self._done = total, done
+        self._first: tuple[float, int] | None = None  # when the first batch was there, and how many were done then
+        self._said = -1.0
         self._terminal = sys.stderr.isatty()
+        if done < total:
+            self._say(time.monotonic())
 
     def advance(self) -> None:
         """One more is done."""
-        self._done += 1
-        share, now = self._done / self._total, time.monotonic()
+        self._done, now = self._done + 1, time.monotonic()
+        if self._first is None or now - self._first[0] < TOGETHER:
+            self._first = (now if self._first is None else self._first[0], self._done)
+        share = self._done / self._total
         due = now - self._said > 0.2 if self._terminal else int(10 * share) > self._said
         if due:
             self._said = now if self._terminal else int(10 * share)
             self._say(now)
 
     def _say(self, now: float) -> None:
-        rate = (self._done - self._begun_with) / max(now - self._began, 1e-9)
-        left = (self._total - self._done) / max(rate, 1e-9)
         filled = int(30 * self._done / self._total)
         bar = "█" * filled + "·" * (30 - filled)
-        line = f"{bar} {self._done:,}/{self._total:,} maps, {rate:.1f}/s, {left:.0f} s left"
+        line = f"{bar} {self._done:,}/{self._total:,} maps, {self._pace(now)}"
         sys.stderr.write(f"\r{line}  " if self._terminal else f"{line}\n")
         sys.stderr.flush()
+
+    def _pace(self, now: float) -> str:
+        """Return how fast it goes since the first batch was there: what comes before that is the start of processes."""
+        if self._first is None:
+            return "starting"
+        (began, begun_with), done = self._first, self._done
+        if done == begun_with:
+            return "done" if done == self._total else "measuring"
+        rate = (done - begun_with) / max(now - began, 1e-9)
+        return f"{rate:.1f}/s, {(self._total - done) / rate:.0f} s left"
 
     def end(self) -> None:
         """Leave the line."""

@@ -132,12 +132,14 @@ class Cursor:
             self._hold(self._store.steps.at(self._position))
 
     def play(self, speed: float | None = None) -> None:
-        """Go on from the step shown, at a speed.
+        """Go on from the step shown, at a speed; from the first that is kept where the last of an agent is shown.
 
         Raises:
             ValueError: The speed is not one of ``speeds``.
         """
         speed = self._checked(self.speed if speed is None else speed)
+        if self.mode == "live" and self._store.over:
+            self.go(self._store.steps.first)
         self._position = self.position
         self._hold(None)
         self.mode, self.speed = "playing", speed
@@ -200,7 +202,7 @@ class Cursor:
         shown_until = due + (self._clock() - began) * self.speed
         while (following := steps.at(self._position + 1)) is not None and following.time <= shown_until:
             self._position += 1
-        if self.speed > 1 and self._position == steps.last:
+        if self._position == steps.last and (self.speed > 1 or self._store.over):
             self.live()
 
     def _drop_anchor(self) -> None:

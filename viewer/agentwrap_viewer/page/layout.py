@@ -93,15 +93,8 @@ _SHELL = {
     ".MuiToolbar-root": {"height": "64px", "minHeight": "64px !important", "margin": "0 !important"},
 }
 
-#: Until the theme is applied everywhere, the page is empty and has the ground of the system's theme. Panel's rules,
-#: which come later, would show white, then grey, then dark.
-_BEFORE = """
-:root { --before: #0b0f16 }
-@media (prefers-color-scheme: light) { :root { --before: #eef1f5 } }
-:root:not([data-aw-theme]) { --aw-ground: var(--before) }
-html:root, html:root body, #loader:not(.error) { background: var(--aw-ground, var(--before)) }
-html:not([data-aw-shown]) [data-root-id] { visibility: hidden }
-"""
+#: What is there before anything is loaded.
+_BEFORE = (Path(__file__).parent / "before.css").read_text(encoding="utf-8")
 
 
 def build_page(

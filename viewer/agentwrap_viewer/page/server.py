@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import socket
 from collections.abc import Callable, Sequence
@@ -33,12 +34,27 @@ class PortTakenError(RuntimeError):
     """The port asked for cannot be had; the text says why and what to do."""
 
 
+class ClosedTabs(logging.Filter):
+    """Drops what Bokeh and Panel log when a tab is closed while something is on its way to it: that is no fault."""
+
+    #: Who says it, and what they say.
+    LOGGERS = ("bokeh.server.views.ws", "panel.io.document")
+    TEXT = "Failed sending message as connection was closed"
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a record is anything else."""
+        return record.getMessage() != self.TEXT
+
+
 class AssetHandler(StaticFileHandler):  # type: ignore[misc]
     """Serves the components' JavaScript; the route's pattern keeps it to that."""
 
     def set_extra_headers(self, path: str) -> None:
         """Have the browser ask whether a file changed, so that an upgrade shows at once."""
         self.set_header("Cache-Control", "no-cache")
+
+
+_CLOSED_TABS = ClosedTabs()  # one: a logger takes the same filter once
 
 
 class PageServer:
@@ -99,6 +115,8 @@ def serve(
         admin=False,
     )
     guard_hosts(server._tornado, names)
+    for name in ClosedTabs.LOGGERS:
+        logging.getLogger(name).addFilter(_CLOSED_TABS)
     server.start()
     return PageServer(server, port)
 

@@ -263,6 +263,11 @@ class Store:
             return "gone"
         return "connected" if self._session.state == "live" else self._session.state
 
+    @property
+    def over(self) -> bool:
+        """Whether the agent has ended, with a goodbye or without: of this stream no further step comes."""
+        return self.connection in ("ended", "gone")
+
     def statistics(self) -> dict[str, Any]:
         """Return the run's figures so far: see ``Statistics.as_dict``."""
         return self._statistics.as_dict()

@@ -70,7 +70,7 @@ def _about_agent(view: View) -> list[dict[str, Any]]:
             return [_notice("lost", "warning", "The agent's process has ended without a goodbye", text)]
         case "ended":
             reason = store.bye.reason if store.bye else ""
-            text = "The last steps can still be looked through. The page resumes when the agent is started again."
+            text = "Play shows what is kept of it once more. The page resumes when the agent is started again."
             return [_notice("ended", "info", "The agent has ended" + (f": {reason}" if reason else ""), text)]
     return [_about_start(store)] if store.newest is None else _about_disk(store)
 

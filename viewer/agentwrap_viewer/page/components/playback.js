@@ -28,10 +28,13 @@ export function button(name, label, press) {
   return element
 }
 
+/** Whether nothing moves: the view is held, or follows an agent that has ended. */
+export const rests = ({mode, ended}) => mode === "paused" || (mode === "live" && Boolean(ended))
+
 /** What both bars ask for; `now()` is what was shown last, `more` what one of them asks for beside it. */
 export function playActions(now, more) {
   return {
-    toggle: () => send(now().mode === "paused" ? {do: "play"} : {do: "pause"}),
+    toggle: () => send(rests(now()) ? {do: "play"} : {do: "pause"}),
     back: (count = 1) => send({do: "move", count: -count}),
     on: (count = 1) => send({do: "move", count}),
     live: () => send({do: "live"}),
@@ -39,15 +42,15 @@ export function playActions(now, more) {
   }
 }
 
-/** The button that plays and pauses; `show(mode)` says which of the two it does. */
+/** The button that plays and pauses; `show(paused, play)` says which of the two it does, and what playing is called. */
 export function playButton(label, press) {
   const element = button("pause", label, press)
-  return {element, show: mode => {
-    const paused = mode === "paused"
-    if (element.dataset.paused === String(paused)) return
+  return {element, show: (paused, play = "Play (space)") => {
+    const title = paused ? play : "Pause (space)"
+    if (element.dataset.paused === String(paused) && element.title === title) return
     element.dataset.paused = paused
-    element.title = paused ? "Play (space)" : "Pause (space)"
-    element.setAttribute("aria-label", element.title)
+    element.title = title
+    element.setAttribute("aria-label", title)
     element.replaceChildren(icon(paused ? "play" : "pause"))
   }}
 }

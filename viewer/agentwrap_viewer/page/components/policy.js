@@ -35,7 +35,9 @@ export async function render({model, el}) {
   const stop = subscribe("policy", source => {
     const [title, text] = KINDS[source.kind]
     put(heading, title)
-    put(caption, source.squashed ? "median and ±1 deviation, squashed" : text)
+    const unasked = source.kind === "action" && source.probed
+    put(caption, source.squashed ? "median and ±1 deviation, squashed" : unasked ? "this step was not probed" : text)
+    caption.title = unasked ? "This policy is called to get its outputs, for some milliseconds of each second: not for every step." : ""
     put(aside, source.invalid ? "not finite" : source.hidden ? `${source.hidden} more` : "")
     aside.classList.toggle("bad", Boolean(source.invalid))
     root.dataset.kind = source.kind

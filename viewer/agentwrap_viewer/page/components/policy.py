@@ -37,7 +37,8 @@ class Policy:
     def update(self, view: View) -> dict[str, Any] | None:
         """Return ``kind`` (``probabilities``, ``q_values``, ``gaussian``, ``action``, ``none``), and its ``rows``.
 
-        ``explained`` are the places of the rows that the map shown is about, where it is not about all of them.
+        ``explained`` are the places of the rows that the map shown is about, where it is not about all of them;
+        ``probed`` tells that outputs are only known of the steps for which there was time to ask the policy.
         """
         described: dict[str, Any] = {"kind": "none", "rows": []}
         if view.step is not None and view.hello is not None:
@@ -63,6 +64,7 @@ def describe(step: Step, hello: Hello) -> dict[str, Any]:
     else:
         described = _action_alone(step, hello)
     described["invalid"] = actor is not None and not bool(np.isfinite(actor).all())
+    described["probed"] = hello.policy.probe is not None
     described["hidden"] = max(0, len(described["rows"]) - ROWS)
     described["rows"] = described["rows"][:ROWS]
     return described

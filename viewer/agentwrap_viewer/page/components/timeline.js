@@ -5,7 +5,7 @@ import {colour, crisp, dress, h, integer, number, onTheme, put} from "./kit.js"
 import {drawMarks, marksNear, neighbouring, said, STRIP} from "./marks.js"
 import {momentsPanel} from "./moments.js"
 import {pinButton} from "./pinned.js"
-import {button, listenForKeys, playActions, playButton, speedSelect} from "./playback.js"
+import {button, listenForKeys, playActions, playButton, rests, speedSelect} from "./playback.js"
 
 const LEFT = 56, RIGHT = 8, TOP = 15  // CSS pixels around the lanes: their names, and the episodes' numbers above them
 const ORDER = ["distance", "value", "entropy", "reward"]
@@ -55,7 +55,7 @@ export async function render({model, el}) {
   function draw(source) {
     now = source
     root.dataset.mode = now.mode
-    toggle.show(now.mode)
+    toggle.show(rests(now))
     const looped = now.loop !== null
     if (loop.getAttribute("aria-pressed") !== String(looped)) {
       loop.setAttribute("aria-pressed", looped)

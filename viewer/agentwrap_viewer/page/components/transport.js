@@ -3,17 +3,16 @@
 import {send, subscribe} from "./feed.js"
 import {at, reach} from "./history.js"
 import {colour, crisp, dress, h, integer, onTheme, put} from "./kit.js"
-import {button, listenForKeys, playActions, playButton, speedSelect} from "./playback.js"
+import {button, listenForKeys, playActions, playButton, rests, speedSelect} from "./playback.js"
 import {pinButton} from "./pinned.js"
 import {recordButton} from "./recorder.js"
 
 export async function render({model, el}) {
   await dress(el)
-  let now = {mode: "live", speed: 1, speeds: [1], step: null, position: -1, kept: true, first: 0, last: -1, behind: 0}
+  let now = {mode: "live", speed: 1, speeds: [1], step: null, position: -1, kept: true, first: 0, last: -1, behind: 0, ended: false}
   const actions = playActions(() => now, {first: () => send({do: "go", position: now.first})})
   const toggle = playButton("Pause (space)", actions.toggle)
-  const live = h("button", {type: "button", class: "live", title: "Show the newest step (End)", onclick: actions.live},
-    h("i", {class: "dot"}), "LIVE")
+  const word = h("span"), live = h("button", {type: "button", class: "live", onclick: actions.live}, h("i", {class: "dot"}), word)
   const speed = speedSelect("Speed of the view; the agent is never held up")
   const record = recordButton(), pin = pinButton(() => now.step)
   const canvas = h("canvas", {class: "track", role: "slider", tabIndex: 0, "aria-label": "Position among the steps kept"})
@@ -22,7 +21,7 @@ export async function render({model, el}) {
     h("div", {class: "buttons"}, button("first", "Oldest step kept (Home)", actions.first),
       button("back", "One step back (←)", () => actions.back()), toggle.element,
       button("on", "One step on (→)", () => actions.on()), button("last", "Newest step (End)", actions.live), pin.element),
-    canvas, h("div", {class: "where"}, place, behind), speed.element, record.element, live)
+    h("div", {class: "where"}, place, behind), canvas, speed.element, record.element, live)
 
   const {redraw, stop: stopFit} = crisp(canvas, (context, width, height) => drawTrack(context, width, height, now))
 
@@ -30,9 +29,12 @@ export async function render({model, el}) {
     now = transport
     root.dataset.mode = now.mode
     root.dataset.follow = now.follow
-    toggle.show(now.mode)
+    toggle.show(rests(now), now.ended && now.mode === "live" ? "Play what is kept (space)" : "Play (space)")
     speed.show(now.speed, now.speeds)
     live.setAttribute("aria-pressed", now.mode === "live")
+    live.classList.toggle("ended", now.ended)
+    live.title = now.ended ? "The agent has ended: show its last step (End)" : "Show the newest step (End)"
+    put(word, now.ended ? "ENDED" : "LIVE")
     put(place, `step ${integer(now.step)}`)
     put(behind, describeLag(now))
     behind.title = now.kept ? "" : "The viewer no longer keeps the steps around this one; stepping goes to the nearest it has."
@@ -60,11 +62,11 @@ export async function render({model, el}) {
   return root
 }
 
-function describeLag({step, behind, kept}) {
+function describeLag({step, behind, kept, ended}) {
   if (step === null) return ""
-  if (behind <= 0) return "newest"
+  if (behind <= 0) return ended ? "the last" : "newest"
   const seconds = behind < 10 ? behind.toFixed(1) : integer(behind)
-  return `${seconds} s behind${kept ? "" : " · neighbours gone"}`
+  return `${seconds} s ${ended ? "before the end" : "behind"}${kept ? "" : " · neighbours gone"}`
 }
 
 function drawTrack(context, width, height, now) {

@@ -23,7 +23,8 @@ class Transport:
     def update(self, view: View) -> dict[str, Any]:
         """Return mode, step and position, reach of the ring, and the seconds the view is behind the newest step.
 
-        ``kept`` is false where the ring has forgotten the step held, and with it those before it and just after it.
+        ``kept`` is false where the ring has forgotten the step held, and with it those before it and just after it;
+        ``ended`` is true where no newer steps come: then there is nothing to pause, but what is kept can be played.
         """
         cursor, steps = view.cursor, view.store.steps
         newest = view.store.newest
@@ -39,4 +40,5 @@ class Transport:
             "first": steps.first,
             "last": steps.last,
             "behind": behind,
+            "ended": view.store.over,
         }
