@@ -9,6 +9,7 @@ from typing import Any
 import panel as pn
 import panel_material_ui as pmui
 from panel.util import edit_readonly
+from panel_material_ui.base import BASE_TEMPLATE
 
 from .components.charts import ChartElement
 from .components.deck import DeckElement
@@ -93,6 +94,14 @@ _SHELL = {
     ".MuiToolbar-root": {"height": "64px", "minHeight": "64px !important", "margin": "0 !important"},
 }
 
+#: Panel's page with its scripts in the body: a browser shows nothing before it has run those of the head.
+_TEMPLATE = BASE_TEMPLATE.environment.from_string(
+    "{% extends base %}"
+    "{% block js_resources %}{% endblock %}"
+    "{% block loader %}{{ bokeh_js if bokeh_js }}{{ super() }}{% endblock %}",
+    globals={"base": BASE_TEMPLATE},
+)
+
 #: What is there before anything is loaded.
 _BEFORE = (Path(__file__).parent / "before.css").read_text(encoding="utf-8")
 
@@ -157,6 +166,7 @@ def shell(deck: Element, controls: Controls, *, header: Sequence[Element] = ()) 
         theme_config=THEME,
         sx=_SHELL,
         raw_css=[_BEFORE],
+        template=_TEMPLATE,
     )
     with edit_readonly(page):
         page.busy = False  # unlinks it from Panel's: every browser event would walk the whole tree of models
