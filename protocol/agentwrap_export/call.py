@@ -154,6 +154,7 @@ def isolated_copy(module: nn.Module) -> nn.Module:
         copied = copy.deepcopy(module, dict(memo))
     except Exception:  # a socket, a lock, an environment: whatever a module may hold that refuses to be copied
         copied = _copy_modules(module, memo)
+        _lead_to_copies(copied, memo)
     for child in copied.modules():
         child._compiled_call_impl = None
         for hooks in _hook_tables(child):
@@ -176,6 +177,26 @@ def _copy_modules(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
         name: None if child is None else _copy_modules(child, memo) for name, child in module._modules.items()
     }
     return copied
+
+
+def _lead_to_copies(copied: nn.Module, memo: Mapping[int, Any]) -> None:
+    """Let attributes beside ``_modules`` that name modules, alone or in a container, name their copies.
+
+    A list of critics that are registered one by one beside it (Stable-Baselines3) would else lead to the originals,
+    whose weights a trace takes for constants.
+    """
+
+    def led(value: Any) -> Any:
+        return memo.get(id(value), value) if isinstance(value, nn.Module) else value
+
+    for child in copied.modules():
+        for name, value in vars(child).items():
+            if isinstance(value, nn.Module):
+                vars(child)[name] = led(value)
+            elif type(value) is dict and name != "_modules":
+                vars(child)[name] = {key: led(each) for key, each in value.items()}
+            elif type(value) in (list, tuple):
+                vars(child)[name] = type(value)(map(led, value))
 
 
 def _hook_tables(module: nn.Module) -> list[dict[int, Any]]:

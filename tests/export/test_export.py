@@ -158,6 +158,30 @@ def test_a_policy_that_cannot_be_copied_is_exported_and_keeps_its_state():
     assert (module.seen, module.count) == ([], 0)
 
 
+def test_modules_that_a_list_names_too_have_weights_and_no_constants():
+    class Ensemble(nn.Module):
+        """As Stable-Baselines3's critics, in a policy that cannot be copied."""
+
+        def __init__(self):
+            super().__init__()
+            self.lock = threading.Lock()
+            self.members, self.by_name, self.first = [], {}, None
+            for index in range(2):
+                member = nn.Linear(4, 3)
+                self.add_module(f"member{index}", member)
+                self.members.append(member)
+                self.by_name[index] = member
+
+        def forward(self, x):
+            return self.members[0](x) + self.by_name[1](x)
+
+    module = Ensemble()
+    policy = export(module, torch.rand(1, 4))
+    assert not policy.constants and len(policy.parameters) == 4
+    assert all(policy.parameters[name] is module.get_parameter(source) for name, source in policy.sources.items())
+    assert module.members[0] is module.member0 and module.by_name[1] is module.member1
+
+
 def test_what_only_counts_calls_is_no_part_of_the_graph():
     _, policy = exported("normalised")
     assert "weight/calls" not in policy.parameters

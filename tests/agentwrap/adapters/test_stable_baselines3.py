@@ -19,6 +19,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from agentwrap import InterpretWrapper, PolicyTypeError
 from agentwrap.policy import PolicyView, view_policy
 from agentwrap.testing import check_policy
+from agentwrap_export.export import export_policy
+from agentwrap_export.weights import WeightsWatch
 from agentwrap_protocol.messages import PolicyGraph, Step, Weights
 from agentwrap_viewer.replica import Replica
 
@@ -69,6 +71,23 @@ def test_critics_rate_the_action_that_the_actor_takes(name: str, least: bool) ->
         found = module(observation)["state_action_value"]
     assert estimates.shape[1] == (2 if least else 1)
     torch.testing.assert_close(found, estimates.min(dim=1).values)
+
+
+def test_the_critics_weights_travel_with_the_actors() -> None:
+    model, env = MODELS["SAC"]()
+    view = view_policy(model, env)
+    assert isinstance(view, PolicyView)
+    observation = torch.as_tensor(env.observation_space.sample())[None]
+    exported = export_policy(
+        view.module, (observation,), {}, output_names=tuple(view.module(observation)), batched=True
+    )
+    replica = Replica(exported.graph, exported.constants, WeightsWatch(exported.parameters).snapshot())
+    with torch.no_grad():
+        for weight in model.critic.parameters():
+            weight.add_(0.1 * torch.randn_like(weight))
+    replica.load(WeightsWatch(exported.parameters).snapshot())
+    wanted = view.module(observation)["state_action_value"].detach()
+    torch.testing.assert_close(replica({"observation": observation})["state_action_value"], wanted)
 
 
 def test_a_policy_alone_is_watched_too() -> None:

@@ -1,12 +1,13 @@
 // The pinned frame: a small map by each version of the policy, oldest first, and one of them large.
 
 import {send, subscribe} from "./feed.js"
-import {keysOf} from "./heat.js"
+import {keysOf, kindOf} from "./heat.js"
 import {card, dress, h, integer, number, put} from "./kit.js"
 import {paintFrame, paintHeat} from "./picture.js"
 import {button} from "./playback.js"
-import {scaleOf} from "./policy.js"
+import {scaleOf, share as placeOf} from "./policy.js"
 
+const DRAWN = ["probabilities", "q_values", "gaussian"]  // kinds of outputs that have bars
 const MOST_BARS = 12  // actions beside a small map: of more nothing could be told apart
 
 /** The button that pins the step shown, or none any more: {element, toggle, stop}; hidden where there are no maps. */
@@ -102,11 +103,12 @@ export async function render({model, el}) {
     put(caption, pin.probed ? "this policy is asked in the agent's process, which does not tell versions"
       : pin.recorded ? `by ${all.versions.length} of ${pin.awaited} version${pin.awaited === 1 ? "" : "s"} of the policy`
       : `by each version of the policy since v${integer(all.versions[0] ?? pin.version)}`)
-    const first = entries().find(({heat}) => heat)
-    const told = first ? first.heat.map(({target, scale}) => `${target} ${scale}`).join() : ""
+    const first = entries().find(({heat, layers}) => heat || layers.length), layers = first?.heat || first?.layers || []
+    const scale = first?.heat ? first.heat[0].scale : first?.signed ? "signed" : "magnitude"
+    const told = layers.map(({target}) => `${target} ${scale}`).join()
     if (told === keys.dataset.told) return
     keys.dataset.told = told
-    keys.replaceChildren(...(first ? keysOf(first.heat, first.heat[0].scale) : []))
+    keys.replaceChildren(...(layers.length ? keysOf(layers, scale) : []))
   }
 
   // while the keyboard is in the row or in the large map, the arrows go from version to version
@@ -156,7 +158,7 @@ function makeCell(press) {
       put(name, entry.name)
       picture.draw(all.frame, entry, layersOf(entry))
       const rows = entry.rows.length <= MOST_BARS ? entry.rows : [], scale = scaleOf(entry)
-      bars.replaceChildren(...(entry.kind === "probabilities" || entry.kind === "q_values" ? rows.map(row => barOf(row, scale)) : []))
+      bars.replaceChildren(...(DRAWN.includes(entry.kind) ? rows.map(row => barOf(row, entry.kind, scale)) : []))
       put(best, entry.best ? `${entry.best.name} ${written(entry.best.value, entry.kind)}` : "")
       put(value, entry.value === null ? "" : `V ${number(entry.value)}`)
       share.hidden = entry.refined >= 1
@@ -177,7 +179,7 @@ function pictureOf() {
     element.classList.toggle("vector", vector)
     frame.hidden = heat.hidden = vector || !picture
     features.hidden = !vector
-    if (vector) return features.replaceChildren(...entry.features.map(scoresOf))
+    if (vector) return features.replaceChildren(...entry.features.map(feature => scoresOf(feature, entry.signed)))
     if (!picture) return
     if (painted !== picture) paintFrame(frame, painted = picture)
     element.style.setProperty("--ratio", picture.shape[1] / picture.shape[0])
@@ -185,19 +187,22 @@ function pictureOf() {
   }}
 }
 
-function scoresOf({name, scores}) {
+function scoresOf({name, scores}, signed) {
   const fills = Object.entries(scores).map(([target, score]) => {
-    const fill = h("i", {class: `fill ${target === "critic" ? "critic" : "actor"}`})
+    const fill = h("i", {class: `fill ${signed ? (score < 0 ? "against" : "for") : kindOf(target)}`})
     fill.style.width = `${100 * Math.abs(score)}%`
     return h("i", {class: "track"}, fill)
   })
   return h("span", {class: "feature", title: name}, ...fills)
 }
 
-function barOf({value, taken}, {low, high}) {
-  const fill = h("i", {class: taken ? "taken" : ""}), zero = (0 - low) / (high - low), end = value === null ? zero : (value - low) / (high - low)
-  fill.style.left = `${100 * Math.min(zero, end)}%`
-  fill.style.width = `${100 * Math.abs(end - zero)}%`
+/** A bar from zero, or the interval that a continuous action is drawn from, on its own axis. */
+function barOf(row, kind, scale) {
+  const fill = h("i", {class: row.taken ? "taken" : ""}), own = kind === "gaussian" ? row : scale
+  const [from, to] = kind === "gaussian" ? [row.from, row.to] : [0, row.value]
+  const known = from !== null && to !== null, start = known ? placeOf(from, own) : 0, end = known ? placeOf(to, own) : 0
+  fill.style.left = `${Math.min(start, end)}%`
+  fill.style.width = `${known ? Math.max(Math.abs(end - start), kind === "gaussian" ? 2 : 0) : 0}%`
   return h("span", {}, fill)
 }
 
@@ -227,8 +232,8 @@ function largeMap(choose, walk) {
 
 function rowOf(row, kind, scale) {
   const track = h("span", {class: "track"})
-  if (kind === "probabilities" || kind === "q_values") {
-    const {style} = track.appendChild(h("i", {class: "fill"})), bar = barOf(row, scale).firstChild.style
+  if (DRAWN.includes(kind)) {
+    const {style} = track.appendChild(h("i", {class: "fill"})), bar = barOf(row, kind, scale).firstChild.style
     style.left = bar.left
     style.width = bar.width
   }

@@ -104,7 +104,7 @@ def _entry(view: View, step: Step, message: SaliencyMap) -> dict[str, Any]:
         "refined": message.refined,
         "method": message.method,
         "heat": heat_of(dataclasses.replace(view, step=step, saliency_map=message)),
-        "features": _features(view, step, message),
+        **_features(view, step, message),
         "kind": described["kind"],
         "rows": described["rows"][:MOST],
         "best": _best(described),
@@ -112,15 +112,20 @@ def _entry(view: View, step: Step, message: SaliencyMap) -> dict[str, Any]:
     }
 
 
-def _features(view: View, step: Step, message: SaliencyMap) -> list[dict[str, Any]]:
-    """Return name and scores by target, -1…1, of a vector's features; of several vectors all of them."""
+def _features(view: View, step: Step, message: SaliencyMap) -> dict[str, Any]:
+    """Return ``features``: name and scores by target, -1…1, of a vector's elements; of several vectors of all of them.
+
+    ``layers`` has the targets with their titles, ``signed`` says whether the scores have signs.
+    """
     vectors = vectors_of(step)
-    scores, _ = scores_of(message, {name.partition("/")[2]: vector.size for name, vector in vectors.items()})
+    scores, signed = scores_of(message, {name.partition("/")[2]: vector.size for name, vector in vectors.items()})
     names = feature_names(view.hello, vectors) if scores else []
-    return [
+    features = [
         {"name": name, "scores": {target: float(score[index]) for target, score in scores.items()}}
         for index, name in enumerate(names[:MOST])
     ]
+    layers = [{"target": target, "title": message.title_of(target)} for target in scores]
+    return {"features": features, "layers": layers, "signed": signed}
 
 
 def _best(described: dict[str, Any]) -> dict[str, Any] | None:
