@@ -13,7 +13,7 @@ from .wrapper import InterpretWrapper
 
 try:
     from stable_baselines3.common.callbacks import BaseCallback
-    from stable_baselines3.common.vec_env import VecEnv, VecNormalize, VecTransposeImage
+    from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize, VecTransposeImage
 except ImportError as error:
     raise MissingExtraError(SB3.problem) from error
 
@@ -98,6 +98,12 @@ class _Shown(gym.Env[Any, Any]):
     def render(self) -> Any:
         """The first environment's picture."""
         return self._several.env_method("render", indices=0)[0]
+
+    @property
+    def unwrapped(self) -> gym.Env[Any, Any]:
+        """The first environment itself, where it is in this process: it may have names for what it observes."""
+        inner: Any = self._several.unwrapped
+        return inner.envs[0].unwrapped if isinstance(inner, DummyVecEnv) else self
 
     def get_action_meanings(self) -> Any:
         """What the first environment calls its actions.

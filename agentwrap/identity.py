@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -11,7 +12,7 @@ import gymnasium as gym
 
 from agentwrap_protocol import spaces
 
-from . import __version__, known
+from . import __version__, known, mujoco_names
 from .spaces import describe
 
 #: Libraries whose versions are named, where they are in use.
@@ -26,7 +27,7 @@ class Identity:
         env_id: The environment's id, or its class name where it is not registered.
         observation_space: The observation space.
         action_space: The action space.
-        action_meanings: A name for each discrete action, or None.
+        action_meanings: A name for each discrete action, or each element of another, or None.
         feature_names: A name for each element of a vector observation (of a dict's or tuple's entries that are
             vectors, one after another), or None.
         software: Names and versions.
@@ -56,10 +57,10 @@ class Identity:
         family = known.family(self.env_id)
         actions, features = _number_of_actions(env), _number_of_features(env)
         self.action_meanings = _given("action_meanings", action_meanings, actions) or _first_that_fits(
-            actions, _asked_for_meanings(env), known.ACTIONS.get(family)
+            actions, _asked_for_meanings(env), _found(mujoco_names.actions, env), known.ACTIONS.get(family)
         )
         self.feature_names = _given("feature_names", feature_names, features) or _first_that_fits(
-            features, known.FEATURES.get(family)
+            features, _found(_own_features, env), _found(mujoco_names.features, env), known.FEATURES.get(family)
         )
         self.software = {"agentwrap": __version__, "python": sys.version.split()[0], **_versions()}
 
@@ -78,7 +79,13 @@ def _first_that_fits(count: int | None, *candidates: Sequence[str] | None) -> tu
 
 
 def _number_of_actions(env: gym.Env[Any, Any]) -> int | None:
-    return int(env.action_space.n) if isinstance(env.action_space, gym.spaces.Discrete) else None
+    """Count the actions to choose from, or the elements of one that is continuous or consists of switches."""
+    match env.action_space:
+        case gym.spaces.Discrete():
+            return int(env.action_space.n)
+        case gym.spaces.Box() | gym.spaces.MultiBinary():
+            return math.prod(env.action_space.shape or ())
+    return None
 
 
 def _number_of_features(env: gym.Env[Any, Any]) -> int | None:
@@ -93,6 +100,19 @@ def _lengths(space: gym.Space[Any]) -> Iterator[int]:
         yield from (length for part in space.spaces.values() for length in _lengths(part))
     elif isinstance(space, gym.spaces.Tuple):
         yield from (length for part in space.spaces for length in _lengths(part))
+
+
+def _own_features(env: Any) -> Sequence[str] | None:
+    """What an environment says itself: its attribute ``feature_names``."""
+    names = getattr(env, "feature_names", None)
+    return None if names is None else tuple(str(name) for name in names)
+
+
+def _found(look: Callable[[Any], Sequence[str] | None], env: gym.Env[Any, Any]) -> Sequence[str] | None:
+    try:
+        return look(env.unwrapped)
+    except Exception:  # whatever they have under such a name: names are not worth failing for
+        return None
 
 
 def _asked_for_meanings(env: gym.Env[Any, Any]) -> tuple[str, ...] | None:

@@ -18,10 +18,12 @@ FEATURES: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 
-#: Names of discrete actions, by environment id without its version.
+#: Names of discrete actions, or of a continuous one's elements, by environment id without its version.
 ACTIONS: dict[str, tuple[str, ...]] = {
     "CartPole": ("push left", "push right"),
     "MountainCar": ("accelerate left", "coast", "accelerate right"),
+    "MountainCarContinuous": ("force",),
+    "Pendulum": ("torque",),
     "Acrobot": ("torque -1", "torque 0", "torque +1"),
     "LunarLander": ("nothing", "left engine", "main engine", "right engine"),
 }

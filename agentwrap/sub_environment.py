@@ -41,6 +41,12 @@ class SubEnvironment(gym.Env[Any, Any]):
         frames = self._several.render()
         return None if frames is None else frames[self.index]
 
+    @property
+    def unwrapped(self) -> gym.Env[Any, Any]:
+        """One like it, where that is in this process and no vector itself: it may have names for what it observes."""
+        base = self._several.unwrapped
+        return base.envs[0].unwrapped if isinstance(base, gym.vector.SyncVectorEnv) else self
+
     def get_action_meanings(self) -> Any:
         """What it calls its actions.
 

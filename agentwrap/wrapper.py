@@ -53,7 +53,8 @@ class InterpretWrapper(gym.Wrapper[Any, Any, Any, Any]):
         layers: Submodules whose outputs are sent too, by their names in ``policy.named_modules()``.
         outputs: Names of the policy's outputs, for example ``"q_values"``, where they should be others than
             ``agentwrap.outputs.output_names`` gives.
-        action_meanings: A name for each discrete action; by default what the environment or its documentation says.
+        action_meanings: A name for each discrete action, or each element of a continuous one or of switches; by default
+            what the environment or its documentation says.
         feature_names: A name for each element of a vector observation, or of all entries of a dict or tuple that are
             vectors, in the space's order; likewise.
         weights_every: Least seconds between two copies of changing weights.

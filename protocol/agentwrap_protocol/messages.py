@@ -136,7 +136,7 @@ class Hello(Message, frozen=True, kw_only=True, eq=False):
         software: Names and versions, e.g. ``{"agentwrap": "0.1.0", "gymnasium": "1.4.0"}``.
         observation_space: Space of the observations, which ``Step.arrays["observation"]`` follows.
         action_space: Space of the actions.
-        action_meanings: One name for each discrete action, or None.
+        action_meanings: One name for each discrete action, or each element of a continuous one or of switches, or None.
         feature_names: One name for each element of a vector observation (of a dict's or tuple's Box entries with one
             axis, in the space's order), or None.
         frame: Where frames come from: the env's ``render``, the ``observation``, or ``none``.

@@ -120,6 +120,22 @@ def test_environments_in_other_processes_are_shown_with_their_picture(callback: 
     assert "output/logits" in steps[-1].arrays
 
 
+@pytest.mark.parametrize("kind", [DummyVecEnv, SubprocVecEnv])
+def test_names_of_the_environment_are_found_in_its_own_process(kind: Any) -> None:
+    class Names(InterpretCallback):
+        def _on_training_start(self) -> None:
+            super()._on_training_start()
+            assert self.env is not None
+            found.append(self.env._stream._identity.action_meanings)
+
+    pytest.importorskip("mujoco")
+    found: list[Any] = []
+    several = kind([lambda: gym.make("HalfCheetah-v5")])
+    make(PPO, several, n_steps=2, batch_size=2, n_epochs=1).learn(2, callback=Names(quiet=True, strict=True))
+    several.close()
+    assert found[0] == (("bthigh", "bshin", "bfoot", "fthigh", "fshin", "ffoot") if kind is DummyVecEnv else None)
+
+
 def test_without_rllib_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray.rllib.callbacks.callbacks", None)
     with pytest.raises(MissingExtraError, match=r'needs RLlib: pip install "agentwrap-rl\[rllib\]"'):

@@ -14,8 +14,8 @@ def test_gymnasiums_classics_have_names_for_all_they_observe_and_do(env_id):
     identity = Identity(env)
     assert identity.feature_names is not None
     assert len(identity.feature_names) == env.observation_space.shape[0]
-    if isinstance(env.action_space, gym.spaces.Discrete):
-        assert len(identity.action_meanings) == env.action_space.n
+    actions = env.action_space.n if isinstance(env.action_space, gym.spaces.Discrete) else env.action_space.shape[0]
+    assert len(identity.action_meanings) == actions
 
 
 def test_tables_hold_different_names():
@@ -45,6 +45,41 @@ def test_names_that_do_not_fit_are_not_used():
     identity = Identity(Renamed())
     assert (identity.env_id, identity.name) == ("Renamed", "Renamed")
     assert identity.action_meanings is None
+
+
+@pytest.mark.parametrize(
+    ("env_id", "feature", "action"),
+    [
+        ("Hopper-v5", {0: "rootz", 2: "thigh_joint", 5: "rootx velocity", 10: "foot_joint velocity"}, "thigh_joint"),
+        ("InvertedPendulum-v5", {0: "slider", 1: "hinge", 3: "hinge velocity"}, "slide"),
+        ("Ant-v5", {0: "root 2", 5: "hip_1", 13: "root 0 velocity", 27: "cfrc_ext 0"}, "hip_4"),
+    ],
+)
+def test_mujocos_model_names_what_is_observed_and_done(env_id, feature, action):
+    pytest.importorskip("mujoco")
+    with gym.make(env_id) as env:
+        identity = Identity(env)
+        assert len(identity.feature_names) == env.observation_space.shape[0]
+        assert len(identity.action_meanings) == env.action_space.shape[0]
+    assert {index: identity.feature_names[index] for index in feature} == feature
+    assert identity.action_meanings[0] == action
+
+
+def test_names_of_an_environments_own_are_those_shown():
+    class Named(gym.Env):
+        observation_space, action_space = gym.spaces.Box(-1, 1, (2,)), gym.spaces.MultiBinary(2)
+        feature_names = ["near", "far"]
+
+        def get_action_meanings(self):
+            return ["lamp", "horn"]
+
+    env = gym.wrappers.TimeLimit(Named(), 5)
+    assert Identity(env).feature_names == ("near", "far") and Identity(env).action_meanings == ("lamp", "horn")
+    assert Identity(env, action_meanings=("a", "b")).action_meanings == ("a", "b")
+    with pytest.raises(ValueError, match="action_meanings: 1 names, but the environment has 2"):
+        Identity(env, action_meanings=("a",))
+    Named.feature_names = property(lambda self: 1 / 0)
+    assert Identity(env).feature_names is None
 
 
 def test_an_id_is_taken_apart():
