@@ -112,7 +112,8 @@ def test_foxglove_finds_pictures_under_its_own_schema(run: Path, tmp_path: Path)
 
 def test_minari_loads_the_episodes_as_they_were(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
-    export(run, "--format", "minari", "--out", tmp_path / "pictures-v2")
+    monkeypatch.chdir(tmp_path)
+    export(run, "--format", "minari", "--out", "pictures-v2")
     dataset = minari.load_dataset("pictures-v2")
     assert dataset.id == "pictures-v2" and dataset.total_steps == 30
     assert dataset.observation_space == Pictures.observation_space and dataset.action_space == Pictures.action_space

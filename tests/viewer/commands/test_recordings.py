@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -71,6 +73,26 @@ def test_explain_computes_final_maps_and_goes_on_where_it_was_stopped(
             assert kept.time == message.time and kept.seconds == message.seconds  # not computed again
         assert kept.source == recording.metadata["stream"] and kept.arrays["heatmap/chosen"].shape == (16, 16)
     assert not list(tmp_path.glob("*.part"))
+
+
+SPY = """
+import os, sys
+from importlib.abc import MetaPathFinder
+class Spy(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "torch":
+            print("torch:", os.environ.get("OMP_WAIT_POLICY"))
+sys.meta_path.insert(0, Spy())
+from agentwrap_viewer.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_threads_of_explain_do_not_spin(run: Path) -> None:
+    command = [sys.executable, "-c", SPY, "explain", str(run), "--steps", "0:1", "--out", str(run.with_name("maps"))]
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert set(re.findall("torch: (.*)", said)) == {"passive"}, "it is read when PyTorch is loaded"
 
 
 def test_explain_is_asked_for_a_target(run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

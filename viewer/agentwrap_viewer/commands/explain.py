@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agentwrap_viewer.explainer.lifetime import wait_asleep
 from agentwrap_viewer.launch import LaunchError
 
 from .arguments import add_target, need
@@ -115,6 +116,7 @@ def write_maps(
     Raises:
         LaunchError: The recording, the method or the file of maps is not as it has to be.
     """
+    wait_asleep()
     need((*NEEDED, "torch", "joblib"))
     from agentwrap_viewer.recording import RecordingError
 

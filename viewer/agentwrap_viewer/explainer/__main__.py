@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import Sequence
 
-from .lifetime import Lifetime, be_nice
+from .lifetime import Lifetime, be_nice, wait_asleep
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,8 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     lifetime = Lifetime()
     be_nice()
     if arguments.threads > 1:
-        # threads that spin for one another while others need the cores were seen to take ten times as long
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+        wait_asleep()
     import torch  # reads the environment when it is loaded
 
     from agentwrap_viewer.recording import RecordingError, open_recording

@@ -46,6 +46,14 @@ class Lifetime:
         os._exit(0)
 
 
+def wait_asleep() -> None:
+    """Have PyTorch's threads sleep while they wait for one another, unless told otherwise; before it is imported.
+
+    Threads that spin instead, while others need the cores too, were seen to compute a tenth of the maps.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
 def be_nice(niceness: int = 10) -> None:
     """Let the agent and the page go first, where the system knows such a thing; by 19 at most."""
     if sys.platform != "win32":

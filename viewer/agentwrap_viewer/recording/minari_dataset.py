@@ -83,7 +83,8 @@ def _storage(hello: Hello, path: Path, dataset_id: str) -> MinariStorage:
 
     observations, actions = gym_space(hello.observation_space), gym_space(hello.action_space)
     path.mkdir()
-    storage = MinariStorage.new(path / "data", observations, actions, jpeg_encoding=False)
+    # absolute, for its HDF5 storage looks for relative paths in its own directory
+    storage = MinariStorage.new(path.absolute() / "data", observations, actions, jpeg_encoding=False)
     software = " ".join(f"{name} {version}" for name, version in hello.software.items())
     storage.update_metadata(
         {
