@@ -1,7 +1,8 @@
 """What recording costs the agent's loop, what a step takes on disk, and how fast a long recording opens.
 
 The loop is that of ``benchmarks.wrapper``, as are turns and ratios. Gymnasium's ``RecordVideo`` records frames,
-Minari's ``DataCollector`` observations, agentwrap both and what the policy computed. A long recording is
+Minari's ``DataCollector`` observations, agentwrap both and what the policy computed. What no recording of pictures
+can do without, to render and to copy, is a variant of its own. A long recording is
 made of a short one's steps, over and over, and opened by a process of its own::
 
     python -m benchmarks.recording --rounds 12 --steps 400 --long 100000
@@ -18,8 +19,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import minari
 import msgspec
+import numpy as np
 import torch
 
 from agentwrap import InterpretWrapper
@@ -60,8 +63,28 @@ print(json.dumps({"steps": count, "open_s": round(opened, 4), "jump_ms_p50": rou
 """
 
 
+class Copying(gym.Wrapper[Any, Any, Any, Any]):
+    """Renders before each step, and copies picture and observation."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Reset."""
+        self.observation, info = self.env.reset(seed=seed, options=options)
+        return self.observation, info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Step."""
+        self.copies = np.array(self.env.render()), np.array(self.observation)
+        result = self.env.step(action)
+        self.observation = result[0]
+        return result
+
+
 class RecordingBench(Bench):
     """The variants of ``benchmarks.wrapper``, and those that record."""
+
+    def copied(self) -> Player:
+        """Render and copy, and write nothing."""
+        return self._player("render and copies alone", lambda env, policy: Copying(env))
 
     def agentwrap(self, path: Path) -> Player:
         """Record every step with everything."""
@@ -85,7 +108,8 @@ def measure_loop(path: Path, rounds: int, steps: int) -> list[Row]:
         bench = RecordingBench(stack, steps)
         player = bench.agentwrap(path)
         recorder = player.env.recorder  # type: ignore[attr-defined]
-        rows = take_turns([bench.bare(), player, bench.recorded(), bench.minari()], rounds, steps, settle=SETTLE)
+        players = [bench.bare(), bench.copied(), player, bench.recorded(), bench.minari()]
+        rows = take_turns(players, rounds, steps, settle=SETTLE)
         waited = recorder.waited_seconds
     for row in rows:
         row["benchmark"] = "recording/enduro"
