@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import ipaddress
 import os
-import re
 
 import zmq
+
+from agentwrap_protocol.endpoint import parse_endpoint
 
 from .errors import EndpointError, PortTakenError
 
@@ -16,8 +17,6 @@ PORTS = range(5590, 5690)
 
 #: Overrides the default where ``endpoint`` is not given.
 ENVIRONMENT_VARIABLE = "AGENTWRAP_ENDPOINT"
-
-_TCP = re.compile(r"tcp://(?P<host>\[[^\]]+\]|[^:/\[\]]+):(?P<port>\d{1,5}|\*)")
 
 
 def bind(socket: zmq.Socket[bytes], endpoint: str | None) -> str:
@@ -45,8 +44,8 @@ def bind(socket: zmq.Socket[bytes], endpoint: str | None) -> str:
 
 def bind_beside(socket: zmq.Socket[bytes], endpoint: str) -> str:
     """Bind a second socket of the same stream: on a free port of the same host, or on a path beside the first."""
-    tcp = _TCP.fullmatch(endpoint)
-    return _bind(socket, f"tcp://{tcp['host']}:*" if tcp else f"{endpoint}.control")
+    transport, host, _ = parse_endpoint(endpoint)
+    return _bind(socket, f"tcp://{host}:*" if transport == "tcp" else f"{endpoint}.control")
 
 
 def checked(endpoint: str) -> str:
@@ -55,16 +54,14 @@ def checked(endpoint: str) -> str:
     Raises:
         EndpointError: It is malformed or reaches beyond this machine.
     """
-    if endpoint.startswith("ipc://") and len(endpoint) > len("ipc://"):
+    try:
+        transport, host, port = parse_endpoint(endpoint, any_port=True)
+    except ValueError as error:
+        raise EndpointError(str(error)) from None
+    if transport == "ipc":
         return endpoint
-    tcp = _TCP.fullmatch(endpoint)
-    if tcp is None:
-        raise EndpointError(f"{endpoint!r} is not an endpoint: use tcp://127.0.0.1:<port> or ipc://<path>")
-    host, port = tcp["host"], tcp["port"]
-    if port != "*" and int(port) > 65_535:
-        raise EndpointError(f"{endpoint!r}: ports end at 65535")
     if host == "localhost":
-        return f"tcp://127.0.0.1:{port}"
+        return f"tcp://127.0.0.1:{'*' if port is None else port}"
     if not _is_loopback(host):
         raise EndpointError(
             f"{endpoint!r} reaches beyond this machine: streams leave it only with keys, which this version does "

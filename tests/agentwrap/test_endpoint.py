@@ -52,7 +52,7 @@ def test_malformed_endpoints_are_refused(endpoint):
 
 
 def test_ports_end():
-    with pytest.raises(EndpointError, match="ports end at 65535"):
+    with pytest.raises(EndpointError, match="ports go from 1 to 65535"):
         endpoints.checked("tcp://127.0.0.1:65536")
 
 

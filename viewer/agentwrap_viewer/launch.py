@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import os
-import re
 import signal
 import sys
 import threading
@@ -256,7 +255,8 @@ def run_viewer(
         receiver = Receiver(store, source, keeper=StreamKeeper(changed=store.notify))
         return receiver, serve(receiver, port=port)
 
-    _check_endpoint(source)
+    if source is not None:
+        check_endpoint(source)
     arguments = (*settings(device, method, target, budget_ms), *explainer_args)
     return asyncio.run(
         show(
@@ -270,16 +270,18 @@ def run_viewer(
     )
 
 
-def _check_endpoint(source: str | None) -> None:
-    """Look at an endpoint before anything is served: ZeroMQ takes some that no stream can have, and waits.
+def check_endpoint(source: str) -> None:
+    """Look at an endpoint before anything begins.
 
     Raises:
         LaunchError: It is none.
     """
-    tcp = None if source is None else re.fullmatch(r"tcp://(?:\[[^\]]+\]|[^:/\s]+):(\d{1,5})", source)
-    is_path = source is not None and source.startswith("ipc://") and len(source) > len("ipc://")
-    if source is not None and not is_path and (tcp is None or not 0 < int(tcp[1]) < 2**16):
-        raise LaunchError(f"{source!r} is not an endpoint such as tcp://127.0.0.1:5590 or ipc:///tmp/agent")
+    from agentwrap_protocol.endpoint import parse_endpoint
+
+    try:
+        parse_endpoint(source)
+    except ValueError as error:
+        raise LaunchError(str(error)) from None
 
 
 def settings(device: str, method: str | None, target: str | None, budget_ms: float | None) -> tuple[str, ...]:

@@ -132,8 +132,8 @@ def test_methods_that_take_gradients_explain_the_replica(followed, eye, method, 
         ({"method": "feature_perturbation"}, "'feature_perturbation' is not possible here"),
         ({"options": {"radius": 3}}, "it has stride, mask_sigma"),
         ({"options": {"stride": 0}, "budget_ms": 7.0}, "from 1 up to 64"),
-        ({"source": "somewhere", "budget_ms": 7.0}, "no endpoint like tcp://"),
-        ({"source": "tcp://127.0.0.1:port"}, "no endpoint like tcp://"),
+        ({"source": "somewhere", "budget_ms": 7.0}, "not an endpoint: use tcp://"),
+        ({"source": "tcp://127.0.0.1:port"}, "not an endpoint: use tcp://"),
     ],
 )
 def test_settings_that_are_not_possible_are_refused_and_nothing_changes(followed, settings, problem):
@@ -271,7 +271,7 @@ def test_it_is_nice_and_listens_on_loopback_alone(explainer):
 
 @pytest.mark.parametrize(
     ("arguments", "text"),
-    [(["--source", "nowhere"], "no endpoint like"), (["--device", "abacus"], "device 'abacus' is not usable here")],
+    [(["--source", "nowhere"], "not an endpoint"), (["--device", "abacus"], "device 'abacus' is not usable here")],
 )
 def test_arguments_that_are_not_possible_are_refused_by_name(arguments, text, caplog, monkeypatch):
     monkeypatch.setattr(main_module, "Lifetime", lambda: None)

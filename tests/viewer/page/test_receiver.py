@@ -167,7 +167,7 @@ def test_follows_the_announced_stream_and_its_heir_of_the_same_name() -> None:
 
 def test_an_endpoint_that_is_none_is_named() -> None:
     async def work() -> None:
-        with pytest.raises(ValueError, match="'nonsense' is not an endpoint such as tcp"):
+        with pytest.raises(ValueError, match="'nonsense' is not an endpoint: use tcp"):
             await Receiver(Store(), "nonsense").run()
 
     run(work())

@@ -10,7 +10,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from agentwrap_viewer.launch import LaunchError
+from agentwrap_viewer.launch import LaunchError, check_endpoint
 
 from .arguments import add_endpoint, need
 from .errors import NEEDED
@@ -52,6 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     from agentwrap_viewer.recording import RecordingError
 
     endpoint = arguments.endpoint or _newest()
+    check_endpoint(endpoint)
     if os.path.lexists(arguments.recording) and not arguments.overwrite:
         raise LaunchError(f"{arguments.recording} exists already: choose another name, or pass --overwrite")
     stop = _Stop(attached=arguments.attached)
@@ -112,7 +113,7 @@ class _Follower:
             self._socket.connect(endpoint)
         except zmq.ZMQError as error:
             self._context.destroy(linger=0)
-            raise LaunchError(f"{endpoint!r} is not an endpoint: {error}") from error
+            raise LaunchError(f"{endpoint!r} cannot be connected to: {error}") from error
         for kind in KINDS:
             self._socket.subscribe(kind)
         self._writer: RecordingWriter | None = None

@@ -9,12 +9,12 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable
-from urllib.parse import urlsplit
 
 import msgspec
 import zmq
 
 from agentwrap_protocol import Limits, ProtocolError, VersionError, decode, encode
+from agentwrap_protocol.endpoint import parse_endpoint
 from agentwrap_protocol.messages import Bye, Configure, Evaluate, Explain, Explainer, Message, Ping, Reply, Resend
 from agentwrap_viewer.recording import Recording
 from agentwrap_viewer.saliency import SaliencyError
@@ -160,6 +160,10 @@ class Service:
         Raises:
             SaliencyError: The source is not an endpoint.
         """
+        try:
+            parse_endpoint(source)
+        except ValueError as error:
+            raise SaliencyError(f"source {error}") from None
         socket = self._context.socket(zmq.SUB)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
@@ -169,12 +173,10 @@ class Service:
         for kind in KINDS:
             socket.subscribe(kind.encode())
         try:
-            if not source.startswith(("tcp://", "ipc://")):
-                raise ValueError("it begins with neither tcp:// nor ipc://")
             socket.connect(source)
-        except (zmq.ZMQError, ValueError) as error:
+        except zmq.ZMQError as error:
             socket.close()
-            raise SaliencyError(f"source {source!r} is no endpoint like tcp://127.0.0.1:5590: {error}") from None
+            raise SaliencyError(f"source {source!r} cannot be connected to: {error}") from None
         return socket
 
     def _switch(self, socket: zmq.Socket[bytes], source: str) -> None:
@@ -259,8 +261,12 @@ class Service:
 
     def _near(self, control: str) -> bool:
         """Whether an endpoint that a stream names is on this machine, or where the stream itself is."""
-        near = {"127.0.0.1", "::1", "localhost", urlsplit(self._source or "").hostname}
-        return urlsplit(control).scheme == "ipc" or urlsplit(control).hostname in near
+        try:
+            place = parse_endpoint(control).place
+        except ValueError:
+            return False
+        near = {"", "127.0.0.1", "[::1]", "localhost"}
+        return place in near or (self._source is not None and place == parse_endpoint(self._source).place)
 
     # ── requests ──
 

@@ -15,6 +15,7 @@ import zmq.asyncio
 from numpy.typing import NDArray
 
 from agentwrap_protocol import Announcement, ProtocolError, VersionError, decode, encode
+from agentwrap_protocol.endpoint import parse_endpoint
 from agentwrap_protocol.messages import (
     Configure,
     Evaluate,
@@ -170,7 +171,7 @@ class Receiver:
         if what is None or hello is None or hello.control is None or endpoint is None:
             return
         self._unasked = None
-        if _host(hello.control) != _host(endpoint):
+        if not _same_host(hello.control, endpoint):
             logger.warning("not asking %r, which is elsewhere than the agent at %s", hello.control, endpoint)
             return
         if self._agent_control is None or self._agent_control[0] != hello.control:
@@ -326,6 +327,7 @@ class Receiver:
     def _replace(
         self, old: zmq.asyncio.Socket | None, kind: int, endpoint: str, topics: tuple[str, ...] = ()
     ) -> zmq.asyncio.Socket:
+        parse_endpoint(endpoint)
         socket = self._context.socket(kind)
         socket.set_hwm(HIGH_WATER_MARK)
         socket.linger = 0
@@ -337,7 +339,7 @@ class Receiver:
             socket.connect(endpoint)
         except zmq.ZMQError as error:
             socket.close()
-            raise ValueError(f"{endpoint!r} is not an endpoint such as tcp://127.0.0.1:5590 ({error})") from None
+            raise ValueError(f"{endpoint!r} cannot be connected to: {error}") from None
         if old is not None:
             old.close()
         return socket
@@ -377,6 +379,9 @@ class Receiver:
                 self.store.add(message)
 
 
-def _host(endpoint: str) -> str:
-    """Where an endpoint is: its host, or that it is a file."""
-    return endpoint.rpartition(":")[0] if endpoint.startswith("tcp://") else endpoint.partition("://")[0]
+def _same_host(control: str, endpoint: str) -> bool:
+    """Whether what a stream names to send requests to is an endpoint where the stream itself is."""
+    try:
+        return parse_endpoint(control).place == parse_endpoint(endpoint).place
+    except ValueError:
+        return False
