@@ -139,7 +139,8 @@ class Field:
         places: Where in the table the pixels are that may differ.
         count: Rows of the table.
         clean: Whether the table begins with the clean map and a row of padding.
-        groups: The windows that the table holds after that; empty where it is laid out otherwise.
+        groups: The windows that the table holds after that; empty where it is laid out otherwise. Rows after them, if
+            there are any, mean nothing.
     """
 
     size: Size
@@ -175,6 +176,7 @@ class Field:
         """Return, for each row of this table, the row of ``other`` that holds the same pixel. This covers ``other``."""
         parts = [np.arange(self.pixels + 1)] if self.clean else []
         parts += [other.window(group.which, group.corner, group.shape).ravel() for group in self.groups]
+        parts.append(np.zeros(self.count - sum(map(len, parts)), np.int64))  # for what only fills the table: any row
         return np.concatenate(parts)
 
 
