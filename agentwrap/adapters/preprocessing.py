@@ -48,6 +48,32 @@ class Normalization(nn.Module):
                 buffer.copy_(given)
 
 
+class OneVector(nn.Module):
+    """Entries of an observation, one after another: arrays flattened, numbers of a choice as one-hot vectors.
+
+    Args:
+        choices: By key how many a number is one of, or None for an array; the only key ``""`` for an observation that
+            is no dict. Their order is that of the vector.
+    """
+
+    numbers: torch.Tensor
+
+    def __init__(self, choices: Mapping[str, int | None]) -> None:
+        super().__init__()
+        self._choices = dict(choices)
+        self.register_buffer("numbers", torch.arange(max((count or 0 for count in choices.values()), default=0)))
+
+    def forward(self, observation: torch.Tensor | dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return the vector (B, n), float32."""
+        entries = observation if isinstance(observation, dict) else {"": observation}
+        return torch.cat([self._part(entries[key], count) for key, count in self._choices.items()], dim=1)
+
+    def _part(self, entry: torch.Tensor, count: int | None) -> torch.Tensor:
+        if count is None:
+            return entry.float().flatten(1)
+        return (entry.reshape(-1, 1) == self.numbers[:count]).float()
+
+
 class PerKey(nn.Module):
     """Does to each entry of a dict observation what is to be done to it, if anything.
 

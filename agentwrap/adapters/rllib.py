@@ -4,13 +4,14 @@ An env runner calls ``forward_exploration`` or ``forward_inference`` with a dict
 What they compute is seen at the heads of the library's default modules: ``pi`` (PPO, APPO, IMPALA, BC, MARWIL, and
 SAC, CQL, TQC), with ``vf`` where the module has it (in env runners it mostly has not: values are computed by the
 learner), and ``af`` (DQN), whose Q-values the library's own function makes of advantages, values and atoms. Connectors
-that put observations into a batch as they are change nothing; those that change values (filters, frame stacks, one-hot
-numbers) cannot be followed: the module is then never called with what the environment returned, and a warning says so.
+that put observations into a batch as they are change nothing; those that change values (filters, frame stacks) cannot
+be followed: the module is then never called with what the environment returned, and a warning says so.
 What SAC's Q-functions expect of the action that it takes (``state_action_value``) is computed by the exported module
 alone, and by modules that have them: those of learners.
 
-RLlib's own encoders take arrays. Of a module of one's own whose space is a dict the act begins with the first submodule
-that it calls.
+RLlib's own encoders take arrays. What ``FlattenObservations`` makes of dicts and numbers is part of the computation;
+that it was used is told by the size of the module's observations. Of a module of one's own whose space is a dict the
+act begins with the first submodule that it calls.
 
 With ``use_lstm`` observations have a time axis of length 1 in env runners, and state comes in as ``state_in``, batch
 first; it is seen where PyTorch's layer gets it.
@@ -69,18 +70,20 @@ class RLlib:
                 f"{name} has no encoder with pi (as the modules of PPO, APPO, IMPALA and SAC have) or af (DQN): write "
                 "an adapter, see agentwrap.policy.register_adapter"
             )
-        _check_observations(name, env.observation_space, policy.observation_space)
+        before = _before(name, env.observation_space, policy.observation_space)
         squashed = encoder == "pi_encoder"
         space = env.observation_space
+        as_they_are = before is None and isinstance(space, gym.spaces.Dict)
         return PolicyView(
             agent=policy,
             watch=_watch(policy, head, env.action_space, squashed=squashed),
-            entry=_first(policy, space) if isinstance(space, gym.spaces.Dict) else _entry(policy, encoder),
+            entry=_first(policy, space) if as_they_are else _entry(policy, encoder),
+            before=before,
             act=_recurrent_act if policy.is_stateful() else _act,
             state=_states(policy),
             distribution=_distribution(head, env.action_space, squashed=squashed),
             learns=False,  # that is another copy, in a learner; and DQN acts while gradients are recorded
-            predict=partial(_predict, env.action_space, policy),
+            predict=partial(_predict, env.action_space, before, policy),
         )
 
 
@@ -90,12 +93,17 @@ def _find(policy: Any, place: str) -> Any:
     return policy
 
 
-def _check_observations(name: str, given: gym.Space[Any], wanted: Any) -> None:
-    """Check that a module takes what the environment returns.
+def _before(name: str, given: gym.Space[Any], wanted: Any) -> nn.Module | None:
+    """Return what stands between the environment's observations and the module's; None where nothing does.
 
     Raises:
-        PolicyTypeError: It takes something else, which connectors may make of that.
+        PolicyTypeError: The module takes something else, which other connectors may make of that.
     """
+    flat, shape = _flat(given), getattr(wanted, "shape", None)
+    if flat is not None and given.shape != shape == (gym.spaces.flatdim(given),):
+        from .preprocessing import OneVector
+
+        return OneVector(flat)
     if (
         isinstance(given, gym.spaces.Dict)
         and isinstance(wanted, gym.spaces.Dict)
@@ -107,14 +115,23 @@ def _check_observations(name: str, given: gym.Space[Any], wanted: Any) -> None:
     else:
         raise PolicyTypeError(
             f"observations of {given} are changed by RLlib's connectors before {name} gets them, which agentwrap "
-            "cannot follow: wrap the environment so that it returns arrays of numbers "
-            "(gymnasium.wrappers.FlattenObservation), or use a module of your own that takes them as they are"
+            "cannot follow, but for FlattenObservations: wrap the environment so that it returns arrays of numbers, or "
+            "use a module of your own that takes them as they are"
         )
     if not fits:
         raise PolicyTypeError(
             f"the environment's observations are {given}, but {name} takes {wanted}: where connectors make the one of "
             "the other, wrap the environment instead"
         )
+    return None
+
+
+def _flat(space: gym.Space[Any]) -> dict[str, int | None] | None:
+    """Return what the elements of a flattened observation are made of, as ``OneVector`` has it, in RLlib's order."""
+    parts = dict(sorted(space.items())) if isinstance(space, gym.spaces.Dict) else {"": space}
+    if not all(isinstance(part, gym.spaces.Box | gym.spaces.Discrete) for part in parts.values()):
+        return None
+    return {key: int(part.n) if isinstance(part, gym.spaces.Discrete) else None for key, part in parts.items()}
 
 
 def _watch(policy: Any, head: str, space: gym.Space[Any], *, squashed: bool) -> dict[str, Watch]:
@@ -153,7 +170,7 @@ def _entry(policy: Any, encoder: str) -> str:
     return encoder
 
 
-def _first(policy: Any, space: gym.spaces.Dict) -> str:
+def _first(policy: Any, space: Any) -> str:
     import torch
 
     from agentwrap.acting import first_called
@@ -260,13 +277,16 @@ def _distribution(head: str, space: gym.Space[Any], *, squashed: bool) -> Distri
     return None
 
 
-def _predict(space: gym.Space[Any], policy: Any, observation: Any, state: Any = None) -> Any:
+def _predict(space: gym.Space[Any], before: Any, policy: Any, observation: Any, state: Any = None) -> Any:
     """Act as an env runner does, but for chance, with the connector that scales actions by default."""
     import torch
 
     given = observation.items() if isinstance(observation, Mapping) else (("", observation),)
-    tensors = {key: torch.as_tensor(np.asarray(part), dtype=torch.float32)[None] for key, part in given}
-    batch: dict[str, Any] = {"obs": tensors.get("", tensors)}
+    tensors = {key: torch.as_tensor(np.asarray(part))[None] for key, part in given}
+    whole: Any = tensors.get("", tensors)
+    if before is None:
+        whole = {key: part.float() for key, part in tensors.items()} if whole is tensors else whole.float()
+    batch: dict[str, Any] = {"obs": whole if before is None else before(whole)}
     if state is not None:
         batch = {"obs": batch["obs"].unsqueeze(1), "state_in": _state_in(policy, state)}
     outputs = policy.forward_inference(batch)

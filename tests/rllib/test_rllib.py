@@ -21,6 +21,7 @@ pytest.importorskip("ray.rllib", exc_type=ImportError)
 from ray.rllib.algorithms.dqn import DQNConfig  # noqa: E402
 from ray.rllib.algorithms.ppo import PPOConfig  # noqa: E402
 from ray.rllib.algorithms.sac import SACConfig  # noqa: E402
+from ray.rllib.connectors.env_to_module import FlattenObservations  # noqa: E402
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig  # noqa: E402
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec  # noqa: E402
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule  # noqa: E402
@@ -196,6 +197,33 @@ def test_what_an_env_runner_does_is_streamed(config: Any, mode: str) -> None:
     for name, array in outputs.items():
         assert np.allclose(computed[name][0].numpy(), array, atol=1e-4), name
     assert ("input/state/hidden" in step.arrays) == config.model_config.get("use_lstm", False)
+
+
+class Mixed(Both):
+    """A number of a choice and a vector."""
+
+    observation_space = gym.spaces.Dict(
+        {"vector": gym.spaces.Box(-1, 1, (3,), np.float32), "choice": gym.spaces.Discrete(4)}
+    )
+
+
+@pytest.mark.parametrize("env", [Mixed, "FrozenLake-v1"])
+def test_what_flatten_observations_makes_of_dicts_and_numbers_is_followed(env: Any) -> None:
+    options = partial(InterpretRLlibCallback, **OPTIONS)
+    config = PPOConfig().environment(env).callbacks(options)
+    config.env_runners(env_to_module_connector=lambda env, spaces, device: FlattenObservations())
+    runner = SingleAgentEnvRunner(config=config, worker_index=1)
+    try:
+        runner.sample(num_timesteps=2)
+        wrapper = runner.env.unwrapped.envs[0]
+        report = check_policy(runner.module, wrapper.unwrapped)
+        assert report.passed, str(report)
+        messages = received(wrapper.endpoint, lambda: runner.sample(num_timesteps=4, explore=True))
+    finally:
+        runner.stop()
+    step, replica = messages[Step], Replica.from_messages(messages[PolicyGraph], messages[Weights])
+    computed = replica(replica.inputs_from_step(step.arrays))["logits"][0].numpy()
+    assert np.allclose(computed, step.arrays["output/logits"], atol=1e-4)
 
 
 OPTIONS = {"endpoint": "tcp://127.0.0.1:*", "fps": 1e6, "quiet": True, "strict": True}
