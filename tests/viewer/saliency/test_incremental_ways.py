@@ -10,7 +10,7 @@ from torch import nn
 from agentwrap_export.export import export_policy
 from agentwrap_viewer.replica import Replica
 from agentwrap_viewer.saliency import explain
-from agentwrap_viewer.saliency.incremental import choices, evaluator, maps
+from agentwrap_viewer.saliency.incremental import choices, evaluator, maps, patches
 from agentwrap_viewer.saliency.incremental.costs import Costs
 from agentwrap_viewer.saliency.incremental.flat import _slabs
 
@@ -63,6 +63,27 @@ def test_maps_are_the_same_whatever_things_cost(network, costs, frames, monkeypa
     (expected,) = explain(lambda batch: module(batch), example[0], **options)
     assert (got.evaluation, expected.evaluation.partition(":")[0]) == ("incremental", "dense")
     assert set(taken) == ({"product"} if costs == "one product" else {"windows"})
+    assert np.abs(got.grid - expected.grid).max() <= 1e-4 * expected.grid.max()
+
+
+@pytest.mark.parametrize("numbers", [1, 1000, 2**16])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_maps_are_the_same_in_blocks_of_any_size(network, numbers, threads, monkeypatch):
+    module, example = network
+    cut, blocks = patches._cut, []
+    monkeypatch.setattr(patches, "BLOCK_NUMBERS", numbers)
+    monkeypatch.setattr(patches, "PIECE", 16)
+    monkeypatch.setattr(patches, "_cut", lambda *args: blocks.append((args[0], cut(*args))) or cut(*args))
+    monkeypatch.setattr(evaluator, "costs", lambda *_: COSTS["one product"])
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        (got,) = explain(replica_of(module, example), example[0], stride=4, mask_sigma=0.6)
+    finally:
+        torch.set_num_threads(before)
+    (expected,) = explain(lambda batch: module(batch), example[0], stride=4, mask_sigma=0.6)
+    assert blocks and all(pieces % threads == 0 for _, (pieces, _) in blocks)
+    assert (numbers == 2**16) == all(outputs <= pieces * length for outputs, (pieces, length) in blocks)
     assert np.abs(got.grid - expected.grid).max() <= 1e-4 * expected.grid.max()
 
 
