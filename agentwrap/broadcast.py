@@ -15,9 +15,10 @@ from agentwrap_protocol.messages import Environments, Hello, Watch
 from .announce import announce
 from .ending import Ending
 from .guard import Guard
+from .heartbeat import Progress
 from .identity import Identity
 from .policy_feed import PolicyFeed
-from .publisher import Progress, Publisher
+from .publisher import Publisher
 from .viewer_process import start_viewer
 
 if TYPE_CHECKING:

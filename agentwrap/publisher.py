@@ -12,25 +12,25 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-import math
 import os
 import socket
 import threading
 import time
 import weakref
-from collections import defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import msgspec
 import zmq
 
-from agentwrap_protocol import Limits, Message, ProtocolError, decode, encode
+from agentwrap_protocol import Message, encode
 from agentwrap_protocol import messages as m
 
 from . import endpoint as endpoints
-from .arrays import Array
+from .answering import REQUEST_LIMITS, REQUESTS_AT_ONCE, Answering
+from .heartbeat import Heartbeats, Progress
 from .outbox import Outbox
 from .placement import Placement, network_thread, threads
 from .probing import Answer
@@ -54,12 +54,6 @@ LINGER = 0.25
 #: subscriber leaves at the very moment in which its socket is closed in the middle of a message (libzmq #3442).
 SETTLE = 0.05
 
-#: Seconds between heartbeats.
-HEARTBEAT = 1.0
-
-#: Least seconds between two answers to requests for the same kind of message.
-RESEND = 1.0
-
 #: Frames of fewer bytes are copied when they are sent. Those that are not must be released again by a Python thread of
 #: PyZMQ's, and that competes with the agent for the interpreter: a picture is copied in a fraction of the time.
 COPIED = 2**20
@@ -68,23 +62,8 @@ COPIED = 2**20
 _NOBLOCK, _MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
 _EVENTS, _POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)
 
-#: Bounds on a request: those that ask for the policy's outputs carry observations.
-REQUEST_LIMITS = Limits(header=65_536, arrays=256, array=m.MAX_PROBE_BYTES, total=m.MAX_PROBE_BYTES)
-
-#: Requests answered before steps get their turn again.
-REQUESTS_AT_ONCE = 64
-
 #: Kinds that every new subscriber gets at once, in this order.
 RETAINED = (m.Hello.kind, m.PolicyGraph.kind, m.Weights.kind)
-
-
-class Progress(NamedTuple):
-    """How far an agent is: ``Heartbeat`` says what each means."""
-
-    step: int
-    episode: int
-    recorded: int = 0
-    recording_wait: float = 0.0
 
 
 class Publisher:
@@ -130,9 +109,6 @@ class Publisher:
         self.error: Exception | None = None
         self._hello, self._progress = weakref.WeakMethod(hello), weakref.WeakMethod(progress)
         self._environments = _weak(environments)
-        self._watch = _weak(watch)
-        self._on_probe = on_probe
-        self._answers: deque[tuple[list[bytes], m.Reply]] = deque()  # to requests that had to wait, with where they go
         self._outbox = Outbox()
         self._using_xpub = (
             threading.Lock()
@@ -142,10 +118,8 @@ class Publisher:
         self._retained: dict[str, Message] = {}
         self._due: set[str] = set()  # retained kinds to publish again; the thread's alone
         self._hello_changed = False
-        self._resend_from: defaultdict[str, float] = defaultdict(float)
         self._sent_steps = 0
-        self._next_beat = self._last_beat = 0.0
-        self._step_at_last_beat = 0
+        self._heartbeats = Heartbeats()
         self._logged: set[str] = set()
         self._closed = False
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -154,6 +128,15 @@ class Publisher:
         except BaseException:
             self._context.destroy(linger=0)
             raise
+        self._answering = Answering(
+            stream,
+            self._router,
+            resend=self._due.add,
+            watch=_weak(watch),
+            on_probe=on_probe,
+            wake=self._wake,
+            warn=self._log_once,
+        )
         self._thread = threading.Thread(target=self._run, name="agentwrap-publisher", daemon=True)
         self._thread.start()
         _LIVE.add(self)
@@ -251,8 +234,8 @@ class Publisher:
             while not self._closed:
                 poller.poll(self._milliseconds_to_beat())
                 self._clear_wake()
-                self._guarded("answer requests", self._answer_requests)
-                self._guarded("answer requests", self._send_answers)
+                self._guarded("answer requests", self._answering.read)
+                self._guarded("answer requests", self._answering.send)
                 with self._using_xpub:
                     self._guarded("read subscriptions", self._read_subscriptions)
                     self._guarded("send what is due", self._send_due)
@@ -298,69 +281,6 @@ class Publisher:
         if self._is_beating and not had_heartbeat:
             self._start_beating()
 
-    def _answer_requests(self) -> None:
-        with contextlib.suppress(zmq.Again):
-            for _ in range(REQUESTS_AT_ONCE):
-                identity, *frames = self._router.recv_multipart(zmq.NOBLOCK)
-                envelope = (
-                    [identity, *frames[:1]] if frames[:1] == [b""] else [identity]
-                )  # REQ sockets add an empty frame
-                try:
-                    request = decode(frames[len(envelope) - 1 :], REQUEST_LIMITS)
-                except ProtocolError as error:
-                    self._log_once(f"request: {type(error).__name__}", "agentwrap: ignored a request: %s", error)
-                    continue
-                if isinstance(request, m.Probe):
-                    self._ask_policy(request, envelope)
-                else:
-                    self._answers.append((envelope, self._reply(request, self._do(request), {})))
-
-    def _ask_policy(self, request: m.Probe, envelope: list[bytes]) -> None:
-        """Hand a request to the agent's thread, which answers when it gets to it."""
-
-        def answer(arrays: Mapping[str, Array], problem: str | None) -> None:
-            self._answers.append((envelope, self._reply(request, problem, arrays)))
-            if threading.current_thread() is not self._thread:
-                self._wake()
-
-        if request.source != self.stream:
-            answer({}, f"this is stream {self.stream}, not {request.source}")
-        elif self._on_probe is None:
-            answer({}, "this agent's policy is not probed")
-        else:
-            self._on_probe(request, answer)
-
-    def _send_answers(self) -> None:
-        while self._answers:
-            envelope, reply = self._answers.popleft()
-            with contextlib.suppress(zmq.Again):  # who asked takes nothing
-                self._router.send_multipart([*envelope, *encode(self._numbered(reply))], zmq.NOBLOCK)
-
-    def _do(self, request: Message) -> str | None:
-        """Do what a request asks for; return why not, or None."""
-        if isinstance(request, m.Resend):
-            now = time.monotonic()
-            for kind in request.kinds:  # weights are large: what comes sooner is answered by the one before
-                if now >= self._resend_from[kind]:
-                    self._resend_from[kind] = now + RESEND
-                    self._due.add(kind)
-        elif isinstance(request, m.Watch):
-            watch = self._watch()
-            return watch(request) if watch is not None else "there is one environment, which is shown"
-        elif not isinstance(request, m.Ping):
-            return f"an agent answers ping, resend, watch and probe, not {request.kind}"
-        return None
-
-    def _reply(self, request: Message, problem: str | None, arrays: Mapping[str, Array]) -> m.Reply:
-        return m.Reply(
-            stream=self.stream,
-            time=time.time(),
-            request=request.seq,
-            ok=problem is None,
-            problem=problem,
-            arrays=dict(arrays),
-        )
-
     def _send_due(self) -> None:
         if self._hello_changed:
             self._hello_changed = False  # before it is made: a change from now on needs another
@@ -405,31 +325,17 @@ class Publisher:
     def _milliseconds_to_beat(self) -> int | None:
         if not self._is_beating:
             return None
-        return max(0, math.ceil((self._next_beat - time.monotonic()) * 1000))
+        return self._heartbeats.milliseconds
 
     def _start_beating(self) -> None:
         progress = self._progress()
-        self._last_beat = time.monotonic()
-        self._next_beat = self._last_beat + HEARTBEAT
-        self._step_at_last_beat = progress().step if progress is not None else 0
+        self._heartbeats.begin(progress().step if progress is not None else 0)
 
     def _beat(self) -> None:
-        now, progress = time.monotonic(), self._progress()
-        if progress is None or now < self._next_beat or not self._is_beating:
+        progress = self._progress()
+        if progress is None or not self._is_beating or not self._heartbeats.due:
             return
-        reached = progress()
-        beat = m.Heartbeat(
-            stream=self.stream,
-            time=time.time(),
-            step=reached.step,
-            episode=reached.episode,
-            steps_per_second=(reached.step - self._step_at_last_beat) / (now - self._last_beat),
-            sent=self._sent_steps,
-            dropped=self._outbox.dropped_steps,
-            recorded=reached.recorded,
-            recording_wait=reached.recording_wait,
-        )
-        self._last_beat, self._next_beat, self._step_at_last_beat = now, now + HEARTBEAT, reached.step
+        beat = self._heartbeats.make(self.stream, progress(), sent=self._sent_steps, dropped=self._outbox.dropped_steps)
         if self.wants(m.Heartbeat.kind):
             self._send(self._numbered(beat))
         environments = self._environments()

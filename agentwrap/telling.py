@@ -12,9 +12,10 @@ from agentwrap_protocol.messages import Environments, EpisodeEnd, Follow, Hello,
 from .broadcast import Broadcast
 from .episodes import EpisodeLog
 from .guard import Guard
+from .heartbeat import Progress
 from .identity import Identity
 from .policy_feed import PolicyFeed
-from .publisher import Progress, Publisher
+from .publisher import Publisher
 from .snapshot import Snapshots
 from .tally import Tally
 

@@ -17,7 +17,8 @@ import zmq
 from listener import Listener, eventually, requester
 
 from agentwrap import PortTakenError
-from agentwrap.publisher import Progress, Publisher
+from agentwrap.heartbeat import Progress
+from agentwrap.publisher import Publisher
 from agentwrap_protocol import ProtocolError
 from agentwrap_protocol import messages as m
 from agentwrap_protocol.graph import Graph, Input, Output, Ref

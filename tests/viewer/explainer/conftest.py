@@ -19,7 +19,8 @@ import torch
 import zmq
 from torch import nn
 
-from agentwrap.publisher import Progress, Publisher
+from agentwrap.heartbeat import Progress
+from agentwrap.publisher import Publisher
 from agentwrap_export.export import ExportedPolicy, export_policy
 from agentwrap_protocol import decode, encode
 from agentwrap_protocol.messages import (
