@@ -5,7 +5,7 @@ and on a few, so that what it takes to start (PyTorch, the policy, the processes
 ``ratio`` is what an endless recording would see, ``whole_ratio`` what this one sees, start included. ``--jobs`` names
 the rows, each compared with the first::
 
-    python -m benchmarks.explain --steps 2500 --rounds 1 --jobs 1 2
+    python -m benchmarks.explain --steps 1500 --rounds 1 --jobs 1 2
 """
 
 from __future__ import annotations
