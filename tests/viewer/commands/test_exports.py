@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 from pathlib import Path
 
 import minari
@@ -65,6 +66,9 @@ def test_a_page_plays_an_episode_with_its_maps_and_without_a_network(run: Path, 
         assert max(page.locator("canvas.heat").evaluate(pixels)[3::4]) == 0
         page.keyboard.press("Space")
         page.wait_for_selector("canvas.frame[data-step='29']")
+        dot = page.locator(".moments .mark", has_text="terminated").locator(".dot")
+        red, *_ = re.findall(r"\d+", dot.evaluate("dot => getComputedStyle(dot).backgroundColor"))
+        assert int(red) > 150, "as on the timeline"
         assert page.locator(".row.taken").count() == 1 and "step 15 of 15" in page.locator(".place").inner_text()
         browser.close()
     assert errors == [] and set(asked) <= {"file", "data"}

@@ -123,8 +123,10 @@ function drawFigures() {
 function buildMoments() {
   find(".moments").hidden = !run.marks.length
   for (const {index, kind, text} of run.marks) {
-    const line = element("button", "mark")
-    line.append(element("span", "where", run.steps[index]), element("span", "what", kind.replaceAll("_", " ")), element("span", "said", text))
+    const line = element("button", "mark"), dot = element("span", "dot")
+    dot.style.background = `var(${MARKS[kind] || "--muted"})`
+    const what = kind.replaceAll("_", " ").replace(/^td /, "TD ")
+    line.append(dot, element("span", "where", run.steps[index]), element("span", "what", what), element("span", "said", text))
     line.addEventListener("click", () => { pause(); go(index) })
     find(".moments .list").append(line)
   }
