@@ -23,7 +23,7 @@ from agentwrap_export.results import output_tensors
 from .arrays import Array, shapes, to_array
 from .calls import Before, Call, Glance, Held, Seen, version_of, without_batch
 from .guard import Guard
-from .hooks import CompiledHook, Hook, LatentSearch, find_layers, first_tensor, is_tensor
+from .hooks import CompiledHook, Hook, HookSwitch, LatentSearch, find_layers, first_tensor, is_tensor
 from .matching import Shapes, is_as_seen, same_observation, single_observation, unlike
 from .outputs import doubts, output_names
 
@@ -88,12 +88,12 @@ class PolicyCapture:
         self._expected: Shapes = {}
         self._verdicts: dict[Any, bool | None] = {}  # by shape
         self._names: tuple[str, ...] = ()
-        self._head: nn.Module | None = None
         self._search: LatentSearch | None = None
         # a compiled policy's layers are not run as modules
         self._searched = hasattr(policy, "_orig_mod") or hasattr(getattr(policy, "module", None), "_orig_mod")
         self._outside: Any = None  # handle of the hook that notes calls
-        self._handles: list[Any] = []  # of those within
+        self._handles: list[Any] = []  # of those that are there while calls are looked at closely
+        self._within: list[HookSwitch] = []  # for the latent and named layers
         self._compiled = self._closely = False
         self._before: Before | None = None
         self._held: dict[str, Held] = {}
@@ -144,6 +144,8 @@ class PolicyCapture:
             for handle in self._handles:
                 handle.remove()
             self._handles.clear()
+            for hook in self._within:
+                hook.take_off()
             self._hooked_before = False
             self._end_search()
         elif not self._compiled:
@@ -152,19 +154,19 @@ class PolicyCapture:
     def _put_hooks_within(self) -> None:
         if self._looks_before or not self._searched:
             self._put_hook_before()
+        if not self._within:
+            self._make_hooks_of_layers()
+        for hook in self._within:
+            hook.put_on()
+
+    def _make_hooks_of_layers(self) -> None:
         for name, layer in self._layers.items():
             hook = Hook(self._guard.run, f"capturing {name}", self._see_layer, f"layer/{name}")
-            self._handles.append(layer.register_forward_hook(hook))
-        if self._head is not None:
-            self._put_hook_on(self._head)
+            self._within.append(HookSwitch(layer, hook))
 
     def _put_hook_before(self) -> None:
         self._hooked_before = True
         self._handles.append(self._policy.register_forward_pre_hook(Hook(self._begin), with_kwargs=True))
-
-    def _put_hook_on(self, head: nn.Module) -> None:
-        hook = Hook(self._guard.run, "capturing the latent", self._see_latent)
-        self._handles.append(head.register_forward_hook(hook))
 
     def detach(self) -> None:
         """Take all our hooks off, and forget what was captured."""
@@ -400,9 +402,10 @@ class PolicyCapture:
         self._end_search()
         self._searched = True
         if found is not None and "latent" not in self._names:
-            self._head, latent = found
+            head, latent = found
             held["latent"] = self._hold("latent", latent)
-            self._put_hook_on(self._head)
+            hook = Hook(self._guard.run, "capturing the latent", self._see_latent)
+            self._within.append(HookSwitch(head, hook))
 
     def _end_search(self) -> None:
         if self._search is not None:

@@ -104,6 +104,7 @@ class Looking(Telling):
         if reason and moment is None:
             moment = self._last_moment(self._seen)
         self._end_step(moment, reason)
+        self._seen = self._acted_on = self._action = None
         soon = self._sampler.soon(began, time.perf_counter()) or self._is_recorded(self._steps)
         if soon is not capture.closely:
             self._guard.run("following the policy", capture.look_closely, soon)
@@ -113,8 +114,12 @@ class Looking(Telling):
 
     def _end_passing(self, reason: Reason | None) -> None:
         self._rewards.append(self._reward)
+        # nothing of the step is held while the policy computes the next: in the memory that its observation and
+        # tensors leave, which is still in the caches, others are made
+        seen = self._feed.capture.take()
         if reason:
-            self._end_step(self._last_moment(self._feed.capture.take()), reason)
+            self._end_step(self._last_moment(seen), reason)
+        self._acted_on = self._action = None
         if self._sampler.soon(self._step_began, time.perf_counter()):
             self._passing = False
             self._guard.run("following the policy", self._feed.capture.look_closely, True)

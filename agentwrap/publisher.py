@@ -29,6 +29,7 @@ from agentwrap_protocol import Message, encode
 from agentwrap_protocol import messages as m
 
 from . import endpoint as endpoints
+from . import heartbeat
 from .answering import REQUEST_LIMITS, REQUESTS_AT_ONCE, Answering
 from .heartbeat import Heartbeats, Progress
 from .outbox import Outbox
@@ -53,6 +54,10 @@ LINGER = 0.25
 #: Seconds between the last message and the end of the sockets where somebody listens. ZeroMQ aborts the process when a
 #: subscriber leaves at the very moment in which its socket is closed in the middle of a message (libzmq #3442).
 SETTLE = 0.05
+
+#: Seconds in which the agent's thread looks once for new subscriptions, and whether it has come to another processor:
+#: both are calls of the system or nearly, and a tenth of what a step that is sent costs the agent.
+LOOK_EVERY = 0.1
 
 #: Frames of fewer bytes are copied when they are sent. Those that are not must be released again by a Python thread of
 #: PyZMQ's, and that competes with the agent for the interpreter: a picture is copied in a fraction of the time.
@@ -119,6 +124,7 @@ class Publisher:
         self._due: set[str] = set()  # retained kinds to publish again; the thread's alone
         self._hello_changed = False
         self._sent_steps = 0
+        self._next_look = 0.0  # of the agent's thread
         self._heartbeats = Heartbeats()
         self._logged: set[str] = set()
         self._closed = False
@@ -211,15 +217,20 @@ class Publisher:
         try:
             if self._closed or self._hello_changed or self._outbox:
                 return False
-            self._network.keep_away()
+            looks = (now := time.monotonic()) >= self._next_look
+            if looks:
+                self._next_look = now + LOOK_EVERY
+                self._network.keep_away()
             self._guarded(f"send {message.kind}", self._send, message)
-            self._guarded("look for subscriptions", self._notice_subscriptions)
+            if looks:
+                self._guarded("look for subscriptions", self._notice_subscriptions)
             return True
         finally:
             self._using_xpub.release()
 
     def _notice_subscriptions(self) -> None:
-        # using a socket takes away the signal by which the thread would have noticed
+        # using a socket takes away the signal by which the thread would have noticed; where nobody looks after the last
+        # use, because the agent pauses, the thread does within a heartbeat
         if self._xpub.getsockopt(_EVENTS) & _POLLIN:  # type: ignore[operator]  # typed as for all options
             self._wake()
 
@@ -232,7 +243,7 @@ class Publisher:
             poller.register(each, zmq.POLLIN)
         try:
             while not self._closed:
-                poller.poll(self._milliseconds_to_beat())
+                poller.poll(self._longest_wait())
                 self._clear_wake()
                 self._guarded("answer requests", self._answering.read)
                 self._guarded("answer requests", self._answering.send)
@@ -322,10 +333,11 @@ class Publisher:
     def _is_beating(self) -> bool:
         return self.wants(m.Heartbeat.kind) or self.wants(m.Environments.kind)
 
-    def _milliseconds_to_beat(self) -> int | None:
-        if not self._is_beating:
-            return None
-        return self._heartbeats.milliseconds
+    def _longest_wait(self) -> int | None:
+        """Milliseconds until there may be something to do that nothing tells of; None where there is nobody."""
+        if self._is_beating:
+            return self._heartbeats.milliseconds
+        return int(heartbeat.INTERVAL * 1000) if self._subscriptions.kinds else None
 
     def _start_beating(self) -> None:
         progress = self._progress()

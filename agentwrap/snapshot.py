@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sys import getrefcount
 from typing import Any, Literal
 
 import gymnasium as gym
@@ -63,9 +64,14 @@ class Snapshots:
         return arrays
 
     def _render(self) -> Array:
-        frame = np.asarray(self._env.render())
+        frame = self._env.render()
+        ours = getrefcount(frame) <= _ALONE
+        if type(frame) is not np.ndarray:
+            frame = np.asarray(frame)
         if frame.dtype != np.uint8 or frame.ndim not in (2, 3) or (frame.ndim == 3 and frame.shape[2] != 3):
             raise TypeError(f"render() returned {frame.dtype} {frame.shape}, not uint8 (H, W, 3)")
+        if ours and frame.flags.owndata and frame.flags.c_contiguous:  # drawn anew, and nobody else can reach it
+            return frame
         return np.array(frame, order="C")
 
 
@@ -74,6 +80,19 @@ def shares_memory(old: Any, new: Any) -> bool:
     news = [value for _, value in parts("", new) if isinstance(value, np.ndarray)]
     olds = [value for _, value in parts("", old) if isinstance(value, np.ndarray)]
     return any(np.may_share_memory(one, other) for one in olds for other in news)
+
+
+def _count_alone() -> int:
+    """References to what a function has just been given back, and nobody else holds; other Pythons count otherwise."""
+    made = _make()
+    return getrefcount(made)
+
+
+def _make() -> Any:
+    return np.empty(1)
+
+
+_ALONE = _count_alone()
 
 
 def _has_image(space: gym.Space[Any]) -> bool:

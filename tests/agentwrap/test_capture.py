@@ -96,7 +96,7 @@ def test_layers_are_seen_before_the_next_works_in_place(inference: bool) -> None
 def test_unknown_layers_are_named_with_the_nearest() -> None:
     with pytest.raises(UnknownLayerError, match=r"no layer 'heads.actr'; it has heads.actor"):
         PolicyCapture(Heads(), DISCRETE, layers=["heads.actr"])
-    with pytest.raises(UnknownLayerError, match="it has none"):
+    with pytest.raises(UnknownLayerError, match="it has no submodules, so leave layers= out"):
         PolicyCapture(nn.Linear(4, 2), DISCRETE, layers=["x"])
 
 

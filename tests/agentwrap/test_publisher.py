@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import socket
@@ -255,6 +256,24 @@ def test_who_comes_while_steps_are_sent_is_noticed(owner: Owner, listener: Liste
         late.close()
     steps = [step.seq for step in listener.of(m.Step)]
     assert steps == sorted(steps)
+
+
+def test_who_comes_while_the_agents_thread_does_not_look_is_noticed_all_the_same(
+    owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That thread looks only now and then: it may pause just after it took the signal away."""
+    monkeypatch.setattr("agentwrap.publisher.LOOK_EVERY", math.inf)
+    first = Listener(owner.publisher.endpoint, "step")
+    eventually(lambda: owner.publisher.watched)
+    owner.step()  # looks for the last time
+    for kind in ("hello", "weights", "bye"):
+        late = Listener(owner.publisher.endpoint, kind)
+        until = time.monotonic() + 0.05
+        while time.monotonic() < until:
+            owner.step()
+        eventually(lambda kind=kind: owner.publisher.wants(kind))
+        late.close()
+    first.close()
 
 
 def test_subscriptions_that_come_while_an_older_one_is_served_are_noticed(owner: Owner) -> None:

@@ -28,6 +28,40 @@ def test_a_frame_is_a_contiguous_copy():
     assert not arrays["frame"].any()
 
 
+class Fresh(Env):
+    """Draws each picture anew, as most environments do."""
+
+    def render(self):
+        frame = np.zeros((4, 5, 3), np.uint8)
+        self.address = frame.ctypes.data
+        return frame
+
+
+class Keeping(Fresh):
+    """Draws each picture anew, and keeps it to draw on."""
+
+    def render(self):
+        self.kept = super().render()
+        self.address = self.kept.ctypes.data
+        return self.kept
+
+
+class Showing(Fresh):
+    """Draws each picture anew, and keeps a part of it."""
+
+    def render(self):
+        frame = np.zeros((4, 5, 3), np.uint8)
+        self.kept, self.address = frame[1:], frame.ctypes.data
+        return frame
+
+
+def test_only_a_frame_that_nobody_else_holds_is_taken_as_it_is():
+    for kind, same in ((Fresh, True), (Keeping, False), (Showing, False)):
+        for env in (kind(), gym.wrappers.OrderEnforcing(kind(), disable_render_order_enforcing=True)):
+            frame = Snapshots(env, Guard(strict=True)).take(np.zeros(4), 1)["frame"]
+            assert (frame.ctypes.data == env.unwrapped.address) is same, kind
+
+
 @pytest.mark.parametrize("mode", [None, "human", "ansi", "rgb_array_list"])
 def test_other_modes_are_not_rendered(mode):
     for shape, source in (((4,), "none"), ((84, 84, 3), "observation")):
