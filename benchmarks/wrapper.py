@@ -2,8 +2,10 @@
 
 The game is Enduro, the loop is an env step and a forward pass of the policy on one thread, actions are greedy: all
 variants do the same work. A turn of each variant makes a round; a ratio compares two turns of one round, so that what
-else the machine does falls on both. ``thread_ratio`` compares the time that the agent's own thread computed for: what
-is in ``ratio`` beyond it, the agent waited, for a core or for the interpreter. Printed are medians over the rounds::
+else the machine does falls on both. Where things lie in memory makes a loop a few percent faster or slower for as
+long as it lives: so all variants are made anew several times, and the bare loop is there twice, to show what that
+leaves. ``thread_ratio`` compares the time that the agent's own thread computed for: what is in ``ratio`` beyond it,
+the agent waited, for a core or for the interpreter. Printed are medians over the rounds::
 
     python -m benchmarks.wrapper --rounds 20 --steps 400
 """
@@ -25,6 +27,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 
 from agentwrap import InterpretVectorWrapper, InterpretWrapper
@@ -35,6 +38,10 @@ from .report import Row, run
 
 TITLE = "What looking on costs the agent's loop"
 Env = gym.Env[Any, Any]
+Times = NDArray[np.float64]
+
+#: How often the variants are made anew.
+BUILDS = 5
 
 
 @dataclass
@@ -82,6 +89,10 @@ class Bench:
     def bare(self) -> Player:
         """Play without anyone looking on."""
         return self._player("bare", lambda env, policy: env)
+
+    def again(self) -> Player:
+        """Play so once more: what this differs by, others may differ by for nothing."""
+        return self._player("bare, once more", lambda env, policy: env)
 
     def unwatched(self) -> Player:
         """Wrap, with no viewer."""
@@ -151,32 +162,56 @@ def take_turns(players: Sequence[Player], rounds: int, steps: int, settle: float
         steps: Steps in a turn.
         settle: Seconds to wait after each turn, for those who look on to finish what they are at.
     """
+    return make_rows([player.name for player in players], play_rounds(players, rounds, steps, settle))
+
+
+def play_rounds(players: Sequence[Player], rounds: int, steps: int, settle: float = 0.0) -> Times:
+    """Play as ``take_turns`` says; returns microseconds per step (passed or computed, round, player)."""
     for player in players:  # warms up: export, allocations, caches
         player.play(steps)
-    times, computing = np.zeros((2, rounds, len(players)))
+    times = np.zeros((2, rounds, len(players)))
     for number in range(rounds):
         for place in range(len(players)):
             index = (number + place) % len(players)
-            times[number, index], computing[number, index] = players[index].play(steps)
+            times[:, number, index] = players[index].play(steps)
             time.sleep(settle)
+    return times
+
+
+def make_rows(names: Sequence[str], times: Times) -> list[Row]:
+    """Make rows of what ``play_rounds`` returned."""
+    ratios = np.median(times / times[:, :, :1], axis=1)
     return [
         {
             "benchmark": "wrapper/enduro",
-            "variant": player.name,
-            "us_per_step": round(float(np.median(times[:, i])), 1),
-            "ratio": round(float(np.median(times[:, i] / times[:, 0])), 4),
-            "thread_ratio": round(float(np.median(computing[:, i] / computing[:, 0])), 4),
+            "variant": name,
+            "us_per_step": round(float(np.median(times[0, :, index])), 1),
+            "ratio": round(float(ratios[0, index]), 4),
+            "thread_ratio": round(float(ratios[1, index]), 4),
         }
-        for i, player in enumerate(players)
+        for index, name in enumerate(names)
     ]
 
 
 def measure_enduro(rounds: int, steps: int, view: bool) -> list[Row]:
     """Measure all variants on Enduro; the whole viewer apart from the others, for it would disturb their turns."""
-    with ExitStack() as stack, quiet():
-        bench = Bench(stack, steps)
-        makers = (bench.bare, bench.unwatched, bench.drained, bench.niced, bench.recorded, bench.logged)
-        rows = take_turns([make() for make in makers], rounds, steps)
+    builds, names = [], list[str]()
+    for _ in range(BUILDS):
+        with ExitStack() as stack, quiet():
+            bench = Bench(stack, steps)
+            makers = (
+                bench.bare,
+                bench.unwatched,
+                bench.drained,
+                bench.niced,
+                bench.recorded,
+                bench.logged,
+                bench.again,
+            )
+            players = [make() for make in makers]
+            names = [player.name for player in players]
+            builds.append(play_rounds(players, max(rounds // BUILDS, 1), steps))
+    rows = make_rows(names, np.concatenate(builds, axis=1))
     if view:
         with ExitStack() as stack:
             bench = Bench(stack, steps)
