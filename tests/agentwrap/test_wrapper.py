@@ -419,20 +419,21 @@ def test_environments_that_share_a_policy_show_no_others_call_where_observations
                 np.testing.assert_array_equal(step.arrays["output/logits"], expected[number][step.step])
 
 
+@pytest.mark.parametrize("shift", [0.0, 0.5], ids=["as returned", "prepared outside of the policy"])
 def test_an_episodes_last_step_has_outputs_although_nobody_knew_that_it_would_be_sent(
-    wrap: Wrap, listen: Listen, policy: nn.Module
+    wrap: Wrap, listen: Listen, policy: nn.Module, shift: float
 ) -> None:
     env = wrap(policy, Fresh(length=100), fps=0.001)
     listener = listen(env, "step")
     observation, _ = env.reset()
     for _ in range(100):
         with torch.no_grad():
-            logits, _ = policy(torch.as_tensor(observation)[None])
+            logits, _ = policy(torch.as_tensor(observation - np.float32(shift))[None])
         observation, *_ = env.step(0)
     last = listener.wait(Step, lambda step: step.step == 99)
     np.testing.assert_array_equal(last.arrays["output/logits"], logits[0].numpy())
     assert "output/latent" not in last.arrays
-    assert "input/observation" not in last.arrays
+    assert ("input/observation" in last.arrays) is (shift != 0)
 
 
 def test_masks_put_on_logits_in_place_do_not_change_what_was_computed(
