@@ -23,7 +23,7 @@ from .components.roster import Roster
 from .cursor import Cursor
 from .packet import EncodedCache, Packet
 from .receiver import Receiver
-from .socket import PageSocket
+from .socket import PageSocket, retrieve
 from .view import Component, View
 
 logger = logging.getLogger(__name__)
@@ -343,7 +343,7 @@ class FrameSocket(PageSocket):
                 self._news.clear()
                 self._unpainted += 1
                 sending = self.write_message(self._tab.compose(), binary=True)
-                sending.add_done_callback(_retrieve)
+                sending.add_done_callback(retrieve)
                 await sending
                 await self._wait_for_news()
         except (WebSocketClosedError, asyncio.CancelledError):
@@ -357,12 +357,6 @@ class FrameSocket(PageSocket):
             await _wait(self._commanded, self._tab.patience)
         due = self._tab.cursor.wait()
         await _wait(self._news, IDLE if due is None else min(due, IDLE))
-
-
-def _retrieve(sending: asyncio.Future[None]) -> None:
-    """Take what became of a message, so that nothing is logged where the tab was closed while nobody waited for it."""
-    if not sending.cancelled():
-        sending.exception()
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

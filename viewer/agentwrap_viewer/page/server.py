@@ -12,6 +12,7 @@ from typing import Any
 import panel as pn
 from tornado.ioloop import IOLoop
 from tornado.web import StaticFileHandler
+from tornado.websocket import WebSocketClosedError
 
 from .components.element import ASSETS
 from .frames import Tab, routes
@@ -35,15 +36,16 @@ class PortTakenError(RuntimeError):
 
 
 class ClosedTabs(logging.Filter):
-    """Drops what Bokeh and Panel log when a tab is closed while something is on its way to it: that is no fault."""
+    """Drops what is logged when a tab is closed while something is on its way to it: that is no fault."""
 
-    #: Who says it, and what they say.
-    LOGGERS = ("bokeh.server.views.ws", "panel.io.document")
+    #: Who says it, and what Bokeh and Panel say; asyncio says what nobody asked about after a message was written.
+    LOGGERS = ("bokeh.server.views.ws", "panel.io.document", "asyncio")
     TEXT = "Failed sending message as connection was closed"
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Tell whether a record is anything else."""
-        return record.getMessage() != self.TEXT
+        error = record.exc_info[1] if record.exc_info else None
+        return not isinstance(error, WebSocketClosedError) and record.getMessage() != self.TEXT
 
 
 class AssetHandler(StaticFileHandler):  # type: ignore[misc]

@@ -1,7 +1,8 @@
-"""What the page's WebSockets have in common: whom they answer to."""
+"""What the page's WebSockets have in common: whom they answer to, and messages that a tab no longer takes."""
 
 from __future__ import annotations
 
+import asyncio
 from urllib.parse import urlparse
 
 from bokeh.server.util import check_allowlist
@@ -25,3 +26,9 @@ class PageSocket(AuthRequestHandler, WebSocketHandler):  # type: ignore[misc]
         if self.application.auth_provider.get_user and not self.current_user:
             self.set_status(403)
             self.finish()
+
+
+def retrieve(sending: asyncio.Future[None]) -> None:
+    """Take what became of a message, so that nothing is logged where the tab was closed while nobody waited for it."""
+    if not sending.cancelled():
+        sending.exception()

@@ -22,7 +22,7 @@ from .components.stage import layer_of
 from .packet import EncodedCache, Packet
 from .pictures import picture_of
 from .receiver import Receiver
-from .socket import PageSocket
+from .socket import PageSocket, retrieve
 from .store import Store
 
 logger = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class StateSocket(PageSocket):
     def _put(self, data: bytes) -> None:
         with contextlib.suppress(WebSocketClosedError):  # closed meanwhile
             sent = asyncio.ensure_future(self.write_message(data, binary=True))
-            sent.add_done_callback(lambda done: done.exception())
+            sent.add_done_callback(retrieve)
 
     def _stop_averaging(self) -> None:
         if self._averaging is not None:
