@@ -29,9 +29,8 @@ from agentwrap_protocol import Message, encode
 from agentwrap_protocol import messages as m
 
 from . import endpoint as endpoints
-from . import heartbeat
 from .answering import REQUEST_LIMITS, REQUESTS_AT_ONCE, Answering
-from .heartbeat import Heartbeats, Progress
+from .heartbeat import INTERVAL, Heartbeats, Progress
 from .outbox import Outbox
 from .placement import Placement, network_thread, threads
 from .probing import Answer
@@ -337,7 +336,7 @@ class Publisher:
         """Milliseconds until there may be something to do that nothing tells of; None where there is nobody."""
         if self._is_beating:
             return self._heartbeats.milliseconds
-        return int(heartbeat.INTERVAL * 1000) if self._subscriptions.kinds else None
+        return int(INTERVAL * 1000) if self._subscriptions.kinds else None
 
     def _start_beating(self) -> None:
         progress = self._progress()

@@ -66,8 +66,7 @@ class Snapshots:
     def _render(self) -> Array:
         frame = self._env.render()
         ours = getrefcount(frame) <= _ALONE
-        if type(frame) is not np.ndarray:
-            frame = np.asarray(frame)
+        frame = np.asarray(frame)
         if frame.dtype != np.uint8 or frame.ndim not in (2, 3) or (frame.ndim == 3 and frame.shape[2] != 3):
             raise TypeError(f"render() returned {frame.dtype} {frame.shape}, not uint8 (H, W, 3)")
         if ours and frame.flags.owndata and frame.flags.c_contiguous:  # drawn anew, and nobody else can reach it
