@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from fakes import FakeAgent, FakeExplainer
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import Error, Locator, Page
 
 from agentwrap_viewer.keeper import StreamKeeper
 from agentwrap_viewer.page.receiver import Receiver
@@ -130,6 +130,25 @@ class Tab:
     def find(self, selector: str) -> Locator:
         return self.page.locator(selector)
 
+    def button(self, name: str) -> Locator:
+        return self.page.get_by_role("button", name=name, exact=True)
+
+    def slider(self, name: str) -> Locator:
+        return self.page.get_by_role("slider", name=name, exact=True)
+
+    def switch(self, name: str) -> Locator:
+        return self.page.get_by_role("switch", name=name, exact=True)
+
+    def select(self, name: str) -> Locator:
+        """A select itself: its list, which fades in and out, bears the same label."""
+        return self.page.get_by_role("combobox", name=name, exact=True)
+
+    def choose(self, name: str, option: str) -> None:
+        """Choose of a sidebar's select with the mouse, and wait until its list has faded out."""
+        self.select(name).click()
+        self.page.get_by_role("menuitem", name=option, exact=True).click()
+        self.page.get_by_role("listbox").wait_for(state="detached")
+
     def canvas(self, name: str) -> dict[str, Any]:
         """Width, height and the RGBA values of the stage's canvas ``frame`` or ``heat``."""
         return self.find(f".stage canvas.{name}").evaluate(
@@ -169,13 +188,20 @@ class Tab:
         session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
     def until(self, condition: Callable[[], Any], what: str = "the condition") -> Any:
-        """Poll until a condition holds; return what it returned."""
-        deadline = time.monotonic() + PATIENCE / 1000
+        """Poll until a condition holds; return what it returned.
+
+        An error of Playwright's counts as "not yet": while a part of the page is replaced, there may be two of it.
+        """
+        deadline, refused = time.monotonic() + PATIENCE / 1000, ""
         while time.monotonic() < deadline:
-            if value := condition():
-                return value
+            try:
+                if value := condition():
+                    return value
+                refused = ""
+            except Error as error:
+                refused = f"; the condition itself failed: {error.message}"
             self.page.wait_for_timeout(30)
-        raise AssertionError(f"waited in vain for {what}; errors on the page: {self.errors}")
+        raise AssertionError(f"waited in vain for {what}{refused}; errors on the page: {self.errors}")
 
 
 class Served:

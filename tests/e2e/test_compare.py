@@ -128,9 +128,7 @@ def test_versions_of_vectors_are_compared_by_feature(
 
 def choose(tab: Tab, version: str) -> None:
     """Choose the version of the policy, and leave the control: a select that has the focus keeps the keys to itself."""
-    tab.page.get_by_label("Policy version").click()
-    tab.page.get_by_role("menuitem", name=version).click()
-    tab.page.get_by_role("menuitem", name=version).wait_for(state="detached")
+    tab.choose("Policy version", version)
     tab.find(".brand").click()
 
 

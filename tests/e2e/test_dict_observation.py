@@ -128,8 +128,7 @@ def test_target_that_is_chosen_is_explained_and_named(running: tuple[Any, Driver
     tab.until(
         lambda: tab.find(".card.explanation .caption").inner_text() == "rise, feature_perturbation", "both methods"
     )
-    tab.page.get_by_label("Target").click()
-    tab.page.get_by_role("menuitem", name="action 1").click()
+    tab.choose("Target", "action 1")
     tab.until(stepped(lambda: legend("stage") == legend("features") == ["action 1"]), "the action that was chosen")
     colours = tab.find(".card.features .fill").evaluate_all("fills => fills.map(each => each.className)")
     assert colours[0] == "fill actor part"

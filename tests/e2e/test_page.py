@@ -66,38 +66,41 @@ def test_controls_of_the_heat_change_its_pixels(world: World, open_tab: Open) ->
     world.agent.play(20)
     full = tab.until(tab.alpha, "heat")
 
-    opacity = tab.page.get_by_label("Opacity")
+    opacity = tab.slider("Opacity")
     opacity.press("Home")
     tab.until(lambda: tab.alpha() == 0, "no opacity")
     opacity.press("End")
     tab.until(lambda: tab.alpha() > full, "full opacity")
 
-    tab.page.get_by_role("button", name="Critic").click()
+    tab.button("Critic").click()
 
     def critics_alone() -> bool:
         heat = np.array(tab.canvas("heat")["data"]).reshape(84, 84, 4)
         return heat[20, 20, 3] == 0 and heat[60, 60, 3] > 0
 
     tab.until(critics_alone, "the critic's heat alone")
-    tab.page.get_by_role("button", name="None").click()
+    tab.button("None").click()
     tab.until(lambda: tab.alpha() == 0, "no heat")
+
+
+def sarfas_option(tab: Tab) -> Locator:
+    return tab.page.get_by_role("combobox", name="mode What hides a spot.")
 
 
 def test_a_method_chosen_reaches_the_explainer_and_draws_its_options(world: World, open_tab: Open) -> None:
     tab = open_tab(world.address)
     world.agent.play(10)
-    tab.until(lambda: tab.find("text=radius").count(), "the first method's options")
-    tab.page.get_by_label("Method").click()
-    tab.page.get_by_role("menuitem", name="SARFA").click()
+    tab.until(tab.slider("radius").count, "the first method's options")
+    tab.choose("Method", "SARFA")
     asked = tab.until(lambda: [r for r in world.explainer.requests if isinstance(r, Configure) and r.method], "request")
     assert asked[-1].method == "sarfa"
-    tab.until(lambda: tab.find("text=radius").count() == 0 and tab.find("text=mode").count(), "its own options")
+    tab.until(lambda: not tab.slider("radius").count() and sarfas_option(tab).count(), "its own options")
 
 
 def test_keys_work_again_after_a_control_was_used_with_the_mouse(world: World, open_tab: Open) -> None:
     tab = open_tab(world.address)
     world.agent.play(20)
-    tab.until(lambda: tab.step() > 5 and tab.find("text=radius").count(), "steps and the method's options")
+    tab.until(lambda: tab.step() > 5 and tab.slider("radius").count(), "steps and the method's options")
 
     def pauses(after: str) -> None:
         tab.press("Space")
@@ -105,16 +108,14 @@ def test_keys_work_again_after_a_control_was_used_with_the_mouse(world: World, o
         tab.press("End")
         tab.until(lambda: tab.find(".transport[data-mode=live]").count(), "live again")
 
-    method = tab.page.get_by_label("Method")
-    method.click()
-    tab.page.get_by_role("menuitem", name="SARFA").click()
-    tab.until(lambda: tab.find("text=mode").count() and tab.page.get_by_role("menu").count() == 0, "the choice")
+    tab.choose("Method", "SARFA")
+    tab.until(sarfas_option(tab).count, "the choice")
     pauses("a choice by mouse")
-    tab.page.get_by_label("Smooth").click()
+    tab.switch("Smooth").click()
     pauses("a switch")
-    tab.page.get_by_role("button", name="Critic").click()
+    tab.button("Critic").click()
     pauses("a button")
-    slider = tab.page.get_by_label("Opacity")
+    slider = tab.slider("Opacity")
     slider.locator("xpath=ancestor::span[contains(@class, 'MuiSlider-root')]").click(position={"x": 60, "y": 5})
     value = tab.until(lambda: (now := slider.input_value()) != "0.75" and now, "another opacity")
     tab.press("Space")
@@ -124,12 +125,13 @@ def test_keys_work_again_after_a_control_was_used_with_the_mouse(world: World, o
     tab.find(".transport button.live").click()
     tab.until(lambda: tab.find(".transport[data-mode=live]").count(), "live again")
 
+    method, listed = tab.select("Method"), tab.page.get_by_role("listbox")
     method.focus()
     tab.page.keyboard.press("ArrowDown")
     tab.page.get_by_role("menuitem", name="Perturbation").wait_for()
     tab.page.keyboard.press("ArrowUp")
     tab.page.keyboard.press("Enter")
-    tab.until(lambda: tab.find("text=radius").count() and tab.page.get_by_role("menu").count() == 0, "the choice")
+    tab.until(lambda: tab.slider("radius").count() and not listed.count(), "the choice")
     tab.until(lambda: method.evaluate("node => node.getRootNode().activeElement === node"), "the keyboard's focus back")
     tab.page.keyboard.press("Space")
     tab.page.get_by_role("menuitem", name="SARFA").wait_for()
@@ -141,7 +143,7 @@ def test_an_explainer_that_appears_while_a_tab_loads_can_be_set(world: World, op
     tab = open_tab(viewer.server.address)
     viewer.do(lambda: viewer.receiver.explain_with(world.explainer.endpoint, world.explainer.control))
     try:
-        tab.until(lambda: tab.find("text=radius").count(), "the method's options")
+        tab.until(tab.slider("radius").count, "the method's options")
     finally:
         viewer.close()
 
@@ -188,7 +190,7 @@ def test_waiting_for_the_map_shows_the_newest_step_that_has_one(world: World, op
     tab = open_tab(world.address)
     world.agent.play(20)
     tab.until(tab.alpha, "heat")
-    tab.page.get_by_label("Wait for the map").click()
+    tab.switch("Wait for the map").click()
     tab.until(lambda: tab.find(".transport[data-follow=mapped]").count(), "the view following the maps")
     seen = {tab.until(lambda: (tab.page.wait_for_timeout(40), tab.step())[1], "a step") for _ in range(20)}
     assert all(number % 10 == 0 for number in seen), seen
@@ -239,8 +241,7 @@ def test_a_score_that_dwarfs_the_others_need_not_hide_them(world: World, open_ta
     tab.until(lambda: tab.alpha() > 150, "heat")
     at_center = "c => c.getContext('2d').getImageData(40, 40, 1, 1).data[3]"
     assert tab.find(".stage canvas.heat").evaluate(at_center) < 5
-    tab.page.get_by_label("Full colour").click()
-    tab.page.get_by_role("menuitem", name="99 % of this map").click()
+    tab.choose("Full colour", "99 % of this map")
     tab.until(lambda: tab.find(".stage canvas.heat").evaluate(at_center) > 150, "the other scores")
 
 
@@ -281,7 +282,7 @@ def test_defaults_bring_a_methods_options_back(world: World, open_tab: Open) -> 
     world.explainer.fields["options"] = {"radius": 9, "blur": 3.0, "newest_only": True, "cut": 0.0}  # told each second
     tab = open_tab(world.address)
     world.agent.play(10)
-    button = tab.page.get_by_role("button", name="Defaults")
+    button = tab.button("Defaults")
     button.click()
     defaults = {"radius": 5, "blur": 3.0, "newest_only": False, "cut": 0.0}
     tab.until(lambda: world.explainer.fields["options"] == defaults, "the request")
@@ -503,11 +504,11 @@ def test_a_map_of_the_chosen_action_is_shown_for_every_choice_but_none(world: Wo
     tab.until(lambda: tab.alpha() > 0, "heat")
     legend = tab.find(".stage .legend")
     for choice in ("Critic", "Actor"):
-        button = tab.page.get_by_role("button", name=choice)
+        button = tab.button(choice)
         button.click()
         tab.until(lambda button=button: button.get_attribute("aria-pressed") == "true", choice)
         tab.until(lambda: tab.alpha() > 0 and "chosen action" in legend.inner_text(), f"heat for {choice}")
-    tab.page.get_by_role("button", name="None").click()
+    tab.button("None").click()
     tab.until(lambda: tab.alpha() == 0 and "chosen" not in legend.inner_text(), "no heat")
 
 
@@ -519,14 +520,14 @@ def test_space_pauses_after_a_click_and_a_speed_chosen_then_waits(world: World, 
     for button in (
         tab.find("header button").first,
         tab.find("button.theme"),
-        tab.page.get_by_role("button", name="Actor"),
+        tab.button("Actor"),
     ):
         button.click()
         tab.press("Space")
         tab.until(paused.count, "the pause")
         tab.find(".transport button.live").click()
         tab.until(lambda: not paused.count(), "the newest step again")
-        if not tab.page.get_by_role("button", name="Actor").is_visible():  # the first of them closed the sidebar
+        if not tab.button("Actor").is_visible():  # the first of them closed the sidebar
             tab.find("header button").first.click()
     tab.press("Space")
     tab.until(paused.count, "the pause")

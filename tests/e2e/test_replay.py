@@ -99,8 +99,8 @@ def test_every_move_shows_the_step_asked_for_with_heat_of_the_policy_that_made_i
     tab.until(lambda: explained(tab, chosen), "its heat, with the later policy")
     assert "v2" in tab.find(".card.explanation").inner_text()
 
-    tab.page.get_by_label("Go to step").fill("7")
-    tab.page.get_by_label("Go to step").press("Enter")
+    tab.page.get_by_label("Go to step", exact=True).fill("7")
+    tab.page.get_by_label("Go to step", exact=True).press("Enter")
     tab.until(lambda: shows(tab, recording, 7), "step 7")
     assert tab.errors == []
 
@@ -238,7 +238,7 @@ def test_moments_are_marked_and_bookmarks_are_kept_beside_the_recording(
         tab.until(lambda: line.count() == 1 and "version 1 → 2" in line.inner_text(), "its line in the list")
 
         tab.press("b")
-        note = tab.page.get_by_label(f"Note for step {changed.step}")
+        note = tab.page.get_by_label(f"Note for step {changed.step}", exact=True)
         note.fill("here it learned")
         note.press("Enter")
         own = tab.find(".moments .mark[data-kind=bookmark]")
@@ -252,7 +252,7 @@ def test_moments_are_marked_and_bookmarks_are_kept_beside_the_recording(
 
         Path(f"{copy}.bookmarks.json").write_text("scribbled over")
         tab.press("b")
-        tab.page.get_by_role("button", name="Remove").click()
+        tab.button("Remove").click()
         tab.until(
             lambda: "holds no bookmarks" in tab.find(".notices[aria-live]").inner_text(), "why it was not removed"
         )

@@ -70,13 +70,13 @@ def test_points_of_a_running_agent_appear_while_it_runs(world: World, open_tab: 
     tab = open_tab(world.address)
     tab.until(lambda: tab.step() > 5, "steps")
     assert tab.find(".slot.states").is_hidden()
-    tab.page.get_by_role("button", name="State map").click()
+    tab.button("State map").click()
     count = tab.find(".card.states")
     tab.until(lambda: int(count.get_attribute("data-count") or 0) >= 20 and painted(tab).sum() > 50, "points")
     before = int(count.get_attribute("data-count") or 0)
     tab.until(lambda: int(count.get_attribute("data-count") or 0) > before + 20, "further points")
     assert "steps" in tab.find(".card.states .caption").inner_text()
-    tab.page.get_by_role("button", name="Agent", exact=True).click()
+    tab.button("Agent").click()
     tab.until(lambda: tab.find(".slot.value").is_visible() and tab.find(".slot.states").is_hidden(), "the agent's view")
     assert tab.errors == []
 
@@ -87,7 +87,7 @@ def test_a_map_whose_process_is_killed_says_so_and_comes_back(world: World, open
     tab = open_tab(world.address + "#states")
     card, note = tab.find(".card.states"), tab.find(".card.states .note")
     tab.until(lambda: int(card.get_attribute("data-count") or 0) >= 20 and painted(tab).sum() > 50, "points")
-    tab.page.get_by_label("Layout").select_option("pca")
+    tab.select("Layout").select_option("pca")
     tab.until(lambda: card.get_attribute("data-method") == "pca", "principal components")
     world.agent.pause()
     (process,) = (
@@ -150,7 +150,7 @@ def test_hover_click_lasso_and_neighbours(address: str, open_tab: Callable[..., 
     )
     np.testing.assert_allclose(np.array(pixels).reshape(210, 160, 4)[..., :3], mean, atol=1)
     tab.until(lambda: "FIRE" in tab.find(".selection .bars").inner_text(), "its actions")
-    tab.page.get_by_role("button", name="Clear").click()
+    tab.button("Clear").click()
     tab.until(lambda: not chosen.count(), "no selection")
     assert tab.errors == []
 
@@ -158,11 +158,11 @@ def test_hover_click_lasso_and_neighbours(address: str, open_tab: Callable[..., 
 def test_colours_and_layout_can_be_chosen(address: str, open_tab: Callable[..., Tab]) -> None:
     tab = shown(open_tab(address + "#states"))
     before = tab.find("canvas.points").evaluate("c => c.toDataURL()")
-    tab.page.get_by_label("Colour by").select_option("action")
+    tab.select("Colour by").select_option("action")
     tab.until(lambda: "NOOP" in tab.find(".states .legend").inner_text(), "the actions' colours")
     tab.until(lambda: tab.find("canvas.points").evaluate("c => c.toDataURL()") != before, "other colours")
-    tab.page.get_by_label("Layout").select_option("pca")
+    tab.select("Layout").select_option("pca")
     tab.until(lambda: tab.find(".card.states[data-method=pca]").count(), "principal components")
-    tab.page.get_by_label("Layout").select_option("tsne")
+    tab.select("Layout").select_option("tsne")
     shown(tab)
     assert tab.errors == []
