@@ -115,8 +115,13 @@ class Child:
     def ask_to_end(self) -> None:
         """Ask it to end, without waiting for it."""
         if self._process is not None and self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.terminate()
+            self._signal(self._process.pid, signal.SIGTERM)
+
+    @staticmethod
+    def _signal(pid: int, number: signal.Signals) -> None:
+        """Send a signal: not by ``Process``, which first polls, and so can take the exit code from who waits for it."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # the latter on Windows, where it has ended
+            os.kill(pid, number)
 
     async def stop(self) -> None:
         """Close its standard input, ask it to end, and kill it if it does not."""
@@ -130,8 +135,7 @@ class Child:
             try:
                 await asyncio.wait_for(process.wait(), GRACE)
             except TimeoutError:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
+                self._signal(process.pid, signal.SIGKILL)
                 await process.wait()
         if self._listening is not None:
             await self._listening

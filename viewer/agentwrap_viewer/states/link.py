@@ -111,7 +111,7 @@ class StateLink:
                     for task in talk:
                         task.cancel()
                     await asyncio.gather(*talk, return_exceptions=True)
-                with contextlib.suppress(TimeoutError):  # a signal, if only tried, would lose how it ended
+                with contextlib.suppress(TimeoutError):  # it may still be ending: a signal would say how
                     await asyncio.wait_for(child.wait(), GRACE)
             finally:
                 self._child = None
