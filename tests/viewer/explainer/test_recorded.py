@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -121,6 +122,25 @@ def test_a_recording_without_a_policy_is_refused(tmp_path: Path) -> None:
     RecordingWriter(path, hello()).close()
     with open_recording(path) as recording, pytest.raises(SaliencyError, match="no policy"):
         RecordedEngine(recording, STREAM, time.monotonic)
+
+
+def test_weights_that_do_not_lie_beside_a_recording_are_missed_in_words(tmp_path: Path) -> None:
+    examples = Path(__file__).parents[3] / "examples"
+    path = shutil.copy(examples / "enduro.mcap", tmp_path)
+    with open_recording(path) as recording:
+        status = RecordedEngine(recording, STREAM, time.monotonic).status()
+        assert status["state"] == "unable" and "put enduro-novice.safetensors at" in status["problem"]
+        (tmp_path / "models").mkdir()
+        shutil.copy(examples / "models" / "enduro-expert.safetensors", tmp_path / "models")
+        engine = RecordedEngine(recording, STREAM, time.monotonic)
+        assert engine.status()["state"] == "ready"
+        engine.explain(request(recording.steps[0]))
+        while engine.busy:
+            assert engine.work() is None
+        assert "at step 0" in engine.status()["problem"]
+        engine.configure(Configure(stream="1" * 32, method="gradient"))
+        engine.explain(request(recording.steps[-1]))
+        assert final(engine).policy_version == recording.steps[-1].policy_version
 
 
 def test_versions_of_one_step_are_explained_side_by_side(recording: Recording, engine: RecordedEngine) -> None:

@@ -70,7 +70,7 @@ class RecordedEngine(Engine):
         if hello is None or not recording.versions:
             raise SaliencyError(f"{recording.path} holds no policy")
         self._session.receive(msgspec.structs.replace(hello, control=None))  # who streamed then is not to be asked now
-        self._take_version(recording.versions[0])
+        self._take_any_version()
 
     def receive(self, message: Message) -> None:
         """Ignore what comes from elsewhere."""
@@ -220,6 +220,16 @@ class RecordedEngine(Engine):
             raise SaliencyError(policy.problem or f"version {version} of the policy cannot be run")
         self._policies[version] = policy, graph.seq
         self._policy = policy
+
+    def _take_any_version(self) -> None:
+        """Turn to the first version that can be run. Where none can, the explainer says why."""
+        problem: str | None = None
+        for version in self._recording.versions:
+            try:
+                return self._take_version(version)
+            except (RecordingError, SaliencyError, GraphError) as error:
+                problem = problem or str(error)
+        self._policy.problem = problem
 
     def _idle_policy(self) -> int | None:
         """Return the version of a policy that nothing is computed with now, of several the one not used longest."""

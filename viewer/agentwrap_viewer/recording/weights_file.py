@@ -129,6 +129,11 @@ def weights_beside(recording: Path, message: Weights, said: Mapping[str, str], g
     if not name or parts.is_absolute() or ".." in parts.parts or "\\" in name or ":" in name:
         raise RecordingError(f"{recording} names {name[:200]!r} as a file of weights, which is not below its folder")
     path = recording.resolve().parent / parts
+    if not path.exists():
+        raise RecordingError(
+            f"{recording} has the weights of version {message.policy_version} in a file beside it, which is not there: "
+            f"put {parts.name} at {path}"
+        )
     _check_size(path)
     if hashlib.sha256(path.read_bytes()).hexdigest() != said.get("sha256"):
         raise RecordingError(
