@@ -25,7 +25,7 @@ def no_process_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
             "XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime"))
         )  # for fixtures that several tests share
         yield
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while (left := marked_processes(mark)) and time.monotonic() < deadline:
             time.sleep(0.1)
         assert not left, "processes left behind:\n" + "\n".join(left)

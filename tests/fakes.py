@@ -137,14 +137,16 @@ class Publisher:
         self._seq: dict[str, int] = {}
         self._lock = threading.RLock()
         self._socket = zmq.Context.instance().socket(zmq.XPUB)
-        self._socket.linger = 0
+        # What is on its way when it closes is sent to its end: libzmq 4.3.5 aborts the process where the other side
+        # leaves in the middle of a message whose rest was dropped (session_base.cpp, clean_pipes; issue 3442).
+        self._socket.linger = 1000
         self._socket.setsockopt(zmq.XPUB_VERBOSE, 1)
         self._bind(endpoint or "tcp://127.0.0.1:*")
         self.endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
         self.watched = False
 
     def _bind(self, endpoint: str) -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while True:
             try:
                 return self._socket.bind(endpoint)
@@ -270,7 +272,6 @@ class FakeAgent(Publisher):
         self._thread.join()
         if reason is not None:
             self.publish(Bye(stream=self.stream, reason=reason))
-            time.sleep(0.05)  # linger is 0: what is still in the pipe would be lost
         super().close()
 
 

@@ -118,7 +118,7 @@ def test_what_is_missing_is_named_with_the_command_that_installs_it(
 def test_the_demo_explains_what_its_agent_does() -> None:
     command = ("-m", "agentwrap_viewer", "demo", "--steps", "150", "--no-browser", "--json")
     with started(*command) as process:
-        output, errors = process.communicate(timeout=110)
+        output, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
     first, *_, last = output.splitlines()
     assert "http://127.0.0.1:" in first
@@ -132,7 +132,7 @@ def test_the_demo_explains_what_its_agent_does() -> None:
 
 def test_the_demo_compares_both_agents() -> None:
     with started("-m", "agentwrap_viewer", "demo", "--compare", "--steps", "40", "--no-browser", "--json") as process:
-        output, errors = process.communicate(timeout=110)
+        output, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
     recording, address, *_, last = output.splitlines()
     assert "40 steps" in recording and "http://127.0.0.1:" in address
@@ -168,7 +168,7 @@ def test_ctrl_c_ends_the_demo_and_all_its_processes() -> None:
         _, errors = process.communicate(timeout=60)
         assert process.returncode in (0, 130), errors
         assert "Traceback" not in errors
-        assert not psutil.wait_procs(everyone, timeout=20)[1]
+        assert not psutil.wait_procs(everyone, timeout=60)[1]
 
 
 def test_models_are_part_of_the_checkout() -> None:

@@ -21,7 +21,7 @@ def run(name: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[st
     """Run an example in a process of its own, on one thread, warnings being errors."""
     command = [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "BROWSER": "true"}
-    result = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=100, check=False)
+    result = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=240, check=False)
     assert result.returncode == 0, result.stderr
     return result
 

@@ -23,7 +23,7 @@ from agentwrap_viewer.page.server import PageServer, serve
 from agentwrap_viewer.page.store import Store
 
 #: Milliseconds that anything may take on a busy machine.
-PATIENCE = 30_000
+PATIENCE = 60_000
 
 
 class Viewer:
@@ -43,7 +43,7 @@ class Viewer:
         self._make_store, self._records_to = make_store, records_to
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
         self._thread.start()
-        assert self._ready.wait(30), "the page server did not start"
+        assert self._ready.wait(60), "the page server did not start"
 
     async def _run(self) -> None:
         self.loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
@@ -69,7 +69,7 @@ class Viewer:
         async def call() -> Any:
             return function()
 
-        return asyncio.run_coroutine_threadsafe(call(), self.loop).result(30)
+        return asyncio.run_coroutine_threadsafe(call(), self.loop).result(60)
 
     def close(self) -> None:
         self.loop.call_soon_threadsafe(self._stop.set)
@@ -98,11 +98,8 @@ class World:
         return self.viewer.server.address
 
     def close(self) -> None:
-        # libzmq 4.3.5 can abort the process (session_base.cpp, clean_pipes; issue 3442) where one side closes while the
-        # other is in the middle of a message: so nothing is sent any more when they close.
         self.agent.on_step = None
         self.agent.pause()
-        time.sleep(0.1)
         self.agent.close()
         self.explainer.close()
         self.viewer.close()

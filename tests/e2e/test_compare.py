@@ -177,7 +177,7 @@ def test_the_recording_that_is_installed_along_opens_and_its_weights_are_found(
 )
 def test_what_cannot_be_compared_is_said_and_nothing_is_served(run: Path, arguments: list[str], says: str) -> None:
     command = [sys.executable, "-m", "agentwrap_viewer", "compare", str(run), "--no-browser", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1 and says in done.stderr and "Traceback" not in done.stderr
 
 

@@ -94,7 +94,7 @@ def test_ends_cleanly_and_takes_its_children_along(view: Callable[..., Command],
     agent.play(30)
     children = until(command.children)
     with connect(address.replace("http", "ws") + "frames", origin=address.rstrip("/")) as tab:
-        tab.recv(30)
+        tab.recv(STARTED)
         assert command.end(number) == (0, ""), "with a tab open"
     until(lambda: not any(child.is_running() for child in children))
     agent.close()

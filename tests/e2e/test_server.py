@@ -25,7 +25,7 @@ from agentwrap_viewer.page.server import ClosedTabs, PortTakenError, serve
 
 
 def status(world: World, path: str, host: str) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", world.viewer.server.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", world.viewer.server.port, timeout=60)
     connection.putrequest("GET", path, skip_host=True)
     connection.putheader("Host", host)
     connection.endheaders()
@@ -61,7 +61,7 @@ def test_a_stalled_tab_gets_two_messages_and_the_newest_when_it_reads_again(worl
     address = f"127.0.0.1:{world.viewer.server.port}"
     with connect(f"ws://{address}/frames", origin=f"http://{address}") as tab:
         world.agent.play(60)
-        messages = [tab.recv(30) for _ in range(IN_FLIGHT)]
+        messages = [tab.recv(60) for _ in range(IN_FLIGHT)]
         assert [header(message)["number"] for message in messages] == [1, 2]
         begun = world.agent.number
         store = world.viewer.store
@@ -69,7 +69,7 @@ def test_a_stalled_tab_gets_two_messages_and_the_newest_when_it_reads_again(worl
         with pytest.raises(TimeoutError):
             tab.recv(0.2)
         tab.send(json.dumps({"do": "painted"}))
-        newest = header(tab.recv(30))
+        newest = header(tab.recv(60))
         assert newest["number"] == IN_FLIGHT + 1
         assert newest["sections"]["status"]["step"] >= begun + 50, "a stale frame was waiting"
 
@@ -77,11 +77,11 @@ def test_a_stalled_tab_gets_two_messages_and_the_newest_when_it_reads_again(worl
 def test_nonsense_from_a_tab_is_ignored(world: World) -> None:
     address = f"127.0.0.1:{world.viewer.server.port}"
     with connect(f"ws://{address}/frames", origin=f"http://{address}") as tab:
-        first = header(tab.recv(30))
+        first = header(tab.recv(60))
         for text in ("", "{", "[]", '{"do": "dance"}', '{"do": "play", "speed": 99}', '{"do": "move"}', b"\xff\x00"):
             tab.send(text)
         tab.send(json.dumps({"do": "painted"}))
-        assert header(tab.recv(30))["number"] == first["number"] + 1
+        assert header(tab.recv(60))["number"] == first["number"] + 1
 
 
 def header(message: bytes | str) -> dict:
@@ -106,7 +106,7 @@ def test_that_a_tab_was_closed_is_not_logged_and_all_else_is(
     assert ClosedTabs.TEXT in inspect.getsource(module), "it is said in other words now"
     logging.getLogger(name).warning(ClosedTabs.TEXT)
     logging.getLogger(name).warning("another thing")
-    assert caplog.messages == ["another thing"]
+    assert [each.getMessage() for each in caplog.records if each.name == name] == ["another thing"]
 
 
 def test_a_message_that_nobody_asked_about_is_not_logged_where_its_tab_was_closed(
@@ -120,7 +120,7 @@ def test_a_message_that_nobody_asked_about_is_not_logged_where_its_tab_was_close
             asyncio.get_running_loop().create_task(raise_later(error))
 
     world.viewer.do(write)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while "OSError: another thing" not in caplog.text:
         gc.collect()
         assert time.monotonic() < deadline

@@ -30,8 +30,6 @@ async def until(true: Callable[[], bool]) -> None:
 def agent() -> FakeAgent:
     agent = FakeAgent()
     yield agent
-    agent.pause()
-    time.sleep(0.1)
     agent.close()
 
 

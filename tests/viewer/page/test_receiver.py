@@ -22,7 +22,7 @@ from agentwrap_viewer.page.store import Store
 
 
 async def until(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not (value := condition()):
         assert time.monotonic() < deadline, "waited in vain"
         await asyncio.sleep(0.01)

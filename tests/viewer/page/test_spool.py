@@ -38,7 +38,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Spool]]:
 
 
 def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.001)
