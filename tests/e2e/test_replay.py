@@ -249,6 +249,8 @@ def test_moments_are_marked_and_bookmarks_are_kept_beside_the_recording(
         tab.until(lambda: shows(tab, recording, changed.index), "the bookmark's step")
         with open_recording(copy) as again:
             assert [(each.step, each.note) for each in again.bookmarks.all] == [(changed.step, "here it learned")]
+        tab.press("Escape")
+        assert tab.find(".moments").is_hidden()
 
         Path(f"{copy}.bookmarks.json").write_text("scribbled over")
         tab.press("b")

@@ -69,6 +69,7 @@ export function momentsPanel({go, changed}) {
     button, panel,
     get marks() { return visible() },
     toggle: () => open(panel.hidden),
+    close: () => open(false),
     /** Have the user write a note for a step. */
     bookmark(step) {
       const own = items.find(mark => mark.kind === "bookmark" && mark.step === step)

@@ -110,7 +110,7 @@ export async function render({model, el}) {
     now = {...now, position: next.position}  // who presses twice at once goes on from there
     send({do: "go", position: next.position})
   }
-  const keys = {n: toMark(1), p: toMark(-1), m: moments.toggle, b: bookmark, v: pin.toggle}
+  const keys = {n: toMark(1), p: toMark(-1), m: moments.toggle, Escape: moments.close, b: bookmark, v: pin.toggle}
   const stops = [
     subscribe("marks", source => moments.show(source.items)),
     subscribe("timeline", source => { all = {...source, lanes: sorted(source.lanes)}; redraw() }),
