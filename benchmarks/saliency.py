@@ -4,7 +4,7 @@ The published loop blurs the frame and runs the policy once for each mask, once 
 The dense batch builds the perturbed images and runs the policy on them, in the best size of chunk and the best layout.
 The dense floor runs it on images that are already there: what no way of batching whole images can beat. Captum and
 XAITK-Saliency compute occlusion with the best of some sizes of batch. Ours computes what a mask changes. All maps are
-compared in the run. Printed are medians of interleaved rounds::
+compared in the run; ours in bfloat16 too, where the processor has it. Printed are medians of interleaved rounds::
 
     python -m benchmarks.saliency --rounds 9 --threads 2
 
@@ -37,7 +37,9 @@ from torch import nn
 from agentwrap_export.export import export_policy
 from agentwrap_viewer.replica import Replica
 from agentwrap_viewer.saliency import explain
+from agentwrap_viewer.saliency.incremental import refusal
 from agentwrap_viewer.saliency.masks import blur, gaussian_masks, patch_masks
+from agentwrap_viewer.saliency.request import Precision
 
 from .networks import VGG16, Impala, Nature, ResNet18
 from .others import CHUNKS as CHUNKS_OF_OTHERS
@@ -100,9 +102,10 @@ class Case:
             return torch.stack([0.5 * (q - q2).square().sum(1) for q, q2 in zip(clean, perturbed, strict=True)])
         return torch.stack([clean[0][0, self.chosen] - perturbed[0][:, self.chosen]])
 
-    def ours(self, chunk: int | None = None) -> np.ndarray[Any, Any]:
+    def ours(self, chunk: int | None = None, precision: Precision = "float32") -> np.ndarray[Any, Any]:
         """Compute the maps with the library."""
-        maps = explain(self.replica, self.observation, method=self.method, chunk=chunk, **self.options)
+        options = {**self.options, "precision": precision}
+        maps = explain(self.replica, self.observation, method=self.method, chunk=chunk, **options)
         return np.stack([item.grid.ravel() for item in maps])
 
     def dense(self, chunk: int, layout: torch.memory_format) -> np.ndarray[Any, Any]:
@@ -205,6 +208,9 @@ def _compare(case: Case, rounds: int) -> list[Row]:
     reference = ways[best]()
     if case.sample is None:
         maps["published loop"] = case.published()
+        if not refusal(case.image.device):
+            named["ours, bf16"] = partial(case.ours, precision="bf16")
+            maps["ours, bf16"] = named["ours, bf16"]()
     worst = {
         name: float((np.abs(rows - reference).max(1) / np.abs(reference).max(1)).max()) for name, rows in maps.items()
     }

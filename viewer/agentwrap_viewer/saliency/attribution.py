@@ -139,11 +139,13 @@ class GradientPart:
     It is complete after one ``advance``.
     """
 
-    evaluation = "gradient"
+    evaluation, precision = "gradient", "float32"
     skipped = 0
 
     def __init__(self, subject: Subject, method: GradientMethod) -> None:
         """Prepare."""
+        if subject.request.precision != self.precision:
+            raise SaliencyError(f"precision={subject.request.precision!r}: {method.name} takes gradients, in float32")
         self.entry, self.method = subject.entry, method
         bound, layout = subject.bound, subject.layout
         self.clean = bound.clean(self.entry)

@@ -155,6 +155,7 @@ class Explanation:
                 refined=self.refined,
                 entry=part.entry,
                 evaluation=part.evaluation,
+                precision=part.precision,
             )
             for part in self._parts
             for target, grid in zip(part.targets, part.grids(), strict=True)

@@ -30,6 +30,8 @@ class SaliencyMap:
         evaluation: How observations were evaluated: ``gradient``; for perturbed ones ``incremental`` (only what a mask
             changes was computed), ``incremental, dense from aten.… on`` (there is no rule for that operator), or
             ``dense: …`` (whole batches), with the reason.
+        precision: In what was multiplied: ``float32``; ``bf16`` where that was asked for (what masks change, in layers
+            that are evaluated incrementally).
     """
 
     grid: Floats
@@ -42,6 +44,7 @@ class SaliencyMap:
     refined: float = 1.0
     entry: str = ""
     evaluation: str = "dense"
+    precision: str = "float32"
 
     def __repr__(self) -> str:
         of = f" of {self.entry!r}" if self.entry else ""

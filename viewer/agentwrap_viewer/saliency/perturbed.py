@@ -14,7 +14,7 @@ from .method import Context, MaskedImages, MaskMethod, PerturbingMethod
 from .prediction import LEAST, predicted_scores
 from .subject import Subject
 from .targets import resolve_targets
-from .ways import find_way
+from .ways import find_way, only_changes
 
 #: Most masks in a block where some may be left out: one that matters is evaluated with all that share its block.
 FLAT_BLOCK = 32
@@ -24,6 +24,7 @@ class PerturbedPart:
     """The explanation of one entry of the observation by perturbing it, the others held; see ``explanation``.
 
     Attributes:
+        precision: In what changes are multiplied.
         level: Levels that are complete.
         count: Perturbed observations in all.
         skipped: Those of them that were left out, where the map is flat.
@@ -31,7 +32,7 @@ class PerturbedPart:
 
     def __init__(self, subject: Subject, method: PerturbingMethod) -> None:
         """Say what is perturbed, and find the way in which that is evaluated."""
-        self.entry, self.method = subject.entry, method
+        self.entry, self.method, self.precision = subject.entry, method, subject.request.precision
         image, request = subject.image, subject.request
         self._perturbations = method.perturb(Context(image, subject.layout, _history(subject, image)))
         way = find_way(subject.bound, self.entry, subject.layout, self._perturbations, request)
@@ -166,6 +167,8 @@ class PerturbedPart:
         """Cut what is lined up into batches, if it is not yet."""
         if self._incremental is not None:
             self._incremental, self._why_dense = None, "none of the policy's operators has a rule for masked images"
+            if self.precision == "bf16":
+                raise only_changes(self._why_dense)
             self._left = [part for block in self._left for part in torch.split(block, self._chunk)]
 
 

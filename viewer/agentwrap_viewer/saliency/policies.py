@@ -133,7 +133,7 @@ class BoundPolicy:
             raise SaliencyError(f"the policy refuses {_describe(inputs)}: {error}") from error
 
     def incremental(
-        self, entry: str, layout: Layout, images: MaskedImages, clean: Outputs | None
+        self, entry: str, layout: Layout, images: MaskedImages, clean: Outputs | None, *, low: bool = False
     ) -> tuple[BoundPolicy, Incremental, Outputs]:
         """Return what evaluates masks over an entry, computing only what they change.
 
@@ -142,6 +142,7 @@ class BoundPolicy:
             layout: Its layout.
             images: What masks make of it.
             clean: What the policy computes without a mask, where that is known.
+            low: Whether what masks change is multiplied in bfloat16.
 
         Returns:
             The policy as a graph (itself, or a module's replica); what evaluates masks; and what that computes without
@@ -152,7 +153,7 @@ class BoundPolicy:
             SaliencyError: The policy refuses the observation.
         """
         if self._is_graph:
-            return self._masked(entry, layout, images)
+            return self._masked(entry, layout, images, low)
         if not isinstance(self._policy, torch.nn.Module):
             raise NotIncremental("what a plain callable computes is not known; give the torch.nn.Module itself")
         assert clean is not None
@@ -166,19 +167,21 @@ class BoundPolicy:
 
         def same(replica: Any, state: dict[str, torch.Tensor]) -> bool:
             bound = BoundPolicy(replica, entries[WHOLE] if self._single else entries, state=state, choices=self.choices)
-            found[:] = [bound._masked(entry, layout, images)]
+            found[:] = [bound._masked(entry, layout, images, low)]
             return _agree(clean, found[0][2])
 
         replica_of(self._policy, arguments, tuple(clean.named), same)
         return found[0]
 
-    def _masked(self, entry: str, layout: Layout, images: MaskedImages) -> tuple[BoundPolicy, Incremental, Outputs]:
+    def _masked(
+        self, entry: str, layout: Layout, images: MaskedImages, low: bool
+    ) -> tuple[BoundPolicy, Incremental, Outputs]:
         inputs = self.graph_inputs(entry)
         if inputs is None:
             raise NotIncremental("the policy's graph can be run on batches alone")
         assert layout.axes is not None  # masked, so an image
         incremental = Incremental(
-            self.graph_policy, *inputs, change=images.difference, masks=images.masks, axes=layout.axes
+            self.graph_policy, *inputs, change=images.difference, masks=images.masks, axes=layout.axes, low=low
         )
         clean = self._refused(incremental.clean)
         if clean is None:

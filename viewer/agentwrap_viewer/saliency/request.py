@@ -15,6 +15,9 @@ from .outputs import Target
 Evaluation = Literal["auto", "dense"]
 EVALUATIONS: tuple[Evaluation, ...] = ("auto", "dense")
 
+Precision = Literal["float32", "bf16"]
+PRECISIONS: tuple[Precision, ...] = ("float32", "bf16")
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Request:
@@ -42,6 +45,10 @@ class Request:
         evaluation: ``auto`` computes only what a mask changes, wherever the policy's computation is known: that of a
             replica is, a module is exported for it, once, which takes about a second. ``dense`` evaluates whole
             batches, and exports nothing.
+        precision: ``bf16`` multiplies what masks change in bfloat16, summed in float32 and added to what the policy
+            computes without a mask: approximate, see ``docs/performance.md`` for its errors (below 1 % of the maximum)
+            and for the processors on which it takes less time. It is refused where the processor has no such products,
+            and where whole batches are evaluated or gradients taken, in which no change is multiplied by itself.
         predict: Whether a refinement begins with what gradients predict, where they can; otherwise its first map rests
             on the coarsest masks, which takes about as long and comes a little less near to the full map.
         options: The method's options.
@@ -58,6 +65,7 @@ class Request:
     channels: Channels = "auto"
     chunk: int | None = None
     evaluation: Evaluation = "auto"
+    precision: Precision = "float32"
     predict: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -65,12 +73,14 @@ class Request:
         """Check.
 
         Raises:
-            SaliencyError: ``chunk`` or ``evaluation`` is not possible.
+            SaliencyError: ``chunk``, ``evaluation`` or ``precision`` is not possible.
         """
         if self.chunk is not None and (not isinstance(self.chunk, numbers.Integral) or self.chunk < 1):
             raise SaliencyError(f"chunk={self.chunk!r}: accepted is a whole number from 1, or None")
         if self.evaluation not in EVALUATIONS:
             raise SaliencyError(f"evaluation={self.evaluation!r} is not one of {', '.join(map(repr, EVALUATIONS))}")
+        if self.precision not in PRECISIONS:
+            raise SaliencyError(f"precision={self.precision!r} is not one of {', '.join(map(repr, PRECISIONS))}")
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> Self:

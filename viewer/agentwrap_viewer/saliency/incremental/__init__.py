@@ -8,9 +8,11 @@ image apart: what one input pixel adds to an output pixel is computed once for a
 built. And windows are not cut to one size for all masks, but to as many sizes as pay.
 
 ``geometry`` says where maps differ, ``values`` what is known of a value before it is computed; ``image``, ``maps``,
-``patches`` and ``flat`` hold the rules for operators, ``plan`` applies them to a graph, ``evaluator`` keeps plans.
+``patches`` and ``flat`` hold the rules for operators, ``plan`` applies them to a graph, ``evaluator`` keeps plans;
+``changes`` multiplies what differs in bfloat16, where that is asked for.
 """
 
+from .changes import refusal
 from .evaluator import Incremental
 
-__all__ = ["Incremental"]
+__all__ = ["Incremental", "refusal"]

@@ -40,6 +40,7 @@ def pays(other: Callable[[], object], usual: Callable[[], object], device: torch
 def channels_last(
     device: torch.device,
     threads: int,
+    of: torch.dtype,
     weight: tuple[int, ...],
     stride: tuple[int, ...],
     dilation: tuple[int, ...],
@@ -53,6 +54,7 @@ def channels_last(
     Args:
         device: Where.
         threads: torch's threads.
+        of: The numbers that are multiplied.
         weight: The weight's shape (O, C, h, w).
         stride: Of the convolution.
         dilation: Likewise.
@@ -65,8 +67,8 @@ def channels_last(
     ]
     each = out * channels * kernel[0] * kernel[1] * sides[0] * sides[1]
     count = max(1, min(_MOST_WINDOWS, _MOST_MULTIPLY_ADDS // each))
-    last = torch.randn(count, *window, channels, device=device).permute(0, 3, 1, 2)
-    by_pixel = torch.randn(weight, device=device).contiguous(memory_format=torch.channels_last)
+    last = torch.randn(count, *window, channels, device=device).to(of).permute(0, 3, 1, 2)
+    by_pixel = torch.randn(weight, device=device).to(of).contiguous(memory_format=torch.channels_last)
     by_channel = by_pixel.contiguous()
     rows = torch.empty(count * sides[0] * sides[1], out, device=device)
 

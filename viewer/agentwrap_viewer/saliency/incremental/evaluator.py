@@ -83,6 +83,7 @@ class Incremental:
         change: torch.Tensor,
         masks: Masks,
         axes: tuple[int, int],
+        low: bool = False,
     ) -> None:
         """Prepare.
 
@@ -93,8 +94,10 @@ class Incremental:
             change: What a mask of ones adds to it, float32 (*shape).
             masks: The masks.
             axes: Where height and width are, without batch axis.
+            low: Whether what masks change is multiplied in bfloat16; see ``changes``.
         """
         self.dense: tuple[str, ...] = ()
+        self._low = low
         self._clean: CleanMaps | None = None
         self._replica, self._inputs, self._name = replica, inputs, name
         self._change, self._masks, self._axes = change[None], masks, (axes[0] + 1, axes[1] + 1)
@@ -171,7 +174,8 @@ class Incremental:
     def _plan(self, run: Prepared, indices: torch.Tensor) -> Plan:
         plans = _PLANS.setdefault(run.program, _Plans())
         image = run.single[run.place]
-        key = (id(self._masks), indices.numpy(force=True).tobytes(), image.shape, self._axes, run.place, image.device)
+        which = (id(self._masks), indices.numpy(force=True).tobytes())
+        key = (*which, image.shape, self._axes, run.place, image.device, self._low)
         plan = plans.get(key)
         if plan is None:
             plan = Plan(
@@ -182,6 +186,7 @@ class Incremental:
                 axes=self._axes,
                 costs=costs(image.device, torch.get_num_threads()),
                 kept=plans.kept,
+                low=self._low,
             )
             plans.put(key, self._masks, plan)
         return plan

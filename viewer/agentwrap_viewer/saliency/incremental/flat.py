@@ -9,6 +9,7 @@ import torch
 
 from agentwrap_viewer.program import Values
 
+from .changes import LOW, low
 from .geometry import Field, Ints, spans
 from .tables import take
 from .values import Map, Plain, Planned, Rows, Site
@@ -26,8 +27,10 @@ def linear_rule(site: Site) -> Planned | None:
     others = [other for index, other in enumerate(site.kinds) if index != place]
     if not isinstance(kind, Map) or not kind.flat or any(other is not Plain.FIXED for other in others):
         return None
-    if len(site.kinds) != place + 2:
+    if len(site.kinds) != place + 2 or site.step.node.kwargs:
         return None
+    if site.low and (site.arguments[place + 1].numel() > LARGE or not kind.field.clean):
+        return _on_changes(site, kind, place)
     if site.arguments[place + 1].numel() > LARGE:
         return _on_whole_maps(site, kind, place)
     return _on_boxes(site, kind, place) if kind.field.clean else _on_tables(site, kind, place)
@@ -43,6 +46,21 @@ def _on_whole_maps(site: Site, kind: Map, place: int) -> Planned:
         maps = take(arguments[place], rows).view(count, kind.field.pixels, -1)
         arguments[place] = maps.transpose(1, 2).reshape(count, -1)
         result: torch.Tensor = call(*arguments)
+        return result
+
+    return act, Plain.ROWS
+
+
+def _on_changes(site: Site, kind: Map, place: int) -> Planned:
+    """Lay all maps out as the weight has them, multiply what differs in low precision, and add the clean result."""
+    count, slot, weight_slot = len(site.masks), site.step.slots[place], site.step.slots[place + 1]
+    rows, keep = site.index(kind.field.whole(np.arange(count))), site.keep
+    before_slot, clean_slot = site.clean(slot), site.clean()
+
+    def act(values: Values) -> torch.Tensor:
+        weight = keep(values, weight_slot, "low", low)
+        maps = take(values[slot], rows).view(count, kind.field.pixels, -1).transpose(1, 2).reshape(count, -1)
+        result: torch.Tensor = values[clean_slot] + (maps - values[before_slot]).to(LOW) @ weight
         return result
 
     return act, Plain.ROWS
@@ -74,16 +92,21 @@ def _on_boxes(site: Site, kind: Map, place: int) -> Planned:
     slabs = sorted(((slab, strip) for strip in strips for slab in strip.slabs), key=lambda pair: pair[0].top)
     order = torch.from_numpy(np.concatenate([strip.which for strip in strips]).argsort()).to(site.masks.device)
     count, clean_slot, keep = len(site.masks), site.clean(), site.keep
+    kept_as, of = ("low, by line", LOW) if site.low else ("by line", site.arguments[place + 1].dtype)
 
     def act(values: Values) -> torch.Tensor:
         table, clean = values[slot], values[clean_slot]
-        weight = keep(values, weight_slot, "by line", lambda weight: _by_line(weight, kind))
+        weight = keep(values, weight_slot, kept_as, lambda weight: _by_line(weight.to(of), kind))
         ordered: torch.Tensor = clean.repeat(count, 1)  # a copy, of one row too
-        changes = {strip: strip.changes(table) for strip in strips}
+        changes = {strip: strip.changes(table).to(of) for strip in strips}
         for slab, strip in slabs:
             changed = changes[strip][slab.first : slab.beyond, slab.top - strip.top : slab.bottom - strip.top]
             lines = weight[slab.top : slab.bottom, strip.columns].flatten(0, 1)
-            ordered[strip.start + slab.first : strip.start + slab.beyond].addmm_(changed.flatten(1), lines)
+            sums = ordered[strip.start + slab.first : strip.start + slab.beyond]
+            if of is LOW:
+                sums += changed.flatten(1) @ lines
+            else:
+                sums.addmm_(changed.flatten(1), lines)
         return ordered.index_select(0, order)
 
     return act, Plain.ROWS

@@ -172,6 +172,12 @@ class Field:
         """Return the rows (n, H, W) of whole maps."""
         return self.window(which, np.zeros((len(which), 2), np.int64), self.size)
 
+    def pixel(self) -> Ints:
+        """Return, for each row of the table, its pixel; 0 for a row that means nothing."""
+        pixels = np.zeros(self.count, np.int64)
+        pixels[self.whole(np.arange(len(self.low))).reshape(-1, self.pixels)] = np.arange(self.pixels)
+        return pixels
+
     def in_place_of(self, other: Field) -> Ints:
         """Return, for each row of this table, the row of ``other`` that holds the same pixel. This covers ``other``."""
         parts = [np.arange(self.pixels + 1)] if self.clean else []

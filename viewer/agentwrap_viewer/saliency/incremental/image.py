@@ -16,6 +16,7 @@ import torch.nn.functional as F
 
 from agentwrap_viewer.program import Values
 
+from .changes import low
 from .costs import Costs
 from .geometry import Axis, Field, Ints, Listed, Size, grouped
 from .maps import convolution_axes
@@ -95,8 +96,10 @@ def _first_convolution(site: Site) -> Planned | None:
     sliding = {"kernel_size": kernel, "stride": stride, "padding": padding, "dilation": dilation}
     pieces = _mask_pieces(site.masks, axes, sliding)
     masks, field, seen = pieces.masks, pieces.field, pieces.seen  # what is run holds no layout
+    pixels, count, taps, is_low = field.pixels, field.count, masks.shape[2] - 1, site.low
+    if is_low:
+        masks = low(masks[:, :, :taps]).contiguous()
     site.hold(masks)
-    pixels, count, taps = field.pixels, field.count, masks.shape[2] - 1
     slots, out, clean_slot = site.step.slots, site.step.out, site.clean()
 
     def added(values: Values) -> torch.Tensor:
@@ -117,7 +120,12 @@ def _first_convolution(site: Site) -> Planned | None:
         table = adds.new_empty(count, out_channels)
         table[:pixels] = adds[taps]
         table[pixels] = 0
-        torch.bmm(masks, adds.transpose(0, 1)[seen], out=table[pixels + 1 :].view(*masks.shape[:2], out_channels))
+        differing = table[pixels + 1 :].view(*masks.shape[:2], out_channels)
+        by_pixel = adds.transpose(0, 1)[seen]
+        if is_low:
+            torch.add(by_pixel[:, taps:], torch.bmm(masks, low(by_pixel[:, :taps])), out=differing)
+        else:
+            torch.bmm(masks, by_pixel, out=differing)
         return table
 
     return act, Map(field, out_channels)

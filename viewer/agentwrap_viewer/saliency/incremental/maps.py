@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 from agentwrap_viewer.program import Values
 
+from .changes import LOW, Differences
 from .choices import channels_last
 from .geometry import Axis, Field, Group, Ints, grouped
 from .patches import from_patches, patches_of
@@ -91,18 +92,23 @@ def _convolution(site: Site, kind: Map) -> Planned | None:
         return None
     _, weight_slot, bias_slot = site.step.slots[:3]
     weight, _, stride, _, dilation = site.arguments[1:6]
-    keep, layout = site.keep, _layout(site, kind, axes, out_channels=weight.shape[0], cost=weight.numel())
+    keep, low = site.keep, site.low
+    layout = _layout(site, kind, axes, out_channels=weight.shape[0], cost=weight.numel())
     patches = patches_of(site, kind, axes, layout.low, layout.high)
     if patches is not None and patches.cost < layout.cost:
         return from_patches(site, patches)
 
     last = _is_best_last(site, axes, layout.field)
     order = torch.channels_last if last else torch.contiguous_format
+    kept_as, of = (f"low, {order}", LOW) if low else (str(order), weight.dtype)
 
     def layer(values: Values, windows: torch.Tensor, padding: Sequence[int]) -> torch.Tensor:
-        weight = keep(values, weight_slot, str(order), lambda w: w.contiguous(memory_format=order))
-        return F.conv2d(windows.contiguous(memory_format=order), weight, values[bias_slot], stride, padding, dilation)
+        weight = keep(values, weight_slot, kept_as, lambda w: w.to(of).contiguous(memory_format=order))
+        bias = None if low else values[bias_slot]  # it changes nothing
+        return F.conv2d(windows.contiguous(memory_format=order), weight, bias, stride, padding, dilation)
 
+    if low:
+        return _of_changes(site, kind, axes, layer, layout, out_channels=weight.shape[0])
     return _windowed(site, kind, axes, layer, layout, out_channels=weight.shape[0], outside=0.0)
 
 
@@ -112,7 +118,8 @@ def _is_best_last(site: Site, axes: tuple[Axis, Axis], field: Field) -> bool:
     height, width = max(field.groups, key=lambda group: len(group.which)).shape
     window = axes[0].needed(height), axes[1].needed(width)
     stride, dilation = ((axes[0].stride, axes[1].stride), (axes[0].dilation, axes[1].dilation))
-    return channels_last(site.masks.device, torch.get_num_threads(), tuple(weight.shape), stride, dilation, window)
+    of = LOW if site.low else weight.dtype
+    return channels_last(site.masks.device, torch.get_num_threads(), of, tuple(weight.shape), stride, dilation, window)
 
 
 def _max_pool(site: Site, kind: Map) -> Planned | None:
@@ -192,6 +199,33 @@ def _windowed(
             out[pixels] = 0
         for job in jobs:
             out[job.out] = _rows(layer(values, job.windows(table), job.padding))
+        return out
+
+    return act, Map(field, out_channels)
+
+
+def _of_changes(
+    site: Site, kind: Map, axes: tuple[Axis, Axis], layer: Layer, layout: _Layout, *, out_channels: int
+) -> Planned:
+    """Plan a convolution of what differs, in windows, which is added to the clean result."""
+    slot, field = site.step.slots[0], layout.field
+    differences, jobs = (
+        Differences(site, kind.field, slot),
+        [_job(site, kind.field, group, axes) for group in field.groups],
+    )
+    pixel = field.pixel()
+    places = [site.index(pixel[job.out]) for job in jobs]
+    count, pixels, begins_clean, clean_slot = field.count, field.pixels, field.clean, site.clean()
+
+    def act(values: Values) -> torch.Tensor:
+        changed, clean = differences.of(values[slot], values), values[clean_slot]
+        out: torch.Tensor = clean.new_empty(count, out_channels)
+        if begins_clean:
+            out[:pixels] = clean
+            out[pixels] = 0
+        for job, place in zip(jobs, places, strict=True):
+            product = _rows(layer(values, job.windows(changed), job.padding))
+            torch.add(take(clean, place), product, out=out[job.out])
         return out
 
     return act, Map(field, out_channels)

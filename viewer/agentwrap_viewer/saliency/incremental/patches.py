@@ -14,6 +14,7 @@ import torch
 
 from agentwrap_viewer.program import Values
 
+from .changes import LOW, Differences
 from .geometry import Axis, Field, Group, Ints, grouped
 from .values import Map, Planned, Site
 
@@ -74,26 +75,47 @@ def from_patches(site: Site, patches: Patches) -> Planned:
     blocks = _blocks(site, rows, pieces * length)
     field = replace(patches.field, count=pixels + 1 + len(blocks) * pieces * length)  # with what fills the last one
     count = field.count
+    differences = Differences(site, patches.before, slot) if site.low else None
+    kept_as, of = ("low patches", LOW) if site.low else ("patches", weight.dtype)
+    places = _pixels(site, field) if site.low else None
 
     def act(values: Values) -> torch.Tensor:
-        table = values[slot]
-        if pads:
+        table, clean = values[slot], values[clean_slot]
+        if differences is not None:
+            table = differences.of(table, values)
+        elif pads:
             table[padding_row] = 0
-        matrix = keep(values, weight_slot, "patches", lambda w: w.permute(2, 3, 1, 0).reshape(numbers, -1).contiguous())
+        matrix = keep(values, weight_slot, kept_as, lambda w: _matrix(w.to(of)))
         matrices = matrix.expand(pieces, -1, -1)
-        out: torch.Tensor = table.new_empty(count, out_channels)
-        out[:pixels] = values[clean_slot]
+        out: torch.Tensor = clean.new_empty(count, out_channels)
+        out[:pixels] = clean
         out[pixels] = 0
+        if places is not None:
+            torch.index_select(clean, 0, places, out=out[pixels + 1 :])
         under = table.new_empty(len(blocks[0]), table.shape[1])
         for rows, results in zip(blocks, out[pixels + 1 :].view(len(blocks), pieces, length, -1), strict=True):
             torch.index_select(table, 0, rows, out=under)
-            if has_bias:
+            if differences is not None:
+                results += torch.bmm(under.view(pieces, length, -1), matrices)
+            elif has_bias:
                 torch.baddbmm(values[bias_slot], under.view(pieces, length, -1), matrices, out=results)
             else:
                 torch.bmm(under.view(pieces, length, -1), matrices, out=results)
         return out
 
     return act, Map(field, out_channels)
+
+
+def _pixels(site: Site, field: Field) -> torch.Tensor:
+    """Return the pixels of all rows after the clean ones."""
+    index = torch.from_numpy(field.pixel()[field.pixels + 1 :].astype(np.int32)).to(site.masks.device)
+    site.hold(index)
+    return index
+
+
+def _matrix(weight: torch.Tensor) -> torch.Tensor:
+    """Return a weight (O, C, h, w) as what lies under the kernel is multiplied by it, (h·w·C, O)."""
+    return weight.permute(2, 3, 1, 0).flatten(0, 2).contiguous()
 
 
 def _cut(outputs: int, numbers: int, device: torch.device) -> tuple[int, int]:

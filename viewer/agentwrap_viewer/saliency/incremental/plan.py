@@ -11,6 +11,7 @@ import torch
 
 from agentwrap_viewer.program import Program, Step, Values
 
+from .changes import rows_rule
 from .clean import CleanMaps, Example
 from .costs import Costs
 from .flat import linear_rule
@@ -52,6 +53,7 @@ class Plan:
         axes: tuple[int, int],
         costs: Costs,
         kept: Kept,
+        low: bool = False,
     ) -> None:
         """Plan.
 
@@ -63,10 +65,11 @@ class Plan:
             axes: Where its height and width are.
             costs: What things cost where this runs.
             kept: What follows from weights, for all plans of one program.
+            low: Whether what masks change is multiplied in bfloat16.
         """
         self.count, self.dense, self.whole, self.bytes = len(masks), list[str](), False, 0
         self._program, self._masks, self._image, self._costs = program, masks, image, costs
-        self._example = example
+        self._example, self._low = example, low
         self._clean: dict[int, int] = {}
         self._kinds: dict[int, Kind] = dict.fromkeys(program.inputs, Plain.ROWS)
         self._kinds[program.inputs[image]] = Image(axes)
@@ -117,11 +120,22 @@ class Plan:
         return rows
 
     def _site(self, step: Step) -> Site:
-        def clean() -> int:
-            return self._clean.setdefault(step.out, len(self._example) + len(self._clean))
+        def clean(slot: int = step.out) -> int:
+            return self._clean.setdefault(slot, len(self._example) + len(self._clean))
 
         kinds = tuple(map(self._kind, step.slots))
-        return Site(step, kinds, self._example, self._masks, self._kept, clean, self._costs, self._hold, self._index)
+        return Site(
+            step,
+            kinds,
+            self._example,
+            self._masks,
+            self._kept,
+            clean,
+            self._low,
+            self._costs,
+            self._hold,
+            self._index,
+        )
 
     def _in_windows(self, step: Step) -> Planned | None:
         """Plan a step that has no rule for the image itself, with the image perturbed in windows."""
@@ -150,7 +164,7 @@ class Plan:
         if kinds and isinstance(kinds[0], Image):
             return image_rule(site)
         if not any(isinstance(kind, Map) for kind in kinds):
-            return None
+            return rows_rule(site) if self._low else None
         if any(isinstance(kind, Map) and kind.flat for kind in kinds):
             return linear_rule(site)
         return (flattened(site) if isinstance(kinds[0], Map) else None) or map_rule(site)

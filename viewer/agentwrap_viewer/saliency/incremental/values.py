@@ -86,7 +86,8 @@ class Site:
         example: All values for one unperturbed image: their shapes.
         masks: float32 (N, H, W).
         keep: Keeps what follows from weights.
-        clean: Gives the slot in which the clean result will be found, as rows (pixels, C).
+        clean: Gives the slot in which the clean result will be found, as rows (pixels, C); of a slot, what is in that.
+        low: Whether changes are multiplied in bfloat16; see ``changes``.
         costs: What things cost where this runs.
         hold: Takes note of a tensor that the plan will hold, and returns it.
         index: Makes what ``take`` is given of an array of rows.
@@ -97,7 +98,8 @@ class Site:
     example: Values
     masks: torch.Tensor
     keep: Kept
-    clean: Callable[[], int]
+    clean: Callable[..., int]
+    low: bool
     costs: Costs
     hold: Callable[[Rows], Rows]
     index: Callable[[Ints], Rows]
