@@ -31,7 +31,7 @@ class Acting(nn.Module):
         super().__init__()
         self.agent, self.before = view.agent, view.before or nn.Identity()
         self._act, self._entry, self._watch = view.act or _call, view.entry, dict(view.watch or {})
-        self._state = dict(view.state)
+        self._state, self._kept = dict(view.state), dict(view.kept)
         memory = [place for each in view.state.values() for place in (each.enters, each.leaves)]
         places = (*self._watch.values(), *memory)
         find_layers(view.agent, [name for name in (view.entry, *(place.module for place in places)) if name])
@@ -50,12 +50,13 @@ class Acting(nn.Module):
             PolicyTypeError: An output was not computed.
         """
         given = dict(state or {})
-        leaving = {f"state/{name}": self._state[name].leaves for name in given}
+        leaving = {f"state/{name}": self._state[name].leaves for name in given if name in self._state}
         watch = {**self.watched(given), **leaving}
         found: dict[str, torch.Tensor] = {}
         hooked = {name: each for name, each in watch.items() if each.of != "act"}
         with _hooks(self.agent, hooked, lambda name, tensor: found.setdefault(name, tensor)):
-            result = self._run(self.before(observation), given)
+            prepared, kept = self._prepared(observation, given)
+            result = self._run(prepared, given)
         for name, each in watch.items():
             tensor = seen_at(each, (), result) if each.of == "act" else None
             if tensor is not None:
@@ -66,8 +67,17 @@ class Acting(nn.Module):
             raise PolicyTypeError(f"{type(self.agent).__name__} computed nothing where it should be seen: {where}")
         outputs: dict[str, Any] = {name: made_of(watch[name], self.agent, found[name]) for name in watch}
         if given:
-            outputs["state"] = {name: outputs.pop(f"state/{name}") for name in given}
+            outputs["state"] = {name: kept[name] if name in kept else outputs.pop(f"state/{name}") for name in given}
         return outputs
+
+    def _prepared(
+        self, observation: Observation, state: Mapping[str, torch.Tensor]
+    ) -> tuple[Observation, Mapping[str, torch.Tensor]]:
+        """Return the observation as the library prepares it, and what is kept of it for the next act."""
+        if not self._kept:
+            return self.before(observation), {}
+        prepared: tuple[Observation, Mapping[str, torch.Tensor]] = self.before(observation, state)
+        return prepared
 
     def watched(self, state: Collection[str]) -> dict[str, Watch]:
         """Return where the outputs are to be seen that can be computed where this state is known."""
@@ -78,20 +88,27 @@ class Acting(nn.Module):
         """Return the recurrent state that an episode begins with, for one environment."""
         parameter = next(self.agent.parameters(), None)
         device = None if parameter is None else parameter.device
-        return {name: torch.zeros(each.shape, device=device) for name, each in self._state.items()}
+        shapes = {name: each.shape for name, each in self._state.items()}
+        shapes |= {name: each.shape for name, each in self._kept.items()}
+        return {name: torch.zeros(shape, device=device) for name, shape in shapes.items()}
 
     def _run(self, observation: Observation, state: Mapping[str, torch.Tensor]) -> Any:
         return self._act(self.agent, observation, state) if self._state else self._act(self.agent, observation)
 
-    def prepare(self, observation: Observation) -> Observation:
+    def prepare(self, observation: Observation, kept: Mapping[str, torch.Tensor] | None = None) -> Observation:
         """Return what ``entry`` is called with for observations of the environment; nothing after that is computed.
+
+        Args:
+            observation: The observations.
+            kept: Earlier observations by name, zeros where they are left out.
 
         Raises:
             PolicyTypeError: The entry was not reached.
         """
         with torch.no_grad(), _stopped_at(self.agent.get_submodule(self._entry)):
             try:
-                self._run(self.before(observation), self.initial())
+                state = {**self.initial(), **(kept or {})}
+                self._run(self._prepared(observation, state)[0], state)
             except _Reached as reached:
                 given: Observation = reached.given
                 return given

@@ -93,6 +93,40 @@ class State:
     used_by: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Earlier observations that a library keeps and gives to the policy together with the newest: a stack of frames.
+
+    For the exported computation they are recurrent state: maps are of the newest observation, as the environment
+    returned it, and the viewer carries the others on from step to step.
+
+    Attributes:
+        shape: Of what is kept, in an act for one environment: floats, and zeros to begin with.
+        read: Returns it as it entered an act, given what the view's ``entry`` was called with: rows first, or without
+            an axis for them where the library has none; None where it is not known.
+    """
+
+    shape: tuple[int, ...]
+    read: Callable[[Any], torch.Tensor | None]
+
+
+@dataclass(frozen=True)
+class Preprocessed:
+    """A policy together with what its library does with observations before, where the policy does not know of that.
+
+    ``InterpretWrapper`` takes it in the place of the policy.
+
+    Attributes:
+        policy: What acts.
+        by: The library's own object: RLlib's env-to-module pipeline, TorchRL's ``TransformedEnv``.
+        agent: Whose observations, where ``by`` is there for several agents.
+    """
+
+    policy: Any
+    by: Any
+    agent: Any = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class PolicyView:
     """A policy as agentwrap sees it.
@@ -109,9 +143,12 @@ class PolicyView:
             reaches ``entry`` and all of ``watch``, without chance; by default the agent is called. A plain function: it
             works on copies of the agent too.
         state: Recurrent state by name.
+        kept: Earlier observations, by name, which ``before`` joins with the newest.
         before: What the library does with the environment's observation, batch first, before ``act``: a module, so that
-            it is part of the exported computation.
-        refresh: Brings what ``before`` holds (running statistics) up to date.
+            it is part of the exported computation. With ``kept`` it is called with the observation and what is kept by
+            name, and returns the observation prepared and what is kept of it for the next act.
+        refresh: Brings what ``before`` holds (running statistics) up to date with an act: called with what ``entry``
+            was called with and the row of it that is the environment's, where the library has an order of rows.
         names: Names of the outputs where there is no ``watch``; None to find them by their sizes.
         distribution: The action distribution that follows from the outputs, where it is known.
         mask: Reads which options the library left free, called with the agent and the first output as it was seen,
@@ -129,13 +166,19 @@ class PolicyView:
     entry: str = ""
     act: Callable[..., Any] | None = None
     state: Mapping[str, State] = field(default_factory=dict)
+    kept: Mapping[str, Kept] = field(default_factory=dict)
     before: nn.Module | None = None
-    refresh: Callable[[], None] | None = None
+    refresh: Callable[[Any, int], None] | None = None
     names: tuple[str, ...] | None = None
     distribution: Distribution | None = None
     mask: Callable[[nn.Module, torch.Tensor], torch.Tensor | None] | None = None
     learns: bool = True
     predict: Callable[..., Any] | None = None
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """Names of all that one act leaves to the next."""
+        return (*self.state, *self.kept)
 
     @cached_property
     def module(self) -> nn.Module:
@@ -241,6 +284,12 @@ def view_policy(policy: Any, env: gym.Env[Any, Any]) -> PolicyView | CallableVie
     torch = sys.modules.get("torch")  # where nobody has imported it, nobody has a module either
     if callable(policy) and not isinstance(policy, type if torch is None else (type, torch.nn.Module)):
         return CallableView(call=policy)
+    if isinstance(policy, Preprocessed):
+        raise PolicyTypeError(
+            f"no adapter knows what {type(policy.by).__name__} does before a policy of type "
+            f"{type(policy.policy).__name__}; RLlib's pipelines with its modules and TorchRL's environments with its "
+            "modules are known"
+        )
     check_module(policy, tried=[adapter.name for adapter in (*own, *built_in)])
     return PolicyView(agent=policy)
 

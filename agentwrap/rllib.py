@@ -7,6 +7,7 @@ from typing import Any
 from .errors import MissingExtraError
 from .extras import RLLIB
 from .multi_agent import OneAgent, OneOfSeveral
+from .policy import Preprocessed
 from .streaming import Stream
 from .vector import InterpretVectorWrapper
 from .wrapper import InterpretWrapper
@@ -66,7 +67,7 @@ class InterpretRLlibCallback(RLlibCallback):  # type: ignore[misc]
     def _wrap_first(self, environments: list[Any], env_runner: Any, module: Any) -> None:
         if not isinstance(environments[0], InterpretWrapper):
             options = self._with_name(environments[0], env_runner)
-            environments[0] = InterpretWrapper(environments[0], module, **options)
+            environments[0] = InterpretWrapper(environments[0], _with_connectors(module, env_runner), **options)
 
     def _wrap_one_of_several(self, environments: list[Any], env_runner: Any, modules: Any) -> None:
         env = environments[0]
@@ -79,7 +80,7 @@ class InterpretRLlibCallback(RLlibCallback):  # type: ignore[misc]
 
         def begin(shown: OneAgent, module: Any, agent: Any) -> Stream:
             options = self._with_name(env, env_runner, f", agent {agent}, module {module}")
-            return Stream(shown, modules[module], **options)
+            return Stream(shown, _with_connectors(modules[module], env_runner, agent), **options)
 
         strict = bool(self._options.get("strict"))
         environments[0] = OneOfSeveral(env, module=self._module, agent=self._agent, begin=begin, strict=strict)
@@ -88,9 +89,14 @@ class InterpretRLlibCallback(RLlibCallback):  # type: ignore[misc]
         outermost = env_runner.env  # RLlib's own wrapper, which makes a list of infos
         if not isinstance(outermost.env, InterpretVectorWrapper):
             options = self._with_name(outermost.env, env_runner)
-            outermost.env = InterpretVectorWrapper(outermost.env, module, **options)
+            outermost.env = InterpretVectorWrapper(outermost.env, _with_connectors(module, env_runner), **options)
 
     def _with_name(self, env: Any, env_runner: Any, who: str = "") -> dict[str, Any]:
         spec = getattr(env, "spec", None)
         env_id = spec.id if spec else type(env.unwrapped).__name__
         return {"name": f"{env_id}{who}, env runner {env_runner.worker_index}", **self._options}
+
+
+def _with_connectors(module: Any, env_runner: Any, agent: Any = None) -> Preprocessed:
+    """Name the module together with what its env runner does with observations before."""
+    return Preprocessed(module, env_runner._env_to_module, agent)

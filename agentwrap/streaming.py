@@ -23,7 +23,7 @@ from .guard import Guard
 from .identity import Identity
 from .looking import Looking
 from .moments import Moments
-from .policy import view_policy
+from .policy import Preprocessed, view_policy
 from .policy_feed import PolicyFeed
 from .sampling import Sampler
 from .snapshot import Snapshots
@@ -100,7 +100,7 @@ class Stream(Looking):
             seen_as,
             env.observation_space,
             env.action_space,
-            type_name=type(policy).__name__,
+            type_name=type(policy.policy if isinstance(policy, Preprocessed) else policy).__name__,
             outputs=outputs,
             layers=[layers] if isinstance(layers, str) else list(layers or ()),
             weights_every=weights_every,

@@ -101,7 +101,7 @@ def _observations(view: PolicyView, env: gym.Env[Any, Any], steps: int, seed: in
     """Observations of an episode, or more, in which the library acts, or else chance; and whether an episode begins."""
     env.action_space.seed(seed)
     observation, _ = env.reset(seed=seed)
-    begins, chance = True, view.predict is None or bool(view.state)
+    begins, chance = True, view.predict is None or bool(view.carried)
     for _ in range(steps):
         yield copy.deepcopy(observation), begins  # environments reuse their buffers
         action = env.action_space.sample() if chance or view.predict is None else view.predict(observation)
@@ -148,7 +148,7 @@ class _Check:
         import torch
 
         if begins:
-            self._state = cast(Any, self._view.module).initial() if self._view.state else {}
+            self._state = cast(Any, self._view.module).initial() if self._view.carried else {}
         arrays = copied("observation", observation)[0]
         given = self._as_batch(arrays, self._view.agent)
         self._capture.attach()
@@ -186,7 +186,7 @@ class _Check:
 
     def _library(self, observation: Any, given: Any) -> tuple[Any, Mapping[str, Any]]:
         """Have the library act; return its action, and what is known of the state after it."""
-        state = (self._state,) if self._view.state else ()
+        state = (self._state,) if self._view.carried else ()
         if self._view.predict is None:
             self._view.module(given, *state)
             return None, {}
@@ -240,10 +240,10 @@ def _export(view: PolicyView, observation: Any, action_space: gym.Space[Any], st
 
     given = as_batch(copied("observation", observation)[0], view.agent)
     try:
-        if view.state:
+        if view.carried:
             state = cast(Any, view.module).initial()
         arguments = (given,) if state is None else (given, state)
-        names = view.names if view.watch is None else (*view.watch, *(f"state/{name}" for name in view.state))
+        names = view.names if view.watch is None else (*view.watch, *(f"state/{name}" for name in view.carried))
         if names is None:
             with torch.no_grad():
                 names = output_names(view.agent(*arguments), action_space)

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from .acting import Acting, Observation, made_of, seen_at
-from .arrays import Array, to_array
+from .arrays import Array, copied, to_array
 from .capture import CAPTURING
 from .guard import Guard
 from .hooks import Hook, find_layers
@@ -48,6 +48,7 @@ class Act:
         args: The environment's observation with a batch axis, and the state that entered, for the exported module;
             likewise.
         names: Names of the outputs of the exported module.
+        kept: Earlier observations that entered it, by name, with a batch axis of one; likewise.
         kwargs: None for that module.
         batched: It always takes a batch.
     """
@@ -59,6 +60,7 @@ class Act:
     row: int = 0
     alone: bool = False
     args: tuple[Any, ...] = ()
+    kept: dict[str, torch.Tensor] = field(default_factory=dict)
     kwargs: dict[str, Any] = field(default_factory=dict)
     batched: bool = True
 
@@ -73,7 +75,8 @@ class WatchCapture:
         rows: Observations that the policy is called with at once, where that is known.
 
     Attributes:
-        row: Which of them is the environment's; where others are equal, so is what is computed of them.
+        row: Which of them is the environment's, for libraries that have an order of them: statistics and earlier
+            observations are those of this row. It is found by what it was given, for there may be another order.
 
     Raises:
         UnknownLayerError: The agent has no submodule of a name that is given here or in the view.
@@ -84,7 +87,8 @@ class WatchCapture:
     ) -> None:
         self.row, self._most_rows = 0, rows or MOST_ROWS
         self._acting, self._agent, self._guard = cast(Acting, view.module), view.agent, guard or Guard()
-        self._refresh, self._mask, self._learns = view.refresh, view.mask, view.learns
+        self._refresh, self._mask, self._learns, self._kept = view.refresh, view.mask, view.learns, dict(view.kept)
+        self._prepares = view.before is not None
         self._watch, self._layers = dict(view.watch or {}), find_layers(view.agent, layers)
         self._names = tuple(self._watch)
         self._head = f"output/{self._names[0]}"
@@ -103,6 +107,7 @@ class WatchCapture:
         self._layer_handles: list[Any] = []
         self._copied: set[str] = set()  # names of what is changed in place
         self._shapes: set[tuple[int, ...]] = set()
+        self._returned: set[tuple[int, ...]] = set()  # shapes as the environment has them
         self._closely = False
         self._unlike = 0
 
@@ -157,8 +162,12 @@ class WatchCapture:
 
     def expect(self, observation: Any) -> None:
         """Tell what the environment's observations look like: some libraries act on one without a batch axis."""
-        parts = observation.values() if isinstance(observation, Mapping) else (observation,)
-        self._shapes = {tuple(getattr(part, "shape", ())) for part in parts}
+        returned = _shapes(observation)
+        if returned != self._returned:
+            arrays = copied("observation", observation)[0] if self._prepares else {}
+            prepared = self._acting.prepare(as_batch(arrays, self._agent)) if arrays else None
+            self._returned = returned
+            self._shapes = returned if prepared is None else {shape[1:] for shape in _shapes(prepared)}
 
     def take(self) -> Sequence[Act] | None:
         """Return what was seen of the policy's acts since the last time, for ``choose``."""
@@ -179,11 +188,11 @@ class WatchCapture:
         acts = [act for act in seen or () if self._head in act.seen]
         if not acts:
             return None
-        if self._refresh is not None:
-            self._refresh()
         given = as_batch(observation, self._agent)
-        expected = self._acting.prepare(given)
         for act in reversed(acts):
+            if not self._bring_up_to(act):
+                continue
+            expected = self._acting.prepare(given, act.kept)
             row = _row(_batched(act.given) if act.alone else act.given, expected)
             if row is not None:
                 act.row, self._unlike = row, -1
@@ -191,16 +200,31 @@ class WatchCapture:
         self._tell_unlike()
         return None
 
+    def _bring_up_to(self, act: Act) -> bool:
+        """Take over what the library's preparation held at an act; False where that is not known."""
+        if self._refresh is not None:
+            self._refresh(act.given, self.row)
+        for name, each in self._kept.items():
+            found = each.read(act.given)
+            if found is None:
+                return False
+            rows = found if found.dim() == len(each.shape) else found[None]
+            row = min(self.row, len(rows) - 1)
+            act.kept[name] = rows[row : row + 1].detach().float().clone()  # libraries reuse their buffers
+        return True
+
     def _with_arguments(self, act: Act, given: Observation) -> Act | None:
         """Say what the exported module is called with for an act; None where its state is no longer what it was."""
         act.args = (given,)
+        state = dict(act.kept)
         if self._state:
             entered = {name: array for name, array in self._state.items() if array in act.seen}
             changed = [array for array in entered.values() if _is_changed(act.seen[array])]
             self._copied.update(changed)
             if changed or not entered:
                 return None
-            state = {name: self._row_of(act, array) for name, array in entered.items()}
+            state = {**{name: self._row_of(act, array) for name, array in entered.items()}, **state}
+        if state:
             act.args = (given, state)
             act.names = (*self._acting.watched(state), *(f"state/{name}" for name in state))
         return act
@@ -234,6 +258,10 @@ class WatchCapture:
                 if array is not None:
                     scalar = name == "output/value" and array.size == 1
                     found[name] = array.reshape(()) if scalar else np.atleast_1d(array)
+            for name, tensor in act.kept.items():
+                array = to_array(tensor)
+                if array is not None:
+                    found[f"input/state/{name}"] = array
             if self._mask is not None and self._head in found:
                 mask = self._mask(self._agent, act.seen[self._head][0])
                 if mask is not None:
@@ -301,6 +329,11 @@ def as_batch(observation: Mapping[str, Array], agent: nn.Module) -> Observation:
         return tensors["observation"]
     start = "observation/"
     return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
+
+
+def _shapes(observation: Any) -> set[tuple[int, ...]]:
+    parts = observation.values() if isinstance(observation, Mapping) else (observation,)
+    return {tuple(getattr(part, "shape", ())) for part in parts}
 
 
 def _batched(given: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -24,21 +24,22 @@ class Normalization(nn.Module):
 
     Args:
         shape: Of one observation.
-        clip: Greatest absolute value that comes out.
+        clip: Greatest absolute value that comes out; None for any.
     """
 
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self, shape: tuple[int, ...], *, clip: float) -> None:
+    def __init__(self, shape: tuple[int, ...], *, clip: float | None) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(shape))
         self.register_buffer("std", torch.ones(shape))
-        self._clip = float(clip)
+        self._clip = None if clip is None else float(clip)
 
     def forward(self, observation: torch.Tensor) -> torch.Tensor:
         """Return normalised observations."""
-        return ((observation.float() - self.mean) / self.std).clamp(-self._clip, self._clip)
+        normalised = (observation.float() - self.mean) / self.std
+        return normalised if self._clip is None else normalised.clamp(-self._clip, self._clip)
 
     def update(self, mean: Array, std: Array) -> None:
         """Take over statistics, if they are others: a buffer that is written counts as changed."""
@@ -72,6 +73,60 @@ class OneVector(nn.Module):
         if count is None:
             return entry.float().flatten(1)
         return (entry.reshape(-1, 1) == self.numbers[:count]).float()
+
+
+class FrameStack(nn.Module):
+    """Joins earlier frames with the newest, oldest first: (B, …) and (B, …) → (B, …).
+
+    Args:
+        dim: Axis along which frames are joined, counted from the end.
+        size: Length of one frame along it.
+        frames: How many are joined.
+        name: What the earlier ones are called as state.
+    """
+
+    def __init__(self, *, dim: int, size: int, frames: int, name: str = "frames") -> None:
+        super().__init__()
+        self.name, self.dim, self.kept = name, dim, size * (frames - 1)
+
+    def forward(self, observation: torch.Tensor, earlier: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the stack, float32, and what is kept of it for the next act."""
+        stack = torch.cat([earlier, observation.float()], self.dim)
+        return stack, self.earlier(stack, newest=True)
+
+    def earlier(self, stack: torch.Tensor, *, newest: bool = False) -> torch.Tensor:
+        """Return all frames of a stack but the newest, or but the oldest with ``newest``."""
+        return stack.narrow(self.dim, stack.shape[self.dim] - self.kept if newest else 0, self.kept)
+
+    def shape_of(self, frame: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of what is kept in an act for one environment, given that of a frame without batch axis."""
+        shape = [1, *frame]
+        shape[self.dim] = self.kept
+        return tuple(shape)
+
+
+class Chain(nn.Module):
+    """Does one thing after the other to an observation, frame stacks among them.
+
+    Args:
+        steps: What is done.
+    """
+
+    def __init__(self, steps: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.steps = nn.ModuleList(steps)
+
+    def forward(
+        self, observation: torch.Tensor, kept: Mapping[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Return the observation, prepared, and the frames to keep for the next act."""
+        leaving = {}
+        for step in self.steps:
+            if isinstance(step, FrameStack):
+                observation, leaving[step.name] = step(observation, kept[step.name])
+            else:
+                observation = step(observation)
+        return observation, leaving
 
 
 class PerKey(nn.Module):

@@ -254,7 +254,7 @@ def _vec_normalize(model: Any) -> Any:
 
 def _before(
     given: gym.Space[Any], wanted: gym.Space[Any], normalize: Any
-) -> tuple[nn.Module | None, Callable[[], None] | None]:
+) -> tuple[nn.Module | None, Callable[[Any, int], None] | None]:
     """What stands between the environment's observation and the policy's, and what keeps its statistics up to date."""
     from torch import nn
 
@@ -274,7 +274,7 @@ def _before(
         if chain:
             steps[key] = nn.Sequential(*chain)
 
-    def refresh() -> None:
+    def refresh(given: Any = None, row: int = 0) -> None:
         for normalization, get in statistics.values():
             now = get()
             normalization.update(now.mean, np.sqrt(now.var + normalize.epsilon))

@@ -14,7 +14,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-import zmq
+from streams import received
 
 pytest.importorskip("ray.rllib", exc_type=ImportError)
 
@@ -34,7 +34,6 @@ from agentwrap import PolicyTypeError  # noqa: E402
 from agentwrap.policy import view_policy  # noqa: E402
 from agentwrap.rllib import InterpretRLlibCallback  # noqa: E402
 from agentwrap.testing import check_policy  # noqa: E402
-from agentwrap_protocol import decode  # noqa: E402
 from agentwrap_protocol.messages import Hello, PolicyGraph, Step, Weights  # noqa: E402
 from agentwrap_viewer.replica import Replica  # noqa: E402
 
@@ -340,21 +339,3 @@ def awaited(example: Any, look: Any) -> Any:
 
 def running(example: Any) -> None:
     assert example.poll() is None, example.stdout.read()
-
-
-def received(endpoint: str, meanwhile: Any) -> dict[type, Any]:
-    """Return one message of each kind that is wanted; of steps one with outputs."""
-    found: dict[type, Any] = {}
-    deadline = time.monotonic() + 180
-    with zmq.Context() as context, context.socket(zmq.SUB) as socket:
-        socket.connect(endpoint)
-        for kind in (Hello, Step, PolicyGraph, Weights):
-            socket.subscribe(kind.kind)
-        while not {Hello, Step, PolicyGraph, Weights} <= found.keys():
-            assert time.monotonic() < deadline, f"of what was to come there is only {list(found)}"
-            meanwhile()
-            while socket.poll(50):
-                message = decode(socket.recv_multipart())
-                if not isinstance(message, Step) or any(name.startswith("output/") for name in message.arrays):
-                    found[type(message)] = message
-    return found
