@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 
-from agentwrap_export.inputs import CallInput, arrays_to_tensors, call_inputs
+from agentwrap_export.inputs import arrays_to_tensors, call_inputs
 from agentwrap_export.results import output_tensors
 
 from .arrays import Array, shapes, to_array
 from .calls import Before, Call, Glance, Held, Seen, version_of, without_batch
+from .choosing import Choosing, given_to
 from .guard import Guard
 from .hooks import CompiledHook, Hook, HookSwitch, LatentSearch, find_layers, first_tensor, is_tensor
-from .matching import Shapes, is_as_seen, same_observation, single_observation, unlike
+from .matching import Shapes, single_observation
 from .outputs import doubts, output_names
 
 if TYPE_CHECKING:
@@ -44,9 +45,6 @@ PATIENCE = 1000
 
 #: Newest calls kept until the environment's next step.
 MOST_CALLS = 64
-
-#: Steps for which a policy that has been called with the environment's own observations is expected to be.
-TRUST = 10
 
 
 class PolicyCapture:
@@ -103,8 +101,7 @@ class PolicyCapture:
         self._glanced_at_several = False
         self._versions: tuple[int | None, ...] = ()  # of the outputs of the newest call that was looked at closely
         self._copied: set[str] = set()  # names of what is changed in place
-        self._changes_input = False
-        self._trust = 0
+        self._choosing = Choosing(self._inner, self._guard)
         self._calls_unlike = 0
         self._looks_before = False  # calls have to be seen when they begin too
         self._hooked_before = False  # and are
@@ -198,37 +195,16 @@ class PolicyCapture:
     def choose(self, seen: Seen, observation: Mapping[str, Array]) -> Call | None:
         """Return the call that led to a step, None where none did or where that cannot be told.
 
-        A policy may be called with more than its environment's observations: several environments may share it, and
-        only some be wrapped. So the newest call wins that was made with this very observation. Where none was,
-        observations are prepared outside of the policy, and what the policy was called with last counts, unless there
-        were several different ones.
+        Several environments may share a policy, and only some be wrapped: see ``Choosing``.
 
         Args:
             seen: What was seen since the step before, from ``take``.
             observation: The environment's observation, by array name.
         """
-        calls = self._recall(seen) if isinstance(seen, tuple) else seen or []
-        for call in reversed(calls):
-            if self._changed(call):
-                return call  # there is nothing to compare
-            call.unlike = self._unlike(call, observation)
-            if not call.unlike:
-                self._trust = min(self._trust + 1, TRUST)
-                return call
-        if calls and self._trust:  # nothing has been prepared so far: this is another environment's
-            self._trust -= 1
-            return None
-        newest = next(reversed(calls), None)
-        if isinstance(seen, tuple) and self._glanced_at_several:
-            return None  # the ones before, which nobody looked at, may have been about this step
-        if newest is not None and not all(same_observation(call.unlike, newest.unlike) for call in calls):
-            self._guard.warn_once(
-                "matching calls",
-                "the policy is called with several observations between two steps, and none is what the environment "
-                "returned: which of them a step is about cannot be told, so such steps are sent without outputs",
-            )
-            return None
-        return newest
+        if isinstance(seen, tuple):
+            # the ones before, which nobody looked at, may have been about this step
+            return self._choosing.choose(self._recall(seen), observation, others=self._glanced_at_several)
+        return self._choosing.choose(seen or [], observation)
 
     def arrays(self, call: Call) -> dict[str, Array]:
         """Return what a chosen call computed and, where it cannot be told from the observation, what it was given.
@@ -257,7 +233,7 @@ class PolicyCapture:
         """What the policy was called with beside the observation, as it was then if the call was looked at closely."""
         if call.before is not None:
             return call.before.state
-        given = self._inputs(call) if len(call.args) + len(call.kwargs) > 1 else []
+        given = given_to(self._inner, call) if len(call.args) + len(call.kwargs) > 1 else []
         return {f"input/{each.name}": (each.tensor, None) for each in given if each.role == "state"}
 
     def _recall(self, glance: Glance) -> list[Call]:
@@ -273,26 +249,6 @@ class PolicyCapture:
             if version is not None and not tensor.is_inference()
         }
         return [Call(args, kwargs, batched, tuple(outputs), list(outputs.values()))]
-
-    def _unlike(self, call: Call, observation: Mapping[str, Array]) -> list[CallInput]:
-        """What of the call's observation is not as the environment returned it."""
-        seen = observation.get("observation")
-        if seen is not None and len(call.args) == 1 and not call.kwargs and is_tensor(call.args[0]):
-            if is_as_seen(call.args[0], seen, batched=call.batched):
-                return []  # nearly always
-        return unlike(self._inputs(call), observation, batched=call.batched)
-
-    def _inputs(self, call: Call) -> list[CallInput]:
-        if len(call.args) == 1 and not call.kwargs and is_tensor(call.args[0]):
-            # what call_inputs returns
-            return [CallInput("observation", "observation", "observation", call.args[0])]
-        return call_inputs(self._inner, *arrays_to_tensors((call.args, call.kwargs)))
-
-    def _changed(self, call: Call) -> bool:
-        """Whether the policy has changed its observation in place; then it is taken for the environment's."""
-        if call.before is not None and call.before.version is not None:
-            self._changes_input = call.before.version != version_of(call.args[0])
-        return self._changes_input
 
     # Hooks. What they return would replace the policy's result, so they return nothing.
 

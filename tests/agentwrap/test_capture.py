@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from agentwrap import UnknownLayerError
-from agentwrap.capture import PATIENCE, TRUST, PolicyCapture
+from agentwrap.capture import PATIENCE, PolicyCapture
+from agentwrap.choosing import TRUST
 from agentwrap.errors import AgentwrapWarning
 from agentwrap.guard import Guard
 
