@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 
 from .arrays import Array
-from .calls import Before, Call, Glance, Held, Seen
+from .calls import Before, Call, Glance, Seen
 from .capture import PolicyCapture
 from .guard import Guard
+from .holding import Held
 from .hooks import is_tensor
 from .matching import Shapes, single_observation
 

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from agentwrap_export.inputs import CallInput
 
 from .arrays import Array
-
-if TYPE_CHECKING:
-    import torch
+from .holding import Held
 
 #: Arguments, keyword arguments and result of a call.
 Glance = tuple[tuple[Any, ...], dict[str, Any], Any]
-
-#: A tensor and its ``_version`` when it was seen, None for a copy.
-Held = tuple["torch.Tensor", int | None]
 
 
 @dataclass(slots=True)

@@ -21,12 +21,14 @@ from agentwrap_export.inputs import arrays_to_tensors, call_inputs
 from agentwrap_export.results import output_tensors
 
 from .arrays import Array, shapes, to_array
-from .calls import Before, Call, Glance, Held, Seen, version_of, without_batch
+from .calls import Before, Call, Glance, Seen, version_of, without_batch
 from .choosing import Choosing, given_to
 from .guard import Guard
-from .hooks import CompiledHook, Hook, HookSwitch, LatentSearch, find_layers, first_tensor, is_tensor
+from .holding import Held, Holding
+from .hooks import CompiledHook, Hook, is_tensor
 from .matching import Shapes, single_observation
 from .outputs import doubts, output_names
+from .within import Within
 
 if TYPE_CHECKING:
     import torch
@@ -50,8 +52,7 @@ MOST_CALLS = 64
 class PolicyCapture:
     """Captures a policy's calls with a single observation, until the environment's next step.
 
-    Tensors are held, not copied, until a step is sent: few are. Where one was changed in place by then (agents mask
-    logits, layers work in place) it is left out this once, and copied at once from the next call on.
+    Tensors are held, not copied, until a step is sent (``Holding``).
 
     Args:
         policy: The policy.
@@ -82,29 +83,25 @@ class PolicyCapture:
         from agentwrap_export.wrapping import unwrapped
 
         self._inner: nn.Module = unwrapped(policy)
-        self._layers = find_layers(self._inner, layers)
+        self._holding = Holding()
+        self._within = Within(self._inner, layers, self._holding, self._guard)
+        # a compiled policy's layers are not run as modules
+        self._within.searched = hasattr(policy, "_orig_mod") or hasattr(getattr(policy, "module", None), "_orig_mod")
         self._expected: Shapes = {}
         self._verdicts: dict[Any, bool | None] = {}  # by shape
         self._names: tuple[str, ...] = ()
-        self._search: LatentSearch | None = None
-        # a compiled policy's layers are not run as modules
-        self._searched = hasattr(policy, "_orig_mod") or hasattr(getattr(policy, "module", None), "_orig_mod")
         self._outside: Any = None  # handle of the hook that notes calls
-        self._handles: list[Any] = []  # of those that are there while calls are looked at closely
-        self._within: list[HookSwitch] = []  # for the latent and named layers
+        self._at_begin: Any = None  # handle of the one that sees them begin, where that has to be seen too
         self._compiled = self._closely = False
         self._before: Before | None = None
-        self._held: dict[str, Held] = {}
         self._calls: deque[Call] = deque(maxlen=MOST_CALLS)
         self._glance: Glance | None = None
         self._glances = 0
         self._glanced_at_several = False
         self._versions: tuple[int | None, ...] = ()  # of the outputs of the newest call that was looked at closely
-        self._copied: set[str] = set()  # names of what is changed in place
         self._choosing = Choosing(self._inner, self._guard)
         self._calls_unlike = 0
         self._looks_before = False  # calls have to be seen when they begin too
-        self._hooked_before = False  # and are
 
     @property
     def problem(self) -> str | None:
@@ -126,7 +123,7 @@ class PolicyCapture:
         if self._outside is None:
             self._compiled = getattr(self._policy, "_compiled_call_impl", None) is not None
             if self._compiled:
-                self._searched = True  # its layers are not run as modules
+                self._within.searched = True  # its layers are not run as modules
                 self._outside = CompiledHook(self._policy, self._begin, self._note)
             else:
                 self._outside = self._policy.register_forward_hook(Hook(self._note), with_kwargs=True)
@@ -138,32 +135,17 @@ class PolicyCapture:
             return
         self._closely = closely
         if not closely:
-            for handle in self._handles:
-                handle.remove()
-            self._handles.clear()
-            for hook in self._within:
-                hook.take_off()
-            self._hooked_before = False
-            self._end_search()
+            self._within.take_off()
+            if self._at_begin is not None:
+                self._at_begin.remove()
+                self._at_begin = None
         elif not self._compiled:
-            self._put_hooks_within()
+            if self._looks_before or not self._within.searched:
+                self._see_begin()
+            self._within.put_on()
 
-    def _put_hooks_within(self) -> None:
-        if self._looks_before or not self._searched:
-            self._put_hook_before()
-        if not self._within:
-            self._make_hooks_of_layers()
-        for hook in self._within:
-            hook.put_on()
-
-    def _make_hooks_of_layers(self) -> None:
-        for name, layer in self._layers.items():
-            hook = Hook(self._guard.run, f"capturing {name}", self._see_layer, f"layer/{name}")
-            self._within.append(HookSwitch(layer, hook))
-
-    def _put_hook_before(self) -> None:
-        self._hooked_before = True
-        self._handles.append(self._policy.register_forward_pre_hook(Hook(self._begin), with_kwargs=True))
+    def _see_begin(self) -> None:
+        self._at_begin = self._policy.register_forward_pre_hook(Hook(self._begin), with_kwargs=True)
 
     def detach(self) -> None:
         """Take all our hooks off, and forget what was captured."""
@@ -184,8 +166,8 @@ class PolicyCapture:
         """Return what was seen of the policy's calls since the last time, for ``choose``."""
         glance, self._glance = self._glance, None
         self._glanced_at_several, self._glances = self._glances > 1, 0
-        if self._held:  # of a call that raised
-            self._held = {}
+        if self._within.seen:  # of a call that raised
+            self._within.seen = {}
         if not self._calls:
             return glance
         calls = list(self._calls)
@@ -214,19 +196,15 @@ class PolicyCapture:
         """
         found: dict[str, Array | None] = {}
         held = dict(zip(call.names, call.outputs, strict=True))
-        for name, (tensor, version) in (held | call.held).items():
-            if version is not None and tensor._version != version:
-                self._copied.add(name)
-            else:
-                found[f"output/{name}"] = without_batch(name, to_array(tensor), call.batched)
+        for name, each in (held | call.held).items():
+            if self._holding.is_whole(name, each):
+                found[f"output/{name}"] = without_batch(name, to_array(each[0]), call.batched)
         for given in call.unlike:
             array = to_array(given.tensor)
             found[f"input/{given.name}"] = array[0] if call.batched and array is not None else array
-        for name, (tensor, version) in self._state(call).items():
-            if version is not None and tensor._version != version:
-                self._copied.add(name)
-            else:
-                found[name] = to_array(tensor)
+        for name, each in self._state(call).items():
+            if self._holding.is_whole(name, each):
+                found[name] = to_array(each[0])
         return {name: array for name, array in found.items() if array is not None}
 
     def _state(self, call: Call) -> Mapping[str, Held]:
@@ -261,12 +239,12 @@ class PolicyCapture:
 
     def _keep(self, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         before, self._before = self._before, None
-        held, self._held = self._held, {}
+        held = self._within.take()
         batched = self._verdict(args, kwargs)
         if batched is None:
             self._note_unlike(args[0] if args else None)
-        elif self._must_look_before(args, kwargs) and not (self._hooked_before or self._compiled):
-            self._put_hook_before()  # this once it is left out: what it was given may have changed meanwhile
+        elif self._must_look_before(args, kwargs) and not (self._at_begin is not None or self._compiled):
+            self._see_begin()  # this once it is left out: what it was given may have changed meanwhile
         else:
             names, outputs = self._outputs(result, held)
             self._calls.append(Call(args, kwargs, batched, names, outputs, held, before))
@@ -310,63 +288,36 @@ class PolicyCapture:
             doubt = None if self._names_given else doubts(self._names, output_tensors(one), self._action_space)
             if doubt is not None:
                 self._guard.warn_once("output names", doubt)
-        if self._search is not None:
-            self._use_latent(held, self._search.find(self._head_output(tensors)))
-        outputs = [self._hold(name, tensor) for name, tensor in zip(self._names, tensors, strict=True)]
+        if self._within.searching:
+            latent = self._within.find_latent(self._head_output(tensors))
+            if latent is not None:
+                held["latent"] = latent
+        outputs = [self._holding.hold(name, tensor) for name, tensor in zip(self._names, tensors, strict=True)]
         self._versions = tuple([version for _, version in outputs])
         return self._names, outputs
-
-    def _hold(self, name: str, tensor: torch.Tensor) -> Held:
-        if name in self._copied or tensor.is_inference():  # inference tensors do not count their changes
-            return tensor.detach().clone(), None
-        return tensor, tensor._version
 
     def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if not self._closely:
             return
-        self._end_search()  # of a call that raised
-        self._held = {}
+        self._within.begin()
         self._before = self._guard.run("looking into the policy", self._opened, args, kwargs)
 
     def _opened(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Before | None:
         if self._verdict(args, kwargs) is None:
             return None
-        if not self._searched:
-            self._search = LatentSearch(self._inner)
+        self._within.search()
         state: dict[str, Held] = {}
         if len(args) + len(kwargs) > 1:  # agents may empty a state in place when an episode ends
             given = call_inputs(self._inner, *arrays_to_tensors((args, kwargs)))
             arrays = {f"input/{each.name}": each.tensor for each in given if each.role == "state"}
-            state = {name: self._hold(name, tensor) for name, tensor in arrays.items()}
+            state = {name: self._holding.hold(name, tensor) for name, tensor in arrays.items()}
         return Before(version_of(args[0] if args else None), state)
 
-    def _see_layer(self, name: str, module: nn.Module, args: Any, result: Any) -> None:
-        tensor = first_tensor(result)
-        if tensor is not None:
-            self._held[name] = self._hold(name, tensor)
-
-    def _see_latent(self, module: nn.Module, args: Any, result: Any) -> None:
-        tensor = first_tensor(args)
-        if tensor is not None:
-            self._held["latent"] = self._hold("latent", tensor)
-
-    def _head_output(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    def _head_output(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor | None:
+        if "latent" in self._names:
+            return None
         index = next((self._names.index(name) for name in HEADS if name in self._names), 0)
         return tensors[index]
-
-    def _use_latent(self, held: dict[str, Held], found: tuple[nn.Module, torch.Tensor] | None) -> None:
-        self._end_search()
-        self._searched = True
-        if found is not None and "latent" not in self._names:
-            head, latent = found
-            held["latent"] = self._hold("latent", latent)
-            hook = Hook(self._guard.run, "capturing the latent", self._see_latent)
-            self._within.append(HookSwitch(head, hook))
-
-    def _end_search(self) -> None:
-        if self._search is not None:
-            self._search.close()
-            self._search = None
 
     def _note_unlike(self, first: Any) -> None:
         self._calls_unlike += 1

@@ -19,6 +19,7 @@ from .acting import Acting, Observation, made_of, seen_at
 from .arrays import Array, copied, to_array
 from .capture import CAPTURING
 from .guard import Guard
+from .holding import Held, Holding
 from .hooks import Hook, find_layers
 from .policy import PolicyView, Watch
 
@@ -30,9 +31,6 @@ MOST_ACTS = 8
 
 #: Steps of which none may have been acted on with the environment's observation, until the user is told.
 PATIENCE = 100
-
-#: A tensor and its ``_version`` when it was seen, None for a copy.
-Held = tuple[torch.Tensor, int | None]
 
 
 @dataclass(slots=True)
@@ -105,7 +103,7 @@ class WatchCapture:
         self._open: Act | None = None
         self._handles: list[Any] = []
         self._layer_handles: list[Any] = []
-        self._copied: set[str] = set()  # names of what is changed in place
+        self._holding = Holding()
         self._shapes: set[tuple[int, ...]] = set()
         self._returned: set[tuple[int, ...]] = set()  # shapes as the environment has them
         self._closely = False
@@ -219,8 +217,7 @@ class WatchCapture:
         state = dict(act.kept)
         if self._state:
             entered = {name: array for name, array in self._state.items() if array in act.seen}
-            changed = [array for array in entered.values() if _is_changed(act.seen[array])]
-            self._copied.update(changed)
+            changed = [array for array in entered.values() if not self._holding.is_whole(array, act.seen[array])]
             if changed or not entered:
                 return None
             state = {**{name: self._row_of(act, array) for name, array in entered.items()}, **state}
@@ -248,8 +245,7 @@ class WatchCapture:
         found: dict[str, Array] = {}
         with torch.no_grad():
             for name, held in act.seen.items():
-                if _is_changed(held):
-                    self._copied.add(name)
+                if not self._holding.is_whole(name, held):
                     continue
                 row, place = self._row_of(act, name), self._places.get(name)
                 if not name.startswith("input/"):
@@ -304,20 +300,10 @@ class WatchCapture:
             return
         tensor = seen_at(place, args, result)
         if tensor is not None:
-            act.seen[name] = self._hold(name, tensor)
+            act.seen[name] = self._holding.hold(name, tensor)
 
     def _close(self, module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
         self._open = None
-
-    def _hold(self, name: str, tensor: torch.Tensor) -> Held:
-        if name in self._copied or tensor.is_inference():  # inference tensors do not count their changes
-            return tensor.detach().clone(), None
-        return tensor, tensor._version
-
-
-def _is_changed(held: Held) -> bool:
-    tensor, version = held
-    return version is not None and tensor._version != version
 
 
 def as_batch(observation: Mapping[str, Array], agent: nn.Module) -> Observation:
