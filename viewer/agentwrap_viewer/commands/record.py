@@ -109,13 +109,13 @@ class _Follower:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.SUB)
         self._socket.setsockopt(zmq.RCVHWM, 0)  # nothing is lost here: what the disk does not take waits in memory
+        for kind in KINDS:  # before it connects: they arrive together, and no step comes whose goodbye does not
+            self._socket.subscribe(kind)
         try:
             self._socket.connect(endpoint)
         except zmq.ZMQError as error:
             self._context.destroy(linger=0)
             raise LaunchError(f"{endpoint!r} cannot be connected to: {error}") from error
-        for kind in KINDS:
-            self._socket.subscribe(kind)
         self._writer: RecordingWriter | None = None
         self._lost = 0
 
