@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
+from children import alive, running
 from listener import Listener, eventually
 from torch import nn
 
@@ -179,11 +179,10 @@ def test_the_viewer_starts_with_the_agent_and_ends_with_it(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     env = wrap(policy, view=True)
     eventually(lambda: told.exists() and told.read_text() == f"view {env.endpoint}")
-    viewers = [child for child in psutil.Process().children() if "agentwrap_viewer" in child.cmdline()]
-    assert len(viewers) == 1
-    assert os.getsid(viewers[0].pid) != os.getsid(0), "Ctrl-C in the terminal is the agent's"
+    (viewer,) = running("agentwrap_viewer")
+    assert os.getsid(viewer.pid) != os.getsid(0), "Ctrl-C in the terminal is the agent's"
     env.close()
-    assert not viewers[0].is_running()
+    assert not alive([viewer])
 
 
 def test_a_viewer_that_will_not_end_is_made_to(monkeypatch: pytest.MonkeyPatch) -> None:

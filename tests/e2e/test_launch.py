@@ -19,6 +19,7 @@ import gymnasium as gym
 import psutil
 import pytest
 import torch
+from children import alive, running
 from fakes import FakeAgent
 from websockets.sync.client import ClientConnection, connect
 
@@ -96,7 +97,7 @@ def test_ends_cleanly_and_takes_its_children_along(view: Callable[..., Command],
     with connect(address.replace("http", "ws") + "frames", origin=address.rstrip("/")) as tab:
         tab.recv(STARTED)
         assert command.end(number) == (0, ""), "with a tab open"
-    until(lambda: not any(child.is_running() for child in children))
+    until(lambda: not alive(children))
     agent.close()
 
 
@@ -105,7 +106,7 @@ def test_children_end_with_a_viewer_that_is_killed(view: Callable[..., Command])
     command.address()
     children = until(command.children)
     assert command.end(signal.SIGKILL)[0] == -signal.SIGKILL
-    until(lambda: not any(child.is_running() for child in children))
+    until(lambda: not alive(children))
 
 
 def test_ctrl_c_while_it_starts_shows_no_traceback(view: Callable[..., Command]) -> None:
@@ -129,12 +130,7 @@ def test_an_explainer_that_crashes_is_started_again(view: Callable[..., Command]
     first = until(command.children)[0]
     os.kill(first.pid, signal.SIGKILL)
 
-    def another() -> list[psutil.Process]:  # a process that was just forked still has its parent's command line
-        others = [child for child in command.children() if child.pid != first.pid]
-        alive = [child for child in others if child.status() != psutil.STATUS_ZOMBIE]
-        return [child for child in alive if "agentwrap_viewer.explainer" in child.cmdline()]
-
-    until(another)
+    until(lambda: [each for each in running("agentwrap_viewer.explainer") if each.pid != first.pid])
     assert command.end(signal.SIGINT) == (0, "")
 
 

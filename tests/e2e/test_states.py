@@ -8,8 +8,8 @@ from pathlib import Path
 
 import fakes
 import numpy as np
-import psutil
 import pytest
+from children import running
 from e2e.harness import Served, Tab, World
 from states import states
 
@@ -90,9 +90,7 @@ def test_a_map_whose_process_is_killed_says_so_and_comes_back(world: World, open
     tab.select("Layout").select_option("pca")
     tab.until(lambda: card.get_attribute("data-method") == "pca", "principal components")
     world.agent.pause()
-    (process,) = (
-        each for each in psutil.Process().children(recursive=True) if "agentwrap_viewer.states" in each.cmdline()
-    )
+    (process,) = running("agentwrap_viewer.states")
     process.kill()
     tab.until(lambda: "ended by signal 9" in note.inner_text(), "what happened")
     again = tab.find(".card.states[data-method=pca]")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import random
 import socket
 import subprocess
 import sys
@@ -146,11 +148,17 @@ def why_without_maps(store: Store) -> str:
 def free_endpoint() -> str:
     """Return an endpoint on the loopback interface that nothing listens on.
 
-    The viewer is told where the demo's agent is: it must not show another stream that happens to run here.
+    The viewer is told where the demo's agent is: it must not show another stream that happens to run here. Ports that
+    the system gives to whoever asks for any lie above these: nobody is given one before the agent has begun.
+
+    Raises:
+        LaunchError: There is none.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    for port in random.sample(range(20_000, 32_000), 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return f"tcp://127.0.0.1:{port}"
+    raise LaunchError("no port is free between 20000 and 32000")
 
 
 def agent_command(endpoint: str, *, policy: str, steps: int | None) -> list[str]:

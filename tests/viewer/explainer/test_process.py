@@ -11,6 +11,8 @@ import psutil
 import pytest
 import torch
 import zmq
+from children import alive
+from listener import eventually
 
 import agentwrap_viewer.explainer.__main__ as main_module
 from agentwrap_protocol.messages import Bye, Explainer, Ping, Resend
@@ -258,8 +260,7 @@ def test_it_ends_when_its_parent_is_killed():
     assert child.is_running()
     parent.kill()
     parent.communicate()
-    psutil.wait_procs([child], timeout=60)
-    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+    eventually(lambda: not alive([child]))
 
 
 def test_it_is_nice_and_listens_on_loopback_alone(explainer):

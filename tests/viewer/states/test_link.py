@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import fakes
-import psutil
+from children import running
 from states import states
 
 from agentwrap_viewer.page.store import Store
@@ -50,9 +50,8 @@ def test_a_process_that_is_killed_is_started_again_and_told_everything() -> None
         link.obey(number, Choose(method="pca"))
         await until(lambda: first.knows(wanted="pca"))
         first.sections.clear()
-        for process in psutil.Process().children(recursive=True):
-            if "agentwrap_viewer.states" in process.cmdline():
-                process.kill()
+        (process,) = running("agentwrap_viewer.states")
+        process.kill()
         await until(lambda: "process" in first.sections)
         other = link.open(second)
         for each in (first, second):
