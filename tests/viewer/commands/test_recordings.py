@@ -190,6 +190,10 @@ def test_moments_are_listed_by_what_counts_as_one(run: Path, capsys: pytest.Capt
 def test_explain_refuses_what_cannot_be_and_says_why(
     run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
+    nowhere = tmp_path / "no" / "maps.mcap"
+    text = refused(capsys, "explain", run, "--out", nowhere, "--method", "magic")
+    assert f"{nowhere} cannot be written: No such file or directory" in text, "before anything else is looked at"
+    assert "cannot be written: Not a directory" in refused(capsys, "explain", run, "--out", run / "maps.mcap")
     maps = tmp_path / "maps.mcap"
     assert "'magic' is not possible" in refused(capsys, "explain", run, "--out", maps, "--method", "magic")
     assert "--address is a cluster's" in refused(capsys, "explain", run, "--out", maps, "--address", "x:1")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agentwrap_viewer.launch import LaunchError
@@ -15,6 +18,24 @@ if TYPE_CHECKING:
 
 #: What recordings need beside the bare installation.
 NEEDED = ("mcap", "zstandard")
+
+
+def check_place(out: Path) -> None:
+    """Look whether a file can be written there, before anything that takes long begins.
+
+    Raises:
+        LaunchError: It cannot; the text says why.
+    """
+    folder = out.absolute().parent
+    if not folder.exists():
+        number = errno.ENOENT
+    elif not folder.is_dir():
+        number = errno.ENOTDIR
+    elif not os.access(folder, os.W_OK):
+        number = errno.EACCES
+    else:
+        return
+    raise LaunchError(f"{out} cannot be written: {os.strerror(number)}")
 
 
 @contextmanager

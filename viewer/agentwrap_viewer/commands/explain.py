@@ -15,7 +15,7 @@ from agentwrap_viewer.explainer.lifetime import wait_asleep
 from agentwrap_viewer.launch import LaunchError
 
 from .arguments import add_target, need
-from .errors import NEEDED, reading
+from .errors import NEEDED, check_place, reading
 from .workers import Workers, add_workers
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         LaunchError: The recording, the method or the file of maps is not as it has to be.
     """
+    check_place(Path(arguments.out))
     with reading(arguments.recording) as recording:
         indices = chosen(recording, arguments.steps, arguments.episode)
         write_maps(recording, indices, Path(arguments.out), arguments, version=arguments.policy_version)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from agentwrap_viewer.launch import LaunchError
 
 from .arguments import need
-from .errors import reading
+from .errors import check_place, reading
 from .explain import add_method, chosen, steps, write_maps
 from .moments import add_criteria, kinds_of, moments_of
 from .workers import add_workers
@@ -104,6 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
             out = Path(arguments.out or Path(arguments.recording).with_suffix(f".{suffix}"))
             files = [(indices, out)]
         for _, file in files:
+            check_place(file)
             if file.exists() and not arguments.overwrite:
                 raise LaunchError(f"{file} exists already: choose another name with --out, or pass --overwrite")
         with _maps(recording, [part for part, _ in files], out, arguments) as maps:
