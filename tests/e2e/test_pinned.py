@@ -188,6 +188,11 @@ def test_over_a_recording_the_strip_has_all_its_versions(tmp_path: Path, open_ta
         tab.press("v")
         tab.until(lambda: versions(tab) == list(range(1, 9)), f"all versions; there are {versions(tab)}")
         tab.until(lambda: tab.find(".pinned .version .share").count() == 8 and not visible_shares(tab), "final maps")
+        large, top = tab.find(".pinned .large"), tab.find(".deck .column").first.bounding_box()["y"]
+        tab.find(".pinned .version").last.click()
+        tab.page.set_viewport_size({"width": 1280, "height": 700})
+        tab.until(lambda: large.is_visible() and large.bounding_box()["y"] >= top - 8, "all of a map, on a low screen")
+        tab.page.keyboard.press("Escape")
         tab.press("ArrowRight")
         tab.until(lambda: tab.step() == 1, "the next step")
         assert tab.find(".card.pinned h2").inner_text().endswith("step 0"), "the pin stays"

@@ -10,6 +10,9 @@ import {scaleOf, share as placeOf} from "./policy.js"
 const DRAWN = ["probabilities", "q_values", "gaussian"]  // kinds of outputs that have bars
 const MOST_BARS = 12  // actions beside a small map: of more nothing could be told apart
 
+/** CSS pixels: the page's header, the gap to it and to the row, and what one map at large takes at least. */
+const HEADER = 64, GAP = 8, LEAST = 240
+
 /** The button that pins the step shown, or none any more: {element, toggle, stop}; hidden where there are no maps. */
 export function pinButton(step) {
   let pinned = null
@@ -139,7 +142,12 @@ export async function render({model, el}) {
     cells.forEach(cell => cell.age(all.pin.now))
     describe()
   })
-  model.on("remove", () => { stop(); document.removeEventListener("keydown", leave) })
+  window.addEventListener("resize", drawLarge)
+  model.on("remove", () => {
+    stop()
+    document.removeEventListener("keydown", leave)
+    window.removeEventListener("resize", drawLarge)
+  })
   return root
 }
 
@@ -217,6 +225,8 @@ function largeMap(choose, walk) {
   return {element, draw: (entry, all, layersOf) => {
     element.hidden = !entry
     if (!entry) return
+    const room = element.parentElement.getBoundingClientRect().top - HEADER - 2 * GAP
+    element.style.setProperty("--room", `${Math.max(LEAST, room)}px`)
     put(title, entry.name)
     const age = all.pin.now === null || entry.began === null ? "" : `${ago(all.pin.now - entry.began)} old · `
     put(said, `${age}${entry.method}${entry.refined < 1 ? ` · ${percent(entry.refined)} % of it computed` : ""}`)
