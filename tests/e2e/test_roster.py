@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from e2e.harness import Tab, Viewer
+from playwright.sync_api import Locator
 
 from agentwrap import InterpretVectorWrapper, InterpretWrapper
 
@@ -62,6 +63,10 @@ def heard(agents: Agents) -> bool:
     return any(env._stream.publisher.wants("environments") for env in (agents.envs, *agents.alone))
 
 
+def names(rows: Locator) -> list[str]:
+    return [text.split("\n")[0] for text in rows.all_inner_texts()]
+
+
 def test_one_is_found_chosen_and_followed_among_many(
     agents: Agents, address: str, open_tab: Callable[..., Tab]
 ) -> None:
@@ -80,9 +85,18 @@ def test_one_is_found_chosen_and_followed_among_many(
     shown = [float(each) for each in returns()]
     assert shown == sorted(shown, reverse=True)
 
+    eleven = tab.find(".roster").get_by_text("many · 11", exact=True)
+    line, before = eleven.element_handle(), names(rows)
+    tab.until(lambda: names(rows) != before, "another order, as episodes end")
+    assert line.inner_text() == "many · 11", "a line became another environment's"
+    eleven.hover()
+    before, texts = names(rows), rows.all_inner_texts()
+    tab.until(lambda: sum(map(str.__ne__, rows.all_inner_texts(), texts)) > 7, "other numbers")
+    assert names(rows) == before, "what the pointer is on moved away"
+
     tab.find(".roster input").fill("many 1")
     tab.until(lambda: rows.count() == 3, "1, 10 and 11")
-    tab.find(".roster").get_by_text("many · 11", exact=True).click()
+    eleven.click()
     tab.until(lambda: agents.envs._stream.shown == 11, "the agent to show another")
     tab.until(lambda: "many · 11" in pill.inner_text(), "the page to say so")
     tab.find(".roster input").fill("one 1")

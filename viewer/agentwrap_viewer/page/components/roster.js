@@ -18,15 +18,17 @@ const COLUMNS = [
   {key: "rate", label: "Steps / s", hint: "of the agent, all its environments stepping together", text: row => row.rate !== null && row.rate < 100 ? row.rate.toFixed(1) : integer(row.rate)},
 ]
 
+const key = row => `${row.endpoint} ${row.environment}`
 const label = row => row.of > 1 ? `${row.name} · ${row.environment}` : row.name
 
 /** Returns {button, panel, stop}: `button` opens the list, and holds what the header says of the agent that is shown. */
 export function roster(...inside) {
   let section = {open: false}, sorted = "last", down = true, rows = []
+  let lines = new Map()  // by what they stand for: a line that moves stays the same environment's
   const chevron = h("span", {class: "chevron", "aria-hidden": "true"}, "▾")
   const button = h("button", {type: "button", class: "pill", title: "All agents and environments (A)", "aria-expanded": "false",
     onclick: () => open(!section.open)}, ...inside, chevron)
-  const search = h("input", {type: "search", placeholder: "Search by name or number", "aria-label": "Search", oninput: draw})
+  const search = h("input", {type: "search", placeholder: "Search by name or number", "aria-label": "Search", oninput: () => draw()})
   const rules = Object.entries(RULES).map(([rule, text]) => h("button", {type: "button", title: HINTS[rule], "data-rule": rule,
     onclick: () => send({do: "choose", rule})}, text))
   const heads = COLUMNS.map(column => h("button", {type: "button", title: column.hint || "", "data-key": column.key, onclick: () => {
@@ -50,7 +52,7 @@ export function roster(...inside) {
 
   function take() {
     rows = (section.rows || []).map(values => Object.fromEntries(section.columns.map((name, index) => [name, values[index]])))
-    draw()
+    draw({still: list.matches(":hover") || list.querySelector(":focus-visible") !== null})
   }
 
   function found() {
@@ -69,17 +71,27 @@ export function roster(...inside) {
     return down ? b - a : a - b
   }
 
-  function draw() {
+  /** Renew the list; `still` leaves the lines in their order, for who is about to press one. */
+  function draw({still = false} = {}) {
     if (panel.hidden) return
     for (const each of rules) each.setAttribute("aria-pressed", each.dataset.rule === section.rule)
     heads.forEach(head => { head.dataset.sorted = head.dataset.key === sorted ? (down ? "down" : "up") : "" })
     const shown = found().sort(compare)
-    while (list.children.length > shown.length) list.lastChild.remove()
-    while (list.children.length < shown.length) list.append(line())
-    shown.forEach((row, index) => fill(list.children[index], row))
+    const wanted = still ? held(shown) : shown
+    lines = new Map(wanted.map(row => [key(row), lines.get(key(row)) || line()]))
+    for (const row of wanted) fill(lines.get(key(row)), row)
+    const ordered = [...lines.values()]
+    if (ordered.length !== list.children.length || ordered.some((element, index) => element !== list.children[index])) list.replaceChildren(...ordered)
     const more = (section.count || 0) - rows.length
     const many = rows.length === 1 ? "1 environment" : `${integer(shown.length)} of ${integer(rows.length)} environments`
     put(foot, shown.length || !rows.length ? `${many}${more > 0 ? `, and ${integer(more)} more that are not listed` : ""}` : "Nothing is called that.")
+  }
+
+  /** These rows where they are in the list, and those that are new at its end. */
+  function held(shown) {
+    const places = new Map([...lines.keys()].map((name, index) => [name, index]))
+    const place = row => places.get(key(row)) ?? places.size
+    return shown.sort((one, other) => place(one) - place(other))
   }
 
   function line() {
