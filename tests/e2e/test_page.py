@@ -380,9 +380,15 @@ def test_a_page_that_cannot_load_its_scripts_yet_says_that_it_connects(world: Wo
     tab.page.goto(world.address, wait_until="commit", timeout=60_000)
     said = "['::before', '::after'].map(part => document.body ? getComputedStyle(document.body, part).content : '')"
     tab.until(lambda: tab.page.evaluate(said) == ['"agentwrap"', '"connecting …"'], "name and word")
+
+
+def test_panels_spinner_shows_nothing_but_errors(world: World, open_tab: Open) -> None:
+    tab = open_tab(world.address)
     spinner = tab.find("#loader")
-    spinner.evaluate("node => { node.style.display = 'flex' }")  # as Panel does when its scripts are there
-    assert spinner.is_hidden(), "it lies over the word"
+    spinner.evaluate("node => { node.style.display = 'flex' }")  # as Panel does while the page loads
+    assert spinner.is_hidden(), "it lies over the page's name and word"
+    spinner.evaluate("node => node.classList.add('error')")
+    assert spinner.is_visible()
 
 
 def test_a_page_that_loads_has_the_ground_of_its_theme(world: World, open_tab: Open) -> None:
