@@ -43,6 +43,7 @@ class CallingCapture:
 
     Attributes:
         row: Which of several environments is shown; all the same here, where calls are about its observation.
+        glances: A call can be made afterwards, too.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class CallingCapture:
         self._probing, self._guard = probing, guard or Guard()
         self._box: CallableBox | None = None
         self.attached = self.closely = False
-        self.row = 0
+        self.row, self.glances = 0, True
 
     @property
     def problem(self) -> str | None:

@@ -63,6 +63,7 @@ class PolicyCapture:
 
     Attributes:
         row: Always 0: a call is about one observation.
+        glances: Calls are seen in any case.
 
     Raises:
         UnknownLayerError: The policy has no submodule of that name.
@@ -78,7 +79,7 @@ class PolicyCapture:
         guard: Guard | None = None,
     ) -> None:
         self._policy, self._action_space, self._names_given = policy, action_space, outputs
-        self.row = 0
+        self.row, self.glances = 0, True
         self._guard = guard or Guard()
         from agentwrap_export.wrapping import unwrapped
 

@@ -147,7 +147,9 @@ class Looking(Telling):
     def _last_moment(self, seen: Seen) -> Moment | None:
         """See what is left to see of an episode's last step, which was known as such only when it was over."""
         observation, now = self._acted_on, self._step_began
-        if observation is NOTHING or not self.publisher.watched or not self._sampler.pick_last(now):
+        if observation is NOTHING or not self.publisher.watched:
+            return None
+        if (seen is None and not self._feed.capture.glances) or not self._sampler.pick_last(now):
             return None
         moment = Moment(self._steps - 1, self._episode, self._length - 1, seen, sent=True)
         self._moments.look_back(moment, observation, self._action, self._observation, self._outlets)

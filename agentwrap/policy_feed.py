@@ -46,10 +46,11 @@ class Capture(Protocol):
     ``PolicyCapture`` where the policy itself is called, ``BatchCapture`` where that is with the observations of several
     environments, ``WatchCapture`` where a library calls parts of it, ``CallingCapture`` where it is a function whose
     calls cannot be seen. ``row`` is which row of a batch is the environment's, where the policy is called with those
-    of several.
+    of several; ``glances`` whether calls are seen, as far as they go, that are not looked at closely.
     """
 
     row: int
+    glances: bool
 
     @property
     def problem(self) -> str | None: ...  # noqa: D102

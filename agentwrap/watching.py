@@ -1,11 +1,13 @@
 """Sees what a policy computes inside a library's own code, which never calls the policy itself.
 
-Like ``PolicyCapture``, but where acts begin and where outputs come out an adapter has said (``PolicyView``). All hooks
-are cheap: they keep references, and everything else waits until a step is sent.
+Like ``PolicyCapture``, but where acts begin and where outputs come out an adapter has said (``PolicyView``). Hooks keep
+references, and everything else waits until a step is sent. But there are several, which would take a tenth of the time
+in which a small network acts and learns: where steps come fast, they are there only for those that may be sent.
 """
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +22,7 @@ from .arrays import Array, copied, to_array
 from .capture import CAPTURING
 from .guard import Guard
 from .holding import Held, Holding
-from .hooks import Hook, find_layers
+from .hooks import Hook, HookSwitch, find_layers
 from .policy import PolicyView, Watch
 
 #: Most rows of a call that may be an act: of as many environments, one of which is ours.
@@ -28,6 +30,9 @@ MOST_ROWS = 64
 
 #: Newest acts kept until the environment's next step.
 MOST_ACTS = 8
+
+#: Seconds for a step from which on hooks may stay where they are: they take some 40 µs.
+SLOW = 0.0025
 
 #: Steps of which none may have been acted on with the environment's observation, until the user is told.
 PATIENCE = 100
@@ -75,6 +80,7 @@ class WatchCapture:
     Attributes:
         row: Which of them is the environment's, for libraries that have an order of them: statistics and earlier
             observations are those of this row. It is found by what it was given, for there may be another order.
+        glances: Whether acts are seen while it is not looked closely: where steps are slow.
 
     Raises:
         UnknownLayerError: The agent has no submodule of a name that is given here or in the view.
@@ -84,15 +90,17 @@ class WatchCapture:
         self, view: PolicyView, *, layers: Sequence[str] = (), guard: Guard | None = None, rows: int | None = None
     ) -> None:
         self.row, self._most_rows = 0, rows or MOST_ROWS
+        self.glances = False
         self._acting, self._agent, self._guard = cast(Acting, view.module), view.agent, guard or Guard()
         self._refresh, self._mask, self._learns, self._kept = view.refresh, view.mask, view.learns, dict(view.kept)
         self._prepares = view.before is not None
-        self._watch, self._layers = dict(view.watch or {}), find_layers(view.agent, layers)
+        self._watch = dict(view.watch or {})
         self._names = tuple(self._watch)
         self._head = f"output/{self._names[0]}"
         # by what the arrays of a step are called
         self._places = {f"output/{name}": watch for name, watch in self._watch.items() if watch.of != "act"}
         self._places.update((f"input/state/{name}", each.enters) for name, each in view.state.items())
+        self._places.update((f"layer/{name}", Watch(name)) for name in find_layers(view.agent, layers))
         self._state = {name: f"input/state/{name}" for name in view.state}
         self._ranks = {f"input/state/{name}": len(each.shape) for name, each in view.state.items()}
         self._entry = view.agent.get_submodule(view.entry)
@@ -101,12 +109,12 @@ class WatchCapture:
         self._all_within = all(view.agent.get_submodule(each.module) in within for each in seen)
         self._acts: deque[Act] = deque(maxlen=MOST_ACTS)
         self._open: Act | None = None
-        self._handles: list[Any] = []
-        self._layer_handles: list[Any] = []
+        self._switches: list[HookSwitch] = []
         self._holding = Holding()
         self._shapes: set[tuple[int, ...]] = set()
         self._returned: set[tuple[int, ...]] = set()  # shapes as the environment has them
         self._closely = False
+        self._steps, self._since = 0, 0.0  # since it was last looked closely
         self._unlike = 0
 
     @property
@@ -117,45 +125,49 @@ class WatchCapture:
     @property
     def attached(self) -> bool:
         """Whether hooks are on the policy."""
-        return bool(self._handles)
+        return bool(self._switches)
 
     @property
     def closely(self) -> bool:
-        """Whether all there is to see of the next act is seen, named layers too."""
+        """Whether all there is to see of the next act is seen."""
         return self._closely
 
     def attach(self) -> None:
         """Put hooks on the policy, and look closely."""
-        if not self._handles:
-            self._handles.append(self._entry.register_forward_pre_hook(Hook(self._begin)))
-            for name, each in self._places.items():
-                module, hook = self._agent.get_submodule(each.module), Hook(self._see, name, each)
-                self._handles.append(module.register_forward_hook(hook))
-            if self._all_within:  # then what these modules do elsewhere, in learning, is no act
-                self._handles.append(self._entry.register_forward_hook(Hook(self._close)))
+        if not self._switches:
+            self._switches = self._make_switches()
+            self._closely = self.glances = True
+            self._steps, self._since = 0, time.perf_counter()
         self.look_closely(True)
 
+    def _make_switches(self) -> list[HookSwitch]:
+        switches = [HookSwitch(self._entry, Hook(self._begin), before=True)]
+        for name, place in self._places.items():
+            switches.append(HookSwitch(self._agent.get_submodule(place.module), Hook(self._see, name, place)))
+        if self._all_within:  # then what these modules do elsewhere, in learning, is no act
+            switches.append(HookSwitch(self._entry, Hook(self._close)))
+        return switches
+
     def look_closely(self, closely: bool) -> None:
-        """See named layers too, or no longer."""
-        if closely is self._closely or not self._handles:
+        """See what there is to see of the next acts, or no more than costs nothing."""
+        if not self._switches or closely is self._closely:
             return
         self._closely = closely
-        if closely:
-            for name, layer in self._layers.items():
-                # in front of the hook that ends the act, where the entry is the layer
-                hook = Hook(self._see, f"layer/{name}", Watch(""))
-                self._layer_handles.append(layer.register_forward_hook(hook, prepend=True))
-        else:
-            for handle in self._layer_handles:
-                handle.remove()
-            self._layer_handles.clear()
+        if not closely:
+            now = time.perf_counter()
+            self.glances = now - self._since >= SLOW * self._steps
+            self._steps, self._since = 0, now
+        if not self.glances:
+            self._switch(on=closely)
+
+    def _switch(self, *, on: bool) -> None:
+        for each in self._switches:
+            (each.put_on if on else each.take_off)()
 
     def detach(self) -> None:
         """Take all our hooks off, and forget what was captured."""
-        self.look_closely(False)
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        self._switch(on=False)
+        self._switches, self._closely = [], False
         self.take()
 
     def expect(self, observation: Any) -> None:
@@ -170,6 +182,7 @@ class WatchCapture:
     def take(self) -> Sequence[Act] | None:
         """Return what was seen of the policy's acts since the last time, for ``choose``."""
         self._open = None
+        self._steps += 1
         if not self._acts:
             return None
         acts = list(self._acts)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ from sb3_models import Mixed, Pictures, make
 from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from agentwrap import InterpretWrapper, PolicyTypeError
+from agentwrap import InterpretWrapper, PolicyTypeError, watching
 from agentwrap.policy import PolicyView, view_policy
 from agentwrap.testing import check_policy
 from agentwrap_export.export import export_policy
@@ -113,6 +114,32 @@ def test_a_users_loop_streams_what_predict_computes(name: str, wrap: Any, listen
         outputs = outputs_of(step)
         assert np.allclose(distribution.mode(outputs), action, atol=1e-4)
         assert_same(replica, step, outputs)
+
+
+@pytest.mark.parametrize("seconds", [0.0, math.inf], ids=["steps are slow", "steps are fast"])
+def test_hooks_are_there_where_a_step_may_be_sent_or_they_cost_nothing(
+    seconds: float, wrap: Any, listen: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "SLOW", seconds)
+    model, env = MODELS["DQN"]()
+    wrapped = wrap(model, env, fps=20)
+    listener = listen(wrapped, "step")
+    observation, _ = wrapped.reset(seed=0)
+    hooked, ended = [], 0
+    while ended < 20 or len(listener.of(Step)) < 10:
+        action, _ = model.predict(observation)
+        observation, _, *over, _ = wrapped.step(action)
+        modules = list(model.policy.modules())
+        hooked.append(sum(len(each._forward_hooks) + len(each._forward_pre_hooks) for each in modules))
+        if any(over):
+            ended += 1
+            observation, _ = wrapped.reset()
+    assert all("output/q_values" in step.arrays for step in listener.of(Step))
+    if seconds:
+        assert hooked.count(0) > len(hooked) / 2 and max(hooked) > 0
+    else:
+        assert min(hooked) == max(hooked) > 0
+        assert any(step.terminated or step.truncated for step in listener.of(Step))
 
 
 @pytest.mark.parametrize("env", [InvalidActionEnvDiscrete, InvalidActionEnvMultiDiscrete])
