@@ -56,8 +56,10 @@ $(VENV)/%.stamp: pyproject.toml constraints.txt
 $(XAITK)/stamp: $(VENV)/bench.stamp
 	$(BIN)/python -m venv $(XAITK)
 	$(XAITK)/bin/python -m pip install --quiet --constraint constraints.txt 'xaitk-saliency==0.15.0'
-	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
 	  > "$$($(XAITK)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/ours.pth"
+	touch $@
+
 # RLlib 2.60 pins Gymnasium 1.2.2, while the rest runs on the newest: what is tested here is that both will do.
 $(RLLIB)/stamp: pyproject.toml constraints.txt
 	test -x $(RLLIB)/bin/python || $(PYTHON) -m venv $(RLLIB)
