@@ -201,7 +201,7 @@ function scoresOf({name, scores}, signed) {
     fill.style.width = `${100 * Math.abs(score)}%`
     return h("i", {class: "track"}, fill)
   })
-  return h("span", {class: "feature", title: name}, ...fills)
+  return h("span", {class: "feature", title: name}, h("span", {class: "name"}, name), ...fills)
 }
 
 /** A bar from zero, or the interval that a continuous action is drawn from, on its own axis. */

@@ -28,8 +28,15 @@ export function drawGrid(context, box, axis, y) {
     context.strokeStyle = colour(value === 0 ? "axis" : "grid")
     context.beginPath(); context.moveTo(box.left, at); context.lineTo(box.right, at); context.stroke()
     context.fillStyle = colour("muted")
-    context.fillText(number(value), box.left - 6, at)
+    context.fillText(labelOf(value, axis.values[1] - axis.values[0]), box.left - 6, at)
   }
+}
+
+/** A tick's value as numbers are written, or with as many digits as tell it from the ticks beside it. */
+function labelOf(value, step) {
+  const text = number(value)
+  if (Math.abs(value) >= 10000 || Math.abs(text - value) < step / 100) return text
+  return `${+value.toFixed(Math.min(12, Math.max(0, Math.ceil(1 - Math.log10(step)))))}`
 }
 
 /** Texts below the plot: left, middle, right. */
