@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import time
 import uuid
 from collections.abc import Iterator
@@ -29,6 +30,17 @@ def no_process_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
         while (left := marked_processes(mark)) and time.monotonic() < deadline:
             time.sleep(0.1)
         assert not left, "processes left behind:\n" + "\n".join(left)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_ports() -> Iterator[None]:
+    """Keep streams of tests off the ports at which a user, or another run of the tests, looks for agents."""
+    from agentwrap import endpoint
+
+    first = random.randrange(20_000, 31_900)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(endpoint, "PORTS", range(first, first + 100))
+        yield
 
 
 def marked_processes(mark: str) -> list[str]:
