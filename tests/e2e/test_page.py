@@ -348,7 +348,8 @@ def test_an_agent_that_comes_back_is_followed(world: World, open_tab: Open) -> N
     tab.until(lambda: "training is over" in tab.find("div.notices[aria-live]").inner_text(), "the goodbye")
     live = tab.find(".transport button.live")
     tab.until(lambda: live.inner_text() == "ENDED", "that it is not live any more")
-    last = tab.step()
+    last = world.agent.number - 1
+    tab.until(lambda: tab.step() == last, "its last step")
     tab.press("Space")
     tab.until(lambda: tab.find(".transport[data-mode=playing]").count() and tab.step() < last, "what is kept again")
     tab.until(lambda: tab.step() == last and tab.find(".transport[data-mode=live]").count(), "its end")
