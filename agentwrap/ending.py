@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from .recorder import Recorder
 
 
+#: Said where the viewer was not ready before its agent was.
+TOO_SOON = (
+    "agentwrap: the run was over before its viewer had started: env.wait_for_viewer() before the loop waits for it, "
+    "record= keeps a run for later"
+)
+
+
 class Ending:
     """Knows nothing of the wrapper, so that this can be collected.
 
@@ -50,4 +57,6 @@ class Ending:
             if not self._quiet:
                 print(f"agentwrap: {summary}", file=sys.stderr, flush=True)
         if self.viewer is not None:
+            if not (self._publisher.was_watched or self._quiet):
+                print(TOO_SOON, file=sys.stderr, flush=True)
             end_viewer(self.viewer)

@@ -7,6 +7,7 @@ its tensors.
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,22 @@ ALIASES = {
     "v": "value",
     "critic": "value",
 }
+
+
+#: The protocol's own names, which viewers know what to make of.
+KNOWN = ("logits", "q_values", "mean", "log_std", "quantiles", "value", "latent")
+
+
+def check_spelling(names: Sequence[str] | str) -> None:
+    """Refuse names that the user gives to outputs where one is nearly that of something which viewers know.
+
+    Raises:
+        ValueError: One is; the text says which name was probably meant.
+    """
+    for name in (names,) if isinstance(names, str) else names:
+        meant = [ALIASES[name]] if name in ALIASES else difflib.get_close_matches(name, KNOWN, n=1, cutoff=0.8)
+        if name not in KNOWN and meant:
+            raise ValueError(f"outputs={name!r} means nothing to a viewer: did you mean {meant[0]!r}?")
 
 
 def output_names(

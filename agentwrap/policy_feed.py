@@ -21,6 +21,7 @@ from .capture import PolicyCapture
 from .distributions import describe
 from .errors import ExportError
 from .guard import Guard
+from .outputs import check_spelling
 from .policy import CallableView, PolicyView
 from .probing import Probing
 from .publisher import Publisher
@@ -38,6 +39,16 @@ SUM_SECONDS = 2.0
 
 #: Why a function has no graph, for people.
 NO_GRAPH = "a function has no computation that could be sent"
+
+#: Steps that may be sent without a call of the policy, until people are told: two seconds of them.
+UNCALLED = 120
+
+#: What they are told.
+NOT_CALLED = (
+    f"It has not acted in {UNCALLED} steps that were looked at. That is so while an agent still explores at random. "
+    "Otherwise: seen are calls of the very object that the environment was wrapped with, for one observation; not "
+    "those of a copy, nor of its layers one by one."
+)
 
 
 class Capture(Protocol):
@@ -97,7 +108,7 @@ class PolicyFeed:
 
     Raises:
         UnknownLayerError: The policy has no submodule of that name.
-        ValueError: ``outputs`` for a policy whose outputs the adapter names.
+        ValueError: ``outputs`` for a policy whose outputs the adapter names, or one of them is misspelt.
     """
 
     def __init__(
@@ -115,6 +126,8 @@ class PolicyFeed:
         quiet: bool = True,
         rows: int | None = None,
     ) -> None:
+        if outputs is not None:
+            check_spelling(outputs)
         self.probing = Probing(probe_ms_per_s)
         self.capture: Capture
         self._policy: nn.Module | None = None
@@ -131,6 +144,7 @@ class PolicyFeed:
         self._weights: WeightsWatch | None = None  # of what was exported
         self._changes: WeightsWatch | None = None  # of a module that is called for others
         self._told = False  # that the policy has changed
+        self._uncalled = 0  # steps without a call of the policy, before the first that has one
         self.info = PolicyInfo(type=type_name, parameters=_count(self._policy), distribution=_distribution(view))
 
     def update(self, call: Call | Act | Called | None, step: int, publisher: Publisher | Outlets) -> None:
@@ -145,8 +159,10 @@ class PolicyFeed:
         if problem is not None and problem != self._problem:
             self._problem = problem
             self._tell(publisher, graph="failed", problem=problem, probe=None)
+        if call is None and not self.info.outputs:
+            self._count_uncalled(publisher)
         if call is not None and call.names != self.info.outputs:
-            self._tell(publisher, outputs=call.names, parameters=_count(self._policy))
+            self._tell(publisher, outputs=call.names, parameters=_count(self._policy), problem=problem)
         if call is not None and self.info.graph == "pending" and publisher.wants(PolicyGraph.kind):
             if isinstance(call, Called):
                 self._tell(publisher, graph="failed", problem=NO_GRAPH, probe=self.probing.info)
@@ -156,6 +172,11 @@ class PolicyFeed:
             self._guard.run("watching the weights", self._update_weights, step, publisher)
         elif self.info.probe is not None:
             self._guard.run("watching the weights", self._count_changes)
+
+    def _count_uncalled(self, publisher: Publisher | Outlets) -> None:
+        self._uncalled += 1
+        if self._uncalled == UNCALLED and self._policy is not None and self.info.graph == "pending":
+            self._tell(publisher, problem=NOT_CALLED)
 
     def policy_changed(self) -> None:
         """Take note that the policy computes something else from now on; from any thread."""

@@ -79,6 +79,7 @@ class Publisher:
         control: Where requests go.
         watched: True while somebody subscribes to steps. A plain attribute: reading it is all that an unwatched step
             costs.
+        was_watched: Whether somebody ever has.
         error: First unexpected error in the thread, or None.
 
     Args:
@@ -109,7 +110,7 @@ class Publisher:
         on_probe: Callable[[m.Probe, Answer], None] | None = None,
     ) -> None:
         self.stream = stream
-        self.watched = False
+        self.watched = self.was_watched = False
         self.error: Exception | None = None
         self._hello, self._progress = weakref.WeakMethod(hello), weakref.WeakMethod(progress)
         self._environments = _weak(environments)
@@ -288,6 +289,7 @@ class Publisher:
                 if new:
                     self._due.update(new.intersection(RETAINED), [m.Hello.kind])
         self.watched = self.wants(m.Step.kind)
+        self.was_watched = self.was_watched or self.watched
         if self._is_beating and not had_heartbeat:
             self._start_beating()
 

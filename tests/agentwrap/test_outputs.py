@@ -1,11 +1,14 @@
+from typing import Any
+
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from torch import distributions
 
+from agentwrap import InterpretWrapper
 from agentwrap.errors import PolicyTypeError
-from agentwrap.outputs import doubts, output_names
+from agentwrap.outputs import check_spelling, doubts, output_names
 from agentwrap_export.results import output_tensors
 
 DISCRETE = gym.spaces.Discrete(9)
@@ -96,3 +99,10 @@ def test_a_normal_gives_the_logarithm_of_its_deviation():
 def test_doubts(names, tensors, space, text):
     said = doubts(names, tensors, space)
     assert said is None if text is None else text in said
+
+
+@pytest.mark.parametrize(("given", "meant"), [("qvalues", "q_values"), ("logit", "logits"), (("mean", "v"), "value")])
+def test_a_misspelt_name_is_refused_where_it_is_given(given: Any, meant: str) -> None:
+    with pytest.raises(ValueError, match=f"did you mean '{meant}'"):
+        InterpretWrapper(gym.make("CartPole-v1"), torch.nn.Linear(4, 2), outputs=given, quiet=True)
+    check_spelling(("logits", "features", "std"))

@@ -169,7 +169,11 @@ def test_view_without_the_viewer_says_how_to_get_it(policy: nn.Module, monkeypat
 
 
 def test_the_viewer_starts_with_the_agent_and_ends_with_it(
-    wrap: Callable[..., InterpretWrapper], policy: nn.Module, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    wrap: Callable[..., InterpretWrapper],
+    policy: nn.Module,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     told = tmp_path / "told"
     stand_in = (
@@ -177,12 +181,13 @@ def test_the_viewer_starts_with_the_agent_and_ends_with_it(
     )
     (tmp_path / "agentwrap_viewer.py").write_text(stand_in)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    env = wrap(policy, view=True)
+    env = wrap(policy, view=True, quiet=False)
     eventually(lambda: told.exists() and told.read_text() == f"view {env.endpoint}")
     (viewer,) = running("agentwrap_viewer")
     assert os.getsid(viewer.pid) != os.getsid(0), "Ctrl-C in the terminal is the agent's"
     env.close()
     assert not alive([viewer])
+    assert "over before its viewer had started" in capsys.readouterr().err
 
 
 def test_a_viewer_that_will_not_end_is_made_to(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ import torch
 from listener import Listener, eventually
 from torch import nn
 
-from agentwrap import AgentwrapWarning, InterpretWrapper, PolicyTypeError, UnknownLayerError
+from agentwrap import AgentwrapWarning, InterpretWrapper, PolicyTypeError, UnknownLayerError, policy_feed
 from agentwrap_protocol.messages import (
     Bye,
     EpisodeEnd,
@@ -605,6 +605,18 @@ def test_waits_for_a_viewer_that_wants_the_policy(wrap: Wrap, listen: Listen, po
     assert not env.wait_for_viewer(timeout=0.05)
     listen(env)
     assert env.wait_for_viewer()
+
+
+def test_a_policy_that_does_not_act_is_told_of_until_it_does(
+    wrap: Wrap, listen: Listen, policy: nn.Module, agent: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(policy_feed, "UNCALLED", 5)
+    env = wrap(policy, fps=1e6)
+    listener, loop = listen(env, "hello", "step"), agent(env, copy.deepcopy(policy))
+    told = listener.wait(Hello, lambda hello: hello.policy.problem is not None, between=loop.step)
+    assert "very object" in told.policy.problem and told.policy.graph == "pending"
+    loop = agent(env, policy)
+    listener.wait(Hello, lambda hello: hello.policy.outputs and hello.policy.problem is None, between=loop.step)
 
 
 def test_late_joiners_get_hello_graph_and_weights(wrap: Wrap, listen: Listen, policy: nn.Module, agent: Any) -> None:

@@ -123,6 +123,8 @@ def _about_explainer(view: View) -> list[dict[str, Any]]:
     if policy is not None and policy.graph == "failed" and policy.probe is None:
         text = policy.problem or "The policy could not be exported."
         return [_notice("no-maps", "warning", "No maps: this policy cannot be exported", text)]
+    if policy is not None and policy.graph == "pending" and policy.problem:
+        return [_notice("no-call", "warning", "No call of the policy seen yet", policy.problem)]
     if state == "unable":
         problem = store.explainer.problem if store.explainer else None
         return [_notice("unable", "warning", "No maps for this policy", problem or "")]
