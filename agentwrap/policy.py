@@ -27,6 +27,7 @@ An adapter is found by the type of the policy, without importing any library::
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -49,7 +50,7 @@ ENTRY_POINTS = "agentwrap.adapters"
 
 ACCEPTED = (
     "a torch.nn.Module whose forward returns logits or action means, (logits, value), or a dict of named outputs; or a "
-    "function of the observation that returns such as arrays"
+    "function of the observation that returns the same as arrays"
 )
 
 
@@ -320,13 +321,24 @@ def check_module(policy: Any, *, tried: list[str]) -> None:
     torch = sys.modules.get("torch")  # where nobody has imported it, nobody has a module either
     if torch is None or not isinstance(policy, torch.nn.Module):
         raise PolicyTypeError(
-            f"a policy of type {type(policy).__name__} cannot be watched; accepted is {ACCEPTED}{others}"
+            f"a policy of type {type(policy).__name__} cannot be watched{_hint(policy)}; accepted is {ACCEPTED}{others}"
         )
     # of the object, not its class: what torch.compile returns has its own
     if getattr(getattr(policy, "forward", None), "__name__", "") == "_forward_unimplemented":
         raise PolicyTypeError(
             f"{type(policy).__name__} has no forward(), so there is no call to see; accepted is {ACCEPTED}{others}"
         )
+
+
+def _hint(policy: Any) -> str:
+    """What to do with what people pass by mistake."""
+    if isinstance(policy, type):
+        return f": pass an object of the class, {policy.__name__}(…)"
+    if isinstance(policy, str | os.PathLike):
+        return ": load the file, and pass the module or model that acts"
+    if isinstance(policy, Mapping):
+        return ": load weights into a module (load_state_dict), and pass that"
+    return ""
 
 
 def _installed() -> list[type[Adapter]]:

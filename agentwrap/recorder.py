@@ -292,6 +292,8 @@ def _open(path: Path, overwrite: bool) -> int:
     try:
         return os.open(path, flags, 0o666)
     except FileExistsError as error:
+        if path.is_dir():
+            raise RecordingError(f"{path} is a directory: name a file, such as {path / 'run.mcap'}") from error
         raise RecordingError(f"{path} exists already: choose another name, or pass overwrite=True") from error
     except OSError as error:
         raise RecordingError(f"{path} cannot be written: {error.strerror}") from error

@@ -252,3 +252,16 @@ def test_a_state_that_an_adapter_sees_in_the_wrong_place_is_told() -> None:
     finally:
         unregister_adapter(Wrong)
     assert "FAILED to see the state h" in str(report)
+
+
+@pytest.mark.parametrize(
+    ("policy", "says"),
+    [
+        (torch.nn.Linear, r"pass an object of the class, Linear\(…\)"),
+        ("policy.zip", "load the file, and pass the module"),
+        (torch.nn.Linear(4, 2).state_dict(), "load weights into a module"),
+    ],
+)
+def test_what_people_pass_by_mistake_is_answered_with_what_to_pass(policy: Any, says: str) -> None:
+    with pytest.raises(PolicyTypeError, match=says):
+        view_policy(policy, gym.make("CartPole-v1"))

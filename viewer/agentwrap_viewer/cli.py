@@ -6,6 +6,7 @@ Nothing is imported before Ctrl-C can be handled.
 from __future__ import annotations
 
 import argparse
+import difflib
 import sys
 from collections.abc import Sequence
 
@@ -23,12 +24,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str] | None) -> int:
     from .launch import LaunchError
 
-    arguments = parser().parse_args(argv)
+    arguments = _parsed(argv)
     try:
         return int(arguments.run(arguments))
     except LaunchError as error:
         print(f"agentwrap: {error}", file=sys.stderr)
         return 1
+
+
+def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse as ``parse_args`` does, but say of unknown options which of the command's were probably meant."""
+    top = parser()
+    arguments, unknown = top.parse_known_args(argv)
+    if unknown:
+        command: argparse.ArgumentParser = arguments.command
+        near = difflib.get_close_matches(unknown[0], command._option_string_actions, n=1)
+        command.error(f"unrecognized arguments: {' '.join(unknown)}" + (f" (did you mean {near[0]}?)" if near else ""))
+    return arguments
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,17 +54,17 @@ def parser() -> argparse.ArgumentParser:
 
     view = commands.add_parser("view", help="look at a running agent", description=VIEW)
     add_arguments(view)
-    view.set_defaults(run=run)
+    view.set_defaults(run=run, command=view)
 
     shown = commands.add_parser("demo", help="watch a trained agent play Enduro")
     demo.add_arguments(shown)
-    shown.set_defaults(run=demo.run)
+    shown.set_defaults(run=demo.run, command=shown)
 
     for module in (record, replay, compare, info, explain, export):
         name = module.__name__.rpartition(".")[2]
         command = commands.add_parser(name, help=module.HELP, description=getattr(module, "DESCRIPTION", None))
         module.add_arguments(command)
-        command.set_defaults(run=module.run)
+        command.set_defaults(run=module.run, command=command)
     return top
 
 

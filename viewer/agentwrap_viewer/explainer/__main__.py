@@ -101,7 +101,8 @@ def _device(name: str) -> str:
     try:
         torch.zeros(1, device=name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
+        unknown = "Expected one of" in str(error)  # and all kinds of devices that PyTorch has ever heard of
+        reason = "there is no such kind of device" if unknown else str(error).splitlines()[0]
         raise SaliencyError(f"device {name!r} is not usable here: {reason}; there is {_devices()}, or auto") from None
     return name
 
