@@ -123,6 +123,10 @@ def test_versions_of_vectors_are_compared_by_feature(
     values = [float(text) for text in texts]
     assert values[1] - values[0] == pytest.approx(2, abs=0.05)
     assert "same" in tab.find(".agreement .caption").inner_text() and marks(tab) == 0
+    difference = tab.find(".slot.features_difference")
+    tab.until(lambda: difference.locator(".key").count() == 2, "the difference of both")
+    assert difference.locator(".key").all_inner_texts() == ["more in version 1", "more in version 3"]
+    assert difference.locator(".head:visible").all_inner_texts() == ["feature\nscore\nvalue"]
     assert tab.errors == []
 
 

@@ -428,6 +428,17 @@ def test_features_without_a_picture_leave_their_room_to_the_return(world: World,
     tab.until(lambda: widest.evaluate("fill => fill.style.width") == "100%", "the bars")
     assert features.locator(".track:visible").count() == 3
 
+    def pictured(number: int) -> Step:
+        vector = {"observation": np.linspace(0, 1, 27, dtype=np.float32)}
+        return step(number, arrays={**vector, "frame": np.zeros((300, 300, 3), np.uint8), "action": np.array(1)})
+
+    world.explainer.make_map, world.agent.make_step = saliency_map, pictured
+    tab.until(lambda: tab.find(".stage canvas.frame").is_visible(), "the picture beside the features")
+    tab.until(lambda: features.bounding_box()["height"] > 230, "that gives way to them")
+    tab.until(lambda: features.locator(".further").is_visible(), "that there are more than are seen")
+    features.locator(".row").last.scroll_into_view_if_needed()
+    tab.until(lambda: not features.locator(".further").is_visible(), "the last of them")
+
     world.agent.make_step = lambda number: step(number)
     tab.until(lambda: tab.find(".stage canvas.frame").is_visible(), "the picture")
     policy = tab.find(".card.policy")

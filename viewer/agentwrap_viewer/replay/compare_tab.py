@@ -79,6 +79,19 @@ class DifferenceStage(Stage):
         return source
 
 
+class DifferenceFeatures(Features):
+    """The features with the difference of two maps."""
+
+    def __init__(self, names: tuple[str, str]) -> None:
+        super().__init__()
+        self._names = names
+
+    def update(self, view: View) -> dict[str, Any] | None:
+        """Return what the features do, and whose ``names`` the two directions of their bars stand for."""
+        source = super().update(view)
+        return source if source is None else {**source, "names": list(self._names)}
+
+
 class Compared:
     """Source of what both policies compute, for one tab.
 
@@ -188,7 +201,7 @@ class CompareTab(ReplayTab):
             Side(SIDES["difference"], DifferenceStage(names), self._between, caption=lambda _: ""),
             Side(FEATURES["left"], Features(), self._left),
             Side(FEATURES["right"], Features(), self._right),
-            Side(FEATURES["difference"], Features(), self._between),
+            Side(FEATURES["difference"], DifferenceFeatures(names), self._between),
             Compared(self._contrast),
             ComparedTimeline(self._recorded, self._contrast),
             Marked(self._recorded.marks, lambda step: self._recorded.columns.position_of(step)),

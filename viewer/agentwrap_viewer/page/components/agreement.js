@@ -5,7 +5,7 @@ import {card, dress, h, integer, number, put} from "./kit.js"
 
 const FIGURES = [
   ["distance", "Distance here"], ["left", "Value, left"], ["right", "Value, right"],
-  ["disagreements", "They disagree on"], ["mean", "Mean distance"], ["known", "Steps compared"],
+  ["disagreements", "Disagree on"], ["mean", "Mean distance"], ["known", "Steps compared"],
 ]
 
 export async function render({model, el}) {

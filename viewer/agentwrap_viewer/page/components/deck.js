@@ -46,6 +46,7 @@ export async function render({model, el}) {
     subscribe("inputs", (_, all) => root.classList.toggle("pictures", all.planes !== null || all.past !== null)),
     subscribe("features", source => {
       root.classList.toggle("vector", vector = source.rows.length > 0)
+      root.style.setProperty("--beside", `${besideOf(source.rows.length)}px`)
       placeReturns()
     }),
     subscribe("stage", source => {
@@ -59,4 +60,10 @@ export async function render({model, el}) {
   ]
   model.on("remove", () => stops.forEach(stop => stop()))
   return root
+}
+
+/** Pixels that the left column needs for all but the picture: both cards' edges and headers, and a handful of features. */
+function besideOf(features) {
+  const rows = features > 12 ? Math.ceil(features / 2) * 19 : features * 24
+  return 142 + Math.min(rows, 8 * 24)
 }

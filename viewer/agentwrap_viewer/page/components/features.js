@@ -7,25 +7,41 @@ import {card, dress, h, number, put} from "./kit.js"
 export async function render({model, el}) {
   await dress(el)
   const {root, caption, aside, body} = card("features", model.heading)
-  const table = h("div", {class: "bars features", role: "table"})
+  const table = h("div", {class: "bars features", role: "table"}), more = h("button", {type: "button", class: "further", hidden: true})
   body.append(table)
+  root.append(more)
+  root.classList.toggle("difference", model.source.endsWith("difference"))
   let rows = [], drawnKeys = null
 
-  function drawKeys({layers, signed}) {
-    const wanted = `${signed} ${layers.map(({target, title}) => `${target} ${title}`)}`
+  function drawKeys({layers, signed, names}) {
+    const scale = names ? "difference" : signed ? "signed" : "magnitude"
+    const wanted = `${scale} ${names} ${layers.map(({target, title}) => `${target} ${title}`)}`
     if (wanted === drawnKeys) return
     drawnKeys = wanted
     table.classList.toggle("signed", signed)
     table.classList.toggle("both", layers.length > 1)
-    aside.replaceChildren(...keysOf(layers, signed ? "signed" : "magnitude"))
+    aside.replaceChildren(...layers.length ? keysOf(layers, scale, names) : [])
     aside.title = signed && layers.length > 1 ? "the upper bar is the actor's, the lower one the critic's" : ""
   }
 
   function makeRows(count) {
     rows = Array.from({length: count}, makeRow)
-    table.replaceChildren(...rows.map(row => row.root))
+    table.replaceChildren(makeHead(), makeHead(), ...rows.map(row => row.root))  // the second for the second column of many
     table.classList.toggle("many", count > 12)
   }
+
+  /** Say how many rows are below what is seen of the list. */
+  function tellMore() {
+    const end = body.getBoundingClientRect().bottom
+    const below = rows.filter(row => row.root.getBoundingClientRect().bottom > end + 4).length
+    more.hidden = below === 0
+    put(more, `${below} more ↓`)
+  }
+  body.addEventListener("scroll", tellMore, {passive: true})
+  more.addEventListener("click", () => body.scrollBy({top: body.clientHeight - 40, behavior: "smooth"}))
+  const fit = new ResizeObserver(tellMore)
+  fit.observe(body)
+  fit.observe(table)
 
   // where there is no picture, the rows have all the room
   const stopStage = subscribe("stage", source => { if ("frame" in source) root.classList.toggle("alone", source.frame === null) })
@@ -36,8 +52,12 @@ export async function render({model, el}) {
     drawKeys(source)
     source.rows.forEach((row, index) => drawRow(rows[index], row, source))
   })
-  model.on("remove", () => { stop(); stopStage() })
+  model.on("remove", () => { stop(); stopStage(); fit.disconnect() })
   return root
+}
+
+function makeHead() {
+  return h("div", {class: "head", role: "row"}, ...["feature", "score", "value"].map(text => h("span", {role: "columnheader"}, text)))
 }
 
 function makeRow() {

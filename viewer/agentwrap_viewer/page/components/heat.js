@@ -27,7 +27,7 @@ export const isSigned = scale => scale === "signed" || scale === "difference"
  */
 export function keysOf(layers, scale, names = []) {
   const titles = layers.map(({title}) => title).join(", ")
-  if (scale === "difference") return [h("span", {title: "who looks there more, as shares of each map's largest score"}, `${titles}:`), key("against", names[0]), key("for", names[1])]
+  if (scale === "difference") return [h("span", {title: "who depends on it more, as shares of each map's largest score"}, `${titles}:`), key("against", `more in ${names[0]}`), key("for", `more in ${names[1]}`)]
   if (scale !== "signed") return layers.map(({target, title}) => key(kindOf(target), title))
   return [key("for", `raises ${titles}`), key("against", "lowers")]
 }

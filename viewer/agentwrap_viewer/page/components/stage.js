@@ -141,8 +141,9 @@ export async function render({model, el}) {
     if (all.lag) heat.dataset.step = all.lag.step
   })
   const stopLegend = subscribe(model.source, (_, all) => { lag = all.lag; drawLegend() }, {calm: true})
-  // with a card of features below it the picture is as high as it has to be, and they get the rest
-  const stopFeatures = subscribe("features", source => root.classList.toggle("fitted", source.rows.length > 0))
+  // with a card of features below it the picture is as high as it has to be, and they get the rest; of two policies the
+  // features come first, and pictures have what they leave
+  const stopFeatures = subscribe("features", source => root.classList.toggle("fitted", !model.side && source.rows.length > 0))
   const smoothen = () => heat.classList.toggle("smooth", model.smooth)
   smoothen()
   model.on(["targets", "opacity", "scale"], () => { drawHeat(); drawLegend() })
