@@ -328,7 +328,7 @@ class SaliencyMap(Message, frozen=True, kw_only=True, eq=False):
 
     def title_of(self, target: str) -> str:
         """Return what a target is, for people."""
-        return self.titles.get(target, "chosen action" if target == "chosen" else target)
+        return self.titles.get(target, "preferred action" if target == "chosen" else target)
 
 
 def _entry_of(name: str) -> str:

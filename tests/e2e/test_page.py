@@ -223,7 +223,7 @@ def test_a_signed_map_is_drawn_for_and_against_though_it_be_negative_throughout(
         return drawn[:3] if drawn[3] > 150 and drawn[:3] != other else None  # a step may have no map yet
 
     against = tab.until(lambda: colour_but(None), "heat")
-    tab.until(lambda: "raises chosen action" in (text := legend.inner_text()) and "lowers" in text, "the legend")
+    tab.until(lambda: "raises preferred action" in (text := legend.inner_text()) and "lowers" in text, "the legend")
     world.explainer.make_map = lambda of: saliency_map(of, arrays={"heatmap/chosen": -heat}, **signed)
     favour = tab.until(lambda: colour_but(against), "the other colour")
     colour = "k => getComputedStyle(k, '::before').backgroundColor.match(/\\d+/g).map(Number)"
@@ -528,9 +528,9 @@ def test_a_map_of_the_chosen_action_is_shown_for_every_choice_but_none(world: Wo
         button = tab.button(choice)
         button.click()
         tab.until(lambda button=button: button.get_attribute("aria-pressed") == "true", choice)
-        tab.until(lambda: tab.alpha() > 0 and "chosen action" in legend.inner_text(), f"heat for {choice}")
+        tab.until(lambda: tab.alpha() > 0 and "preferred action" in legend.inner_text(), f"heat for {choice}")
     tab.button("None").click()
-    tab.until(lambda: tab.alpha() == 0 and "chosen" not in legend.inner_text(), "no heat")
+    tab.until(lambda: tab.alpha() == 0 and "preferred" not in legend.inner_text(), "no heat")
 
 
 def test_space_pauses_after_a_click_and_a_speed_chosen_then_waits(world: World, open_tab: Open) -> None:

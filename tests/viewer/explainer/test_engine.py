@@ -363,7 +363,7 @@ def test_target_is_explained_named_and_titled(bench):
     assert {name for name in last.arrays if name.startswith("heatmap")} == {"heatmap/1"}
     bench.configure(target="chosen")
     (title,) = bench.work_all()[-1].titles.values()
-    assert title.endswith("(chosen)") and title.removesuffix(" (chosen)") in ("NOOP", "FIRE", "LEFT")
+    assert title.endswith("(preferred)") and title.removesuffix(" (preferred)") in ("NOOP", "FIRE", "LEFT")
     bench.configure(target="default")
     assert bench.work_all()[-1].targets == ("actor", "critic")
 

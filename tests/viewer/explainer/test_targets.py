@@ -25,11 +25,11 @@ def offered(found, method="perturbation"):
 def test_actions_are_offered_by_their_names_and_found_by_them():
     found = targets(Discrete(n=3, start=1), "logits", "value", action_meanings=("NOOP", "FIRE"))
     assert offered(found) == {
-        "default": "actor and critic", "actor": "actor", "chosen": "chosen action", "critic": "critic",
+        "default": "actor and critic", "actor": "actor", "chosen": "preferred action", "critic": "critic",
         "0": "NOOP", "1": "FIRE", "2": "action 3",
     }  # fmt: skip
     assert [found.find(text) for text in ("fire", "1", "critic", "ACTION 3")] == [1, 1, "critic", 2]
-    assert offered(found, "sarfa") == {"default": "chosen action", "0": "NOOP", "1": "FIRE", "2": "action 3"}
+    assert offered(found, "sarfa") == {"default": "preferred action", "0": "NOOP", "1": "FIRE", "2": "action 3"}
     with pytest.raises(
         SaliencyError, match="target '3': this policy offers actor, chosen, critic, NOOP, FIRE, action 3"
     ):
@@ -51,7 +51,7 @@ def test_choices_are_offered_whole_and_by_option():
     assert list(offered(found)) == ["default", "chosen", "choice:0", "choice:1", "0", "1", "2", "3", "4"]
     assert offered(found)["choice:1"] == "choice 1" and offered(found)["4"] == "choice 1: 2"
     assert found.find("choice:1") == "choice:1" and found.find("choice 1: 2") == 4
-    assert found.title("chosen", (1, 4)) == "choice 0: 1, choice 1: 2 (chosen)"
+    assert found.title("chosen", (1, 4)) == "choice 0: 1, choice 1: 2 (preferred)"
     told = PolicyInfo(type="Policy", distribution=DistributionInfo(kind="multi_categorical", counts=(2, 2)))
     assert targets(MultiBinary(shape=(2,)), "logits", policy=told).counts == (2, 2)
 
@@ -59,7 +59,7 @@ def test_choices_are_offered_whole_and_by_option():
 def test_the_chosen_action_of_switches_says_of_each_whether_it_is_on():
     found = targets(MultiBinary(shape=(2,)), "logits", action_meanings=("left", "fire"))
     assert list(offered(found)) == ["default", "chosen", "0", "1"]
-    assert found.title("chosen", (~0, 1)) == "not left, fire (chosen)"
+    assert found.title("chosen", (~0, 1)) == "not left, fire (preferred)"
 
 
 def test_methods_about_a_chosen_action_explain_a_continuous_one_as_a_whole():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import msgspec
@@ -395,6 +396,46 @@ def test_an_agent_that_falls_silent_in_its_export_is_said_to() -> None:
     store.advance()
     silent = notices(again(shown))["silent"]
     assert "60 s" in silent["title"] and "exporting its policy" in silent["text"]
+
+
+def test_notice_of_another_target_goes_away_once_it_has_been_read() -> None:
+    now = 0.0
+    component, shown = Notices(clock=lambda: now), view(step(0))
+    shown.store.explainer_alive = True
+    told = Explainer(stream="e" * 32, state="ready", problem="target 'right': this policy offers actor")
+    shown.store.add(told)
+
+    def ids() -> list[str]:
+        source = component.update(dataclasses.replace(shown, fresh=True))
+        assert source is not None
+        return [item["id"] for item in source["items"]]
+
+    assert ids() == ["target"]
+    now = 19.0
+    assert ids() == ["target"]
+    now = 21.0
+    assert ids() == []
+    shown.store.add(msgspec.structs.replace(told, seq=1, problem=None))
+    assert ids() == []
+    shown.store.add(msgspec.structs.replace(told, seq=2))
+    assert ids() == ["target"], "it happened again"
+
+
+def test_agent_that_ended_names_one_that_runs_and_another_in_its_place_is_told() -> None:
+    over = view(step(0))
+    over.store.add(Bye(stream="0" * 32))
+    assert "offer" not in notices(over)["ended"]
+    over.store.others = (("tcp://127.0.0.1:5591", "Acrobot-v1"), ("tcp://127.0.0.1:5592", "older"))
+    offer = notices(over)["ended"]["offer"]
+    assert offer["endpoint"] == "tcp://127.0.0.1:5591" and "Acrobot-v1" in offer["text"]
+
+    again_same = msgspec.structs.replace(hello(), stream="a" * 32)
+    over.store.add(again_same)
+    assert over.store.replaced is None, "the agent was started again"
+    over.store.add(Bye(stream="a" * 32, seq=1))
+    over.store.add(msgspec.structs.replace(hello(), stream="b" * 32, name="Acrobot-v1"))
+    text = notices(over)["replaced"]["text"]
+    assert "Acrobot-v1" in text and hello().name in text
 
 
 def test_notices_are_sent_once() -> None:

@@ -64,6 +64,15 @@ def test_controls_show_what_the_explainer_says_and_ask_for_nothing(receiver: Fak
     assert receiver.asked == []
 
 
+def test_action_is_asked_for_by_its_name_for_the_next_agent_has_another_at_its_index(receiver: FakeReceiver) -> None:
+    controls = Controls(receiver, StageElement())
+    say(receiver, targets=tuple(TargetInfo(name=name, title=title) for name, title in (("0", "left"), ("1", "7"))))
+    controls.update()
+    controls.target.value = "0"
+    controls.target.value = "1"
+    assert receiver.asked == [{"target": "left"}, {"target": "1"}]
+
+
 def test_targets_are_offered_by_their_titles(receiver: FakeReceiver) -> None:
     controls = Controls(receiver, StageElement())
     offered = [("default", "actor and critic"), ("0", "FIRE"), ("1", "FIRE")]
@@ -71,7 +80,7 @@ def test_targets_are_offered_by_their_titles(receiver: FakeReceiver) -> None:
     controls.update()
     assert controls.target.options == {"actor and critic": "default", "FIRE": "0", "FIRE (1)": "1"}
     controls.target.value = "1"
-    assert receiver.asked == [{"target": "1"}]
+    assert receiver.asked == [{"target": "1"}], "another action is called the same"
     say(receiver, target="critic", targets=())
     controls.update()
     assert controls.target.value == "critic" and receiver.asked == [{"target": "1"}]

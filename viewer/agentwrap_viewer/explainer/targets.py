@@ -105,8 +105,8 @@ class Targets:
             return target.replace(":", " ")
         if target == "chosen" and chosen is not None and not isinstance(chosen, str):
             options = (chosen,) if isinstance(chosen, int) else chosen
-            return f"{', '.join(map(self._name, options))} (chosen)"
-        return {"chosen": "chosen action", "critic": self.critic}.get(target, target)
+            return f"{', '.join(map(self._name, options))} (preferred)"
+        return {"chosen": "preferred action", "critic": self.critic}.get(target, target)
 
     def _name(self, index: int) -> str:
         if index < 0:  # a switch that is put off, see ``Resolved``

@@ -97,7 +97,7 @@ class Controls:
         self.version.link(self._stage, value="version")
         self.stream.param.watch(lambda event: self._choose_stream(event.new), "value")
         self.method.param.watch(lambda event: self._ask(method=event.new), "value")
-        self.target.param.watch(lambda event: self._ask(target=event.new), "value")
+        self.target.param.watch(lambda event: self._ask(target=_lasting(event.new, self.target.options)), "value")
         self.budget.param.watch(lambda event: self._ask(budget_ms=event.new), "value")
         self.defaults.on_click(lambda _: self._ask(options=dict(self._defaults)))
 
@@ -267,6 +267,13 @@ def _distinct(targets: Sequence[TargetInfo]) -> dict[str, str]:
         alike = target.title in titles.values()
         titles[target.name] = f"{target.title} ({target.name})" if alike else target.title
     return titles
+
+
+def _lasting(target: str, offered: Mapping[str, str]) -> str:
+    """Return an action by its name, where that tells it from the others: the next agent's index means another."""
+    title = next((known for known, name in offered.items() if name == target), target)
+    alike = title.isdecimal() or title.endswith(f" ({target})")
+    return title if target.isdecimal() and not alike else target
 
 
 def _make_room(control: Viewable, value: Scalar) -> None:

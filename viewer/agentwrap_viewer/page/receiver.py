@@ -29,7 +29,7 @@ from agentwrap_protocol.messages import (
     Watch,
 )
 
-from .discovery import live_streams
+from .discovery import live_streams, names_of
 from .keeping import Keeper
 from .pinning import Pinning
 from .roster import Roster, Rule
@@ -300,6 +300,8 @@ class Receiver:
             self.store.announced = True
         elif self.store.announced:
             self.store.announced = False
+        names = names_of(streams)
+        self.store.others = tuple((at, names[at]) for each in streams if (at := each.endpoint) != self.endpoint)
         self.store.advance()
         if changed or self.store.connection != "connected":
             self.store.notify()

@@ -49,6 +49,8 @@ class Store:
         version: Grows with every ``notify``.
         announced: Whether the stream's agent is announced as a running process; None where it never was (it may run on
             another machine).
+        others: Endpoint and name of each further agent that runs on this machine, the newest first.
+        replaced: Name of the agent that streamed from the same address before, where that was another one; else None.
         older: Steps that memory has no room for, or None.
         pin: The step that is pinned, for all tabs, or None.
         problem: What keeps messages from being understood (another protocol version), or None.
@@ -78,6 +80,7 @@ class Store:
         self.explainer_problem: str | None = None
         self.explainer_restarts = 0
         self.without_maps: str | None = None
+        self.others: tuple[tuple[str, str], ...] = ()
         self.clear()
 
     def _forget(self) -> None:
@@ -85,6 +88,7 @@ class Store:
         self.close()
         self.older = self._make_older() if self._make_older is not None else None
         self.hello: Hello | None = None
+        self.replaced: str | None = None
         self.heartbeat: Heartbeat | None = None
         self.bye: Bye | None = None
         self._held_up = -math.inf
@@ -146,9 +150,12 @@ class Store:
             case ev.StreamStarted(introduction) | ev.StreamUpdated(introduction):
                 self._introduce(introduction)
             case ev.StreamReplaced(introduction):
+                before = self.hello
                 self._forget()
                 self.generation += 1
                 self._introduce(introduction)
+                if before is not None and self.hello is not None and before.name != self.hello.name:
+                    self.replaced = before.name
             case ev.StreamEnded(bye):
                 self.bye = bye
             case ev.Gap("step", missing):

@@ -1,4 +1,4 @@
-"""The fall of the chosen action's probability under black discs, Huber et al. 2021."""
+"""The fall of the preferred action's probability under black discs, Huber et al. 2021."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ChosenAction(MaskMethod):
 
     name = "chosen_action"
     title = "Chosen action, black disc"
-    doc = "How little of the chosen action's probability is left when a disc is painted black."
+    doc = "How little of the preferred action's probability is left when a disc is painted black."
     source = (
         "Huber et al. 2021, Benchmarking Perturbation-based Saliency Maps (the variant that passes the sanity check)"
     )

@@ -25,7 +25,7 @@ class Occlusion(MaskMethod):
 
     name = "occlusion"
     title = "Occlusion"
-    doc = "How much the chosen action's logit or Q-value falls when a square is covered."
+    doc = "How much the preferred action's logit or Q-value falls when a square is covered."
     source = "Zeiler & Fergus 2014, arXiv 1311.2901"
     scale = "signed"
     accepts = ("critic", "chosen", "action")

@@ -28,7 +28,7 @@ class Rise(MaskMethod):
 
     name = "rise"
     title = "RISE"
-    doc = "Which pixels tend to be visible when the chosen action is probable, over random masks."
+    doc = "Which pixels tend to be visible when the preferred action is probable, over random masks."
     source = "Petsiuk et al. 2018, arXiv 1806.07421"
     scale = "relative"
     accepts_continuous = ("actor",)

@@ -24,7 +24,7 @@ class Sarfa(BlurMethod):
 
     name = "sarfa"
     title = "SARFA"
-    doc = "What lowers the chosen action's probability in particular, and leaves the others' alike."
+    doc = "What lowers the preferred action's probability in particular, and leaves the others' alike."
     source = "Puri et al. 2020, arXiv 1912.12191"
 
     stride: int = stride_option()

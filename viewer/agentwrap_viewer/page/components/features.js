@@ -49,10 +49,11 @@ export async function render({model, el}) {
     if (rows.length !== source.rows.length) makeRows(source.rows.length)
     put(caption, source.methods.length ? `by ${source.methods.join(" and ").toLowerCase()}` : "")
     caption.title = source.methods.length ? "how much the policy depends on each value" : ""
-    drawKeys(source)
     source.rows.forEach((row, index) => drawRow(rows[index], row, source))
   })
-  model.on("remove", () => { stop(); stopStage(); fit.disconnect() })
+  // together with the policy's bars and the map's age: drawn at once it would speak of a later step than they
+  const stopKeys = subscribe(model.source, (_, source) => drawKeys(source), {calm: true})
+  model.on("remove", () => { stop(); stopKeys(); stopStage(); fit.disconnect() })
   return root
 }
 

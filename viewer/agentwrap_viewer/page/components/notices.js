@@ -1,6 +1,6 @@
 // What stands in the way, in words.
 
-import {subscribe} from "./feed.js"
+import {send, subscribe} from "./feed.js"
 import {dress, h} from "./kit.js"
 
 export async function render({model, el}) {
@@ -24,9 +24,13 @@ export async function render({model, el}) {
   return root
 }
 
-function notice({id, level, title, text, code}) {
+function notice({id, level, title, text, code, offer}) {
   const body = h("div", {class: "text"}, h("strong", {}, title), h("span", {}, text))
   const root = h("div", {class: `notice ${level} ${id}`, role: level === "error" ? "alert" : "note"}, h("i", {class: "dot"}), body)
+  if (offer) {
+    const show = () => send({do: "watch", endpoint: offer.endpoint, environment: 0})
+    root.append(h("button", {type: "button", class: "offer", onclick: show}, offer.text))
+  }
   if (code) root.append(snippet(code))
   return root
 }

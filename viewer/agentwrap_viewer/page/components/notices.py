@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,9 @@ THE_LINE = "env = InterpretWrapper(env, policy)"
 #: How serious a notice is, the most serious first.
 LEVELS = ("error", "warning", "info")
 
+#: Notices of what happened once, and the seconds for which they stay.
+PASSING, STAYS = ("target", "replaced"), 20.0
+
 
 class NoticesElement(Element):
     """Draws the notices above the page's parts."""
@@ -27,21 +32,35 @@ class NoticesElement(Element):
 
 
 class Notices:
-    """Source of the notices for one tab."""
+    """Source of the notices for one tab.
+
+    Args:
+        clock: Monotonic seconds; tells how long a passing notice has been there.
+    """
 
     name = "notices"
 
-    def __init__(self) -> None:
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._shown: list[dict[str, Any]] | None = None
+        self._since: dict[tuple[str, str], float] = {}  # of passing notices, by what they say
 
     def update(self, view: View) -> dict[str, Any] | None:
         """Return ``items``, most serious first, each with ``id``, ``level``, ``title``, ``text``; None if unchanged."""
         items = [*_about_agent(view), *_about_file(view.store), *_about_explainer(view), *_about_outputs(view)]
+        items = self._without_passed(items)
         items.sort(key=lambda item: LEVELS.index(item["level"]))
         if items == self._shown and not view.fresh:
             return None
         self._shown = items
         return {"items": items}
+
+    def _without_passed(self, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Leave out what has been there long enough to be read; it comes back when it happens again."""
+        now = self._clock()
+        passing = [(item["id"], item["text"]) for item in items if item["id"] in PASSING]
+        self._since = {said: self._since.get(said, now) for said in passing}
+        return [item for item in items if now - self._since.get((item["id"], item["text"]), now) < STAYS]
 
 
 def _notice(key: str, level: str, title: str, text: str = "", **more: Any) -> dict[str, Any]:
@@ -67,12 +86,29 @@ def _about_agent(view: View) -> list[dict[str, Any]]:
             return [_notice("silent", "warning", f"Agent silent for {store.silent_for:.0f} s", text)]
         case "gone":
             text = "It was killed or crashed: look at its terminal. The page resumes when it is started again."
-            return [_notice("lost", "warning", "The agent's process has ended without a goodbye", text)]
+            more = _instead(store)
+            return [_notice("lost", "warning", "The agent's process has ended without a goodbye", text, **more)]
         case "ended":
             reason = store.bye.reason if store.bye else ""
             text = "Play shows what is kept of it once more. The page resumes when the agent is started again."
-            return [_notice("ended", "info", "The agent has ended" + (f": {reason}" if reason else ""), text)]
-    return [_about_start(store)] if store.newest is None else _about_disk(store)
+            return [
+                _notice(
+                    "ended", "info", "The agent has ended" + (f": {reason}" if reason else ""), text, **_instead(store)
+                )
+            ]
+    notices = [_about_start(store)] if store.newest is None else _about_disk(store)
+    if store.replaced is not None and store.hello is not None:
+        text = f"“{store.hello.name}” streams from the address where “{store.replaced}” did."
+        notices.append(_notice("replaced", "info", "Another agent is shown now", text))
+    return notices
+
+
+def _instead(store: Store) -> dict[str, Any]:
+    """Return what offers the newest of the other agents that run, where there is one."""
+    if not store.others:
+        return {}
+    endpoint, name = store.others[0]
+    return {"offer": {"endpoint": endpoint, "text": f"Show “{name}”, which runs"}}
 
 
 def _about_disk(store: Store) -> list[dict[str, Any]]:
