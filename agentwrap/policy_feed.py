@@ -126,8 +126,6 @@ class PolicyFeed:
         quiet: bool = True,
         rows: int | None = None,
     ) -> None:
-        if outputs is not None:
-            check_spelling(outputs)
         self.probing = Probing(probe_ms_per_s)
         self.capture: Capture
         self._policy: nn.Module | None = None
@@ -137,6 +135,8 @@ class PolicyFeed:
             )
         else:
             self.capture, self._policy = _capture(view, action_space, outputs, layers, guard, rows), view.module
+        if outputs is not None:
+            check_spelling(outputs)
         self.version, self.stale = 0, False
         self._guard, self._quiet = guard, quiet
         self._problem: str | None = None
