@@ -6,17 +6,19 @@ import base64
 import io
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import minari
 import numpy as np
 import pytest
 import zarr
-from fakes import hello, step
+from fakes import hello, saliency_map, step
 from mcap.reader import make_reader
 from PIL import Image, ImageSequence
-from playwright.sync_api import sync_playwright
-from recordings import Pictures, record_pictures
+from playwright.sync_api import Page, sync_playwright
+from recordings import Pictures, record_cartpole, record_pictures
 
 from agentwrap_protocol.spaces import Box, Dict, Discrete, Tuple
 from agentwrap_viewer import cli, open_recording
@@ -72,6 +74,90 @@ def test_a_page_plays_an_episode_with_its_maps_and_without_a_network(run: Path, 
         assert page.locator(".row.taken").count() == 1 and "step 15 of 15" in page.locator(".place").inner_text()
         browser.close()
     assert errors == [] and set(asked) <= {"file", "data"}
+
+
+@contextmanager
+def played(path: Path, **context: object) -> Iterator[Page]:
+    """A page on disk in Chromium without a network; afterwards nothing has failed in it."""
+    errors: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_context(offline=True, **context).new_page()  # type: ignore[arg-type]
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(path.as_uri())
+        yield page
+        browser.close()
+    assert errors == []
+
+
+def fills(page: Page, target: str) -> list[tuple[float, float]]:
+    """Where each row's bar begins and how wide it is, in percent of its track."""
+    read = "bars => bars.map(bar => [parseFloat(bar.style.left), parseFloat(bar.style.width)])"
+    return [tuple(each) for each in page.locator(f".observation .fill.{target}").evaluate_all(read)]
+
+
+@pytest.fixture(scope="module")
+def cartpole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two hundred steps with vectors."""
+    return record_cartpole(tmp_path_factory.mktemp("cartpole") / "run.mcap")
+
+
+@pytest.mark.browser
+def test_a_page_shows_how_much_each_feature_counts(cartpole: Path, tmp_path: Path) -> None:
+    out, computed = tmp_path / "run.html", tmp_path / "maps.mcap"
+    chosen = ("--method", "gradient", "--target", "critic", "--steps", "0:40:2")
+    assert cli.main(["explain", str(cartpole), "--out", str(computed), *chosen]) == 0
+    export(cartpole, "--steps", "0:40", "--maps", computed, "--out", out)
+    with open_recording(cartpole) as recording, open_recording(computed) as maps, played(out) as page:
+        page.wait_for_function("document.querySelector('.observation .method').textContent === 'by gradient'")
+        assert page.locator(".observation .keys").inner_text().split("\n") == ["raises critic", "lowers"]
+        assert page.locator(".observation .name").first.inner_text() == "cart position"
+        page.keyboard.press("ArrowRight")
+        assert page.locator(".observation .method").inner_text() == "no map of this step"
+        page.keyboard.press("ArrowRight")
+        scores = maps.saliency_map(maps.explained[2]).arrays["features/critic"]
+        shares = scores / np.abs(scores).max()
+        for (left, width), share in zip(fills(page, "critic"), shares, strict=True):
+            assert abs(width - 50 * abs(share)) < 0.3 and abs(left - (50 if share > 0 else 50 - width)) < 0.3
+        shown = [float(text) for text in page.locator(".observation .value").all_inner_texts()]
+        np.testing.assert_allclose(shown, recording.steps[2].arrays["observation"], rtol=0.06)
+        assert page.locator(".stage").count() == 0, "there is no picture: the rows have its place"
+
+
+def record_both(path: Path) -> tuple[Path, Path]:
+    """A dict observation of a picture and a vector, and maps of both."""
+    spaces = {"body": Box(shape=(3,), dtype="float32", low=-9, high=9)}
+    spaces["eye"] = Box(shape=(84, 84), dtype="uint8", low=0, high=255)
+    known = hello(observation_space=Dict(spaces=spaces), feature_names=("hip", "knee", "ankle"))
+    parts = {"features/actor/body": np.float32([1, 2, 4]), "features/critic/body": np.float32([4, 1, 0])}
+    run, maps = path / "run.mcap", path / "maps.mcap"
+    with RecordingWriter(run, known) as steps, RecordingWriter(maps, known) as explained:
+        for number in range(4):
+            seen = {"observation/body": np.float32([number, 0.5, -2]), "observation/eye": np.zeros((84, 84), np.uint8)}
+            each = step(number)
+            each = step(number, arrays={**{n: a for n, a in each.arrays.items() if n != "observation"}, **seen})
+            steps.add(each)
+            heat = {f"{name}/eye": array for name, array in saliency_map(each).arrays.items()}
+            methods = {"method": "feature_perturbation", "options": {}, "entry_methods": {"eye": "perturbation"}}
+            explained.add(saliency_map(each, arrays={**heat, **parts}, **methods), renumber=True)
+    return run, maps
+
+
+@pytest.mark.browser
+def test_a_page_shows_maps_of_pictures_and_bars_of_vectors_together(tmp_path: Path) -> None:
+    run, maps = record_both(tmp_path)
+    export(run, "--maps", maps, "--out", tmp_path / "run.html")
+    with played(tmp_path / "run.html", viewport={"width": 390, "height": 844}) as page:
+        page.wait_for_selector("canvas.heat[data-step='0']")
+        assert page.locator(".heats .method").inner_text() == "by perturbation"
+        assert page.locator(".observation .method").inner_text() == "by feature_perturbation"
+        assert page.locator(".observation .name").all_inner_texts() == ["hip", "knee", "ankle"]
+        assert [round(width) for _, width in fills(page, "actor")] == [25, 50, 100]
+        assert [round(width) for _, width in fills(page, "critic")] == [100, 25, 0]
+        colour = "bar => getComputedStyle(bar).backgroundColor"
+        reds = [page.locator(f".fill.{name}").first.evaluate(colour) for name in ("actor", "critic")]
+        assert [int(re.findall(r"\d+", each)[0]) > 150 for each in reds] == [False, True]
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_texts_of_a_recording_cannot_leave_their_place_in_the_page(run: Path, tmp_path: Path) -> None:

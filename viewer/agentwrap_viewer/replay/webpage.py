@@ -1,7 +1,8 @@
-"""A part of a recording as one HTML file that plays it: frames, maps, curves and moments, opened without a network.
+"""A part of a recording as one HTML file that plays it: frames, maps, features, curves, moments; it needs no network.
 
 Frames are WebP, which every browser draws: lossless where that is small, as it is of games' drawings, else lossy. Maps
-are the stage's eight-bit scores, deflated together. ``player/`` holds what the browser runs.
+are the stage's eight-bit scores, deflated together. ``player/`` holds what the browser runs, with what it shares with
+the live page.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import base64
 import html
 import io
 import json
+import re
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,13 +21,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agentwrap_protocol.messages import Hello, SaliencyMap, Step
+from agentwrap_viewer.page import components
 from agentwrap_viewer.page.components.policy import describe
 from agentwrap_viewer.page.packet import finite
 from agentwrap_viewer.page.pictures import picture_of, quantise
 from agentwrap_viewer.recording import Recording, RecordingError
 from agentwrap_viewer.recording.scalars import scalars
 
+from .features import features_of, with_options
+
 _PLAYER = Path(__file__).parent / "player"
+_COMPONENTS = Path(components.__file__).parent
+
+#: Modules of the live page that the player is made of too, each after those that it imports.
+SHARED = ("elements.js", "heat.js", "bars.js")
 
 #: Most steps in one file: all of it is in the browser's memory.
 MOST = 5000
@@ -66,19 +75,27 @@ def write_html(recording: Recording, maps: Recording | None, indices: range, pat
         "policy": _policy(steps, recording.hello),
         "frames": _frames(steps, recording),
         "maps": _maps(steps, maps),
+        "features": features_of(steps, recording.hello, maps),
         "marks": _marks(recording, indices),
     }
     filled = {
         "title": html.escape(name),
         "style": (_PLAYER / "player.css").read_text(),
         "data": _embedded(run),
-        "script": (_PLAYER / "player.js").read_text(),
+        "script": _script(),
     }
     page = (_PLAYER / "player.html").read_text()
     for key, text in filled.items():
         before, _, after = page.partition("{{" + key + "}}")
         page = before + text + after
     path.write_text(page, encoding="utf-8")
+
+
+def _script() -> str:
+    """The player and what it shares with the live page as one script: a page on disk cannot import modules."""
+    shared = [(_COMPONENTS / name).read_text() for name in SHARED]
+    joined = [re.sub(r"^(import .*\n|export )", "", text, flags=re.MULTILINE) for text in shared]
+    return "\n".join([*joined, (_PLAYER / "player.js").read_text()])
 
 
 def _embedded(run: dict[str, Any]) -> str:
@@ -171,20 +188,13 @@ def _maps(steps: Sequence[Step], maps: Recording | None) -> dict[str, Any] | Non
             scores.append(_scores(each, first, maps.path))
     packed, shown = np.stack(scores), next(iter(_layers(first).values()))
     return {
-        "method": _said(first, shown),
+        "method": with_options(first, first.method_of(shown)),
         "scale": first.scale_of(shown),
         "layers": [{"target": target, "title": first.title_of(target)} for target in _layers(first)],
         "shape": list(packed.shape[2:]),
         "places": places,
         "data": base64.b64encode(zlib.compress(packed.tobytes(), 9)).decode(),
     }
-
-
-def _said(message: SaliencyMap, name: str) -> str:
-    """The method of a map's array and, where that is the one that was chosen, its options."""
-    method = message.method_of(name)
-    options = message.options if method == message.method else {}
-    return ", ".join([method, *(f"{option} {value}" for option, value in options.items())])
 
 
 def _layers(message: SaliencyMap) -> dict[str, str]:

@@ -1,6 +1,6 @@
-// Scores in colour: which colour stands for what, and the words that say so.
+// Scores in colour: which colour stands for what, and the words that say so. The player of exported runs has this file in itself.
 
-import {h} from "./kit.js"
+import {h} from "./elements.js"
 
 // Actor blue and critic red, as in Greydanus et al. 2018; light enough to be seen on a game's dark blue and dark red.
 // A part of what the actor computes, an action or a choice, is green. Signed scores have a pair of their own: orange and

@@ -11,10 +11,10 @@ import numpy as np
 from agentwrap_protocol.messages import SaliencyMap, Step
 from agentwrap_viewer.page.pin import Pin
 from agentwrap_viewer.page.store import Store, value_of
+from agentwrap_viewer.page.vectors import feature_names, scores_of, vectors_of
 from agentwrap_viewer.page.view import View
 
 from .element import Element
-from .features import feature_names, scores_of, vectors_of
 from .policy import describe
 from .stage import frame_of, heat_of
 

@@ -1,15 +1,15 @@
 // Plays a run from this file alone: frames and maps are in it, nothing is fetched.
-"use strict"
+// What is drawn as the live page draws it, elements, colours and bars, is from there: see webpage.py.
 const run = JSON.parse(document.getElementById("run").textContent)
 const find = selector => document.querySelector(selector)
 const count = run.steps.length
 
-const HEAT = {actor: [92, 176, 255], critic: [255, 72, 72], part: [84, 226, 150], for: [255, 150, 40], against: [178, 112, 255]}
 const SPEEDS = [0.1, 0.25, 0.5, 1, 2, 4], AHEAD = 8, KEPT = 64
 const LEFT = 56, RIGHT = 8, TOP = 8, STRIP = 12
+const DENSE = 4  // pixels that a reward's line needs to be told from its neighbours
 const MARKS = {bookmark: "--strong", terminated: "--bad", value_drop: "--value", td_error: "--reward", entropy_peak: "--entropy"}
 
-let at = 0, playing = false, speed = 1, targets = "both", opacity = 0.75, scores = null, last = 0, due = 0
+let at = 0, playing = false, speed = 1, targets = "both", opacity = 0.75, scores = null, shares = null, last = 0, due = 0
 
 const element = (tag, name, text = "") => Object.assign(document.createElement(tag), {className: name, textContent: text})
 const colour = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim()
@@ -45,16 +45,26 @@ async function drawFrame() {
 
 // ---- heat -----------------------------------------------------------------------------------------------------------
 
+async function unpacked(text) {
+  const stream = new Blob([bytes(text)]).stream().pipeThrough(new DecompressionStream("deflate"))
+  return new Int8Array(await new Response(stream).arrayBuffer())
+}
+
 async function readMaps() {
-  if (!run.maps) return
-  const stream = new Blob([bytes(run.maps.data)]).stream().pipeThrough(new DecompressionStream("deflate"))
-  scores = new Int8Array(await new Response(stream).arrayBuffer())
-  drawHeat()
+  if (run.maps) scores = await unpacked(run.maps.data)
+  if (run.features?.data) shares = await unpacked(run.features.data)
+  drawHeat(); drawFeatures()
+}
+
+/** Say by what the maps were computed, or that the step shown has none. */
+function drawMethod(card, {method, places}) {
+  put(find(`.${card} .method`), places[at] === null ? "no map of this step" : `by ${method}`)
 }
 
 function drawHeat() {
   const canvas = find(".heat")
   if (scores === null) return
+  drawMethod("heats", run.maps)
   const [high, wide] = run.maps.shape, size = high * wide, layers = run.maps.layers, place = run.maps.places[at]
   canvas.width = wide; canvas.height = high
   canvas.dataset.step = place === null ? "" : run.steps[at]
@@ -64,7 +74,7 @@ function drawHeat() {
   if (run.maps.scale === "signed") drawn = drawn.slice(0, 1)
   for (const {target, index} of drawn) {
     const from = (place * layers.length + index) * size
-    const [above, below] = run.maps.scale === "signed" ? [HEAT.for, HEAT.against] : [HEAT[target] || HEAT.part, HEAT.part]
+    const [above, below] = coloursOf({target, scale: run.maps.scale})
     lay(image.data, scores.subarray(from, from + size), above, below)
   }
   context.putImageData(image, 0, 0)
@@ -80,6 +90,37 @@ function lay(out, data, above, below) {
     for (let k = 0; k < 3; k++) out[j + k] += (paint[k] - out[j + k]) * share
     out[j + 3] = sum * 255
   }
+}
+
+// ---- features -------------------------------------------------------------------------------------------------------
+
+let bars = null
+
+function buildFeatures() {
+  const card = find(".observation"), {names, hidden, layers = [], signed} = run.features || {}
+  card.hidden = !run.features
+  if (!run.features) return
+  bars = barsIn(card.querySelector(".bars"))
+  card.classList.toggle("unexplained", !layers.length)
+  card.querySelector(".keys").append(...keysOf(layers, signed && layers.length ? "signed" : "magnitude"))
+  card.querySelector(".more").textContent = hidden ? `and ${integer(hidden)} more values` : ""
+  document.body.classList.add("observed")
+  if (run.frames) return
+  card.classList.add("alone")  // where there is no picture, the rows have all the room
+  find(".stage").replaceWith(card)
+}
+
+function drawFeatures() {
+  if (!bars) return
+  const {names, values, layers = [], signed, places} = run.features, place = shares && places[at] !== null ? places[at] : null
+  if (shares) drawMethod("observation", run.features)
+  const share = (layer, row) => shares[(place * layers.length + layer) * names.length + row] / 127
+  const rows = names.map((name, row) => ({
+    name, value: values[at]?.[row],
+    scores: place === null ? {} : Object.fromEntries(layers.map(({target}, layer) => [target, share(layer, row)])),
+  }))
+  bars({rows, layers, signed})
+  find(".observation .bars").dataset.step = run.steps[at]
 }
 
 // ---- figures and policy ---------------------------------------------------------------------------------------------
@@ -169,9 +210,7 @@ function drawLane(context, name, values, top, bottom, wide) {
   context.fillStyle = colour("--muted")
   context.textAlign = "right"; context.textBaseline = "middle"
   context.fillText(name, LEFT - 8, (top + bottom) / 2)
-  if (name === "reward") return values.forEach((value, index) => {
-    if (value) line(context, x(index, wide), y(0), y(value), colour(value > 0 ? "--reward" : "--bad"))
-  })
+  if (name === "reward") return drawRewards(context, values, y, wide)
   context.strokeStyle = colour(`--${name}`)
   context.lineWidth = 1
   context.beginPath()
@@ -182,9 +221,23 @@ function drawLane(context, name, values, top, bottom, wide) {
   context.stroke()
 }
 
+/** A line for each reward; where nearly every step has one, lines would be a block: an outline with steps then. */
+function drawRewards(context, values, y, wide) {
+  const paint = value => colour(value > 0 ? "--reward" : "--bad"), given = values.filter(Boolean).length
+  if (given * DENSE < x(count - 1, wide) - LEFT) return values.forEach((value, index) => {
+    if (value) line(context, x(index, wide), y(0), y(value), paint(value))
+  })
+  context.lineWidth = 1
+  values.forEach((value, index) => {
+    const from = x(index, wide), to = x(Math.min(index + 1, count - 1), wide), before = index ? values[index - 1] : value
+    context.strokeStyle = value ? paint(value) : colour("--muted")
+    context.beginPath(); context.moveTo(from, y(before)); context.lineTo(from, y(value)); context.lineTo(to, y(value)); context.stroke()
+  })
+}
+
 // ---- playing --------------------------------------------------------------------------------------------------------
 
-function draw() { drawFrame(); drawHeat(); drawFigures(); drawTimeline() }
+function draw() { drawFrame(); drawHeat(); drawFeatures(); drawFigures(); drawTimeline() }
 
 function go(index) {
   at = Math.max(0, Math.min(count - 1, index))
@@ -232,7 +285,7 @@ function buildTargets() {
   }}))
   press(choices[0][0])
   find(".targets").append(...buttons)
-  find(".method").textContent = run.maps.method
+  find(".heats .keys").append(...keysOf(run.maps.layers, run.maps.scale))
 }
 
 function build() {
@@ -242,7 +295,7 @@ function build() {
   find(".stage .empty").hidden = Boolean(run.frames)
   if (run.frames) find(".picture").style.setProperty("--ratio", run.frames.width / run.frames.height)
   find(".speed").append(...SPEEDS.map(value => Object.assign(new Option(`${value}×`, value), {selected: value === 1})))
-  buildTargets(); buildFigures(); buildMoments()
+  buildTargets(); buildFeatures(); buildFigures(); buildMoments()
   find(".opacity").addEventListener("input", event => { opacity = Number(event.target.value); drawHeat() })
   find(".speed").addEventListener("change", event => { speed = Number(event.target.value); event.target.blur() })
   find(".play").addEventListener("click", event => { toggle(); event.currentTarget.blur() })
@@ -269,7 +322,7 @@ function build() {
   new ResizeObserver(drawTimeline).observe(canvas)
   matchMedia("(prefers-color-scheme: light)").addEventListener("change", drawTimeline)
   draw()
-  readMaps().catch(() => { find(".method").textContent = "This browser cannot unpack the maps: it is too old." })
+  readMaps().catch(() => document.querySelectorAll(".method").forEach(said => put(said, "This browser cannot unpack the maps: it is too old.")))
 }
 
 build()
