@@ -26,8 +26,9 @@ export async function render({model, el}) {
     const axis = ticks(low, high, 2)
     const y = value => box.bottom - (value - axis.low) / (axis.high - axis.low) * (box.bottom - box.top)
     drawGrid(context, box, axis, y)
-    drawBelow(context, box, [integer(data[0]), "", integer(data[3 * count - 3])])
     const pitch = Math.min(24, (box.right - box.left) / count), wide = Math.max(1, pitch * 0.72)
+    const first = count > 1 ? integer(data[0]) : ""
+    drawBelow(context, box, [first, "", integer(data[3 * count - 3])], box.left + count * pitch)
     let chosen = null
     for (let k = 0; k < count; k++) {
       const left = box.left + k * pitch, top = y(data[3 * k + 1])

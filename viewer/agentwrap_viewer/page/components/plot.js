@@ -23,28 +23,33 @@ export function drawGrid(context, box, axis, y) {
   context.font = colour("font-small")
   context.textAlign = "right"
   context.textBaseline = "middle"
-  for (const value of axis.values) {
+  const labels = labelsOf(axis.values)
+  for (const [index, value] of axis.values.entries()) {
     const at = Math.round(y(value)) + 0.5
     context.strokeStyle = colour(value === 0 ? "axis" : "grid")
     context.beginPath(); context.moveTo(box.left, at); context.lineTo(box.right, at); context.stroke()
     context.fillStyle = colour("muted")
-    context.fillText(labelOf(value, axis.values[1] - axis.values[0]), box.left - 6, at)
+    context.fillText(labels[index], box.left - 6, at)
   }
 }
 
-/** A tick's value as numbers are written, or with as many digits as tell it from the ticks beside it. */
-function labelOf(value, step) {
-  const text = number(value)
-  if (Math.abs(value) >= 10000 || Math.abs(text - value) < step / 100) return text
-  return `${+value.toFixed(Math.min(12, Math.max(0, Math.ceil(1 - Math.log10(step)))))}`
+/** The ticks' values, all with as many digits as tell each of them exactly. */
+export function labelsOf(values) {
+  const step = values[1] - values[0]
+  let digits = 0
+  while (digits < 12 && values.some(value => Math.abs(value.toFixed(digits) - value) > step / 100)) digits++
+  return values.map(value => minus(value === 0 ? "0" : digits ? value.toFixed(digits) : number(Math.round(value))))
 }
 
-/** Texts below the plot: left, middle, right. */
-export function drawBelow(context, box, texts) {
+/** A number's text with the sign for minus instead of a hyphen. */
+export const minus = text => text.replace("-", "\u2212")
+
+/** Texts below the plot: left, middle, and up to `right`. */
+export function drawBelow(context, box, texts, right = box.right) {
   context.fillStyle = colour("muted")
   context.font = colour("font-small")
   context.textBaseline = "alphabetic"
-  const places = [["left", box.left], ["center", (box.left + box.right) / 2], ["right", box.right]]
+  const places = [["left", box.left], ["center", (box.left + box.right) / 2], ["right", right]]
   texts.forEach((text, index) => {
     context.textAlign = places[index][0]
     context.fillText(text, places[index][1], box.bottom + 14)
