@@ -68,8 +68,10 @@ ALLOWED = {
     "agentwrap_viewer.recording.foxglove": {"agentwrap_viewer.recording", "mcap", "PIL"},
     "agentwrap_viewer.recording.animation": {"numpy", "PIL"},
     "agentwrap_viewer.recording.films": {
-        *("agentwrap_viewer.recording", "agentwrap_viewer.page.pictures", "agentwrap_protocol", "av", "numpy", "PIL"),
+        *("agentwrap_viewer.recording", "agentwrap_viewer.page.pictures", "agentwrap_viewer.page.vectors"),
+        *("agentwrap_protocol", "av", "numpy", "PIL"),
     },
+    "agentwrap_viewer.recording.strip": {"agentwrap_viewer.page.vectors", "numpy", "PIL"},
     "agentwrap_viewer.replay": {
         *("agentwrap_viewer.replay", "agentwrap_viewer.page", "agentwrap_viewer.recording", "agentwrap_viewer.launch"),
         "agentwrap_viewer.comparison.measures",

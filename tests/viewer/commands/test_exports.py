@@ -22,6 +22,7 @@ from recordings import Pictures, record_cartpole, record_pictures
 
 from agentwrap_protocol.spaces import Box, Dict, Discrete, Tuple
 from agentwrap_viewer import cli, open_recording
+from agentwrap_viewer.recording import strip
 from agentwrap_viewer.recording.writer import RecordingWriter
 
 CHROMIUM = "/usr/bin/chromium"
@@ -158,6 +159,27 @@ def test_a_page_shows_maps_of_pictures_and_bars_of_vectors_together(tmp_path: Pa
         reds = [page.locator(f".fill.{name}").first.evaluate(colour) for name in ("actor", "critic")]
         assert [int(re.findall(r"\d+", each)[0]) > 150 for each in reds] == [False, True]
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_film_has_bars_of_features_beside_its_frames(tmp_path: Path) -> None:
+    run, maps = record_both(tmp_path)
+    export(run, "--maps", maps, "--steps", "0:2", "--out", tmp_path / "run.gif")
+    with Image.open(tmp_path / "run.gif") as film:
+        pixels = np.asarray(film.convert("RGB"))
+    assert pixels.shape == (420, 320 + strip.WIDTH, 3)  # the frame, twice as large, and the strip
+    table = pixels[54:, 320:].astype(int)
+    longest = []
+    for colour in (strip.ACTOR, strip.CRITIC):
+        wide = (np.abs(table - colour).max(2) < 8).sum(1)
+        longest.append([wide[index * strip.ROW :][: strip.ROW].max() for index in range(3)])
+    assert [round(wide / longest[0][2], 1) for wide in longest[0]] == [0.2, 0.5, 1.0]
+    assert longest[1] == [longest[0][2], longest[0][0], 0], "the critic's are as long for the same share"
+
+
+def test_foxglove_says_that_it_has_pictures_maps_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, maps = record_both(tmp_path)
+    export(run, "--maps", maps, "--format", "foxglove", "--out", tmp_path / "x.mcap")
+    assert "maps of pictures alone" in capsys.readouterr().out
 
 
 def test_texts_of_a_recording_cannot_leave_their_place_in_the_page(run: Path, tmp_path: Path) -> None:

@@ -167,7 +167,7 @@ def test_an_empty_recording_is_described_and_refused_in_words(
         pass
     empty, out = tmp_path / "empty.mcap", tmp_path / "out"
     assert "none of which ended" in said(capsys, "info", empty, "--moments")
-    assert "holds no policy" in refused(capsys, "explain", empty, "--out", out)
+    assert "has no steps" in refused(capsys, "explain", empty, "--out", out)
     assert "has no steps" in refused(capsys, "export", empty, "--format", "csv", "--out", out)
     assert "has no steps" in refused(capsys, "export", empty, "--moments", "--out", out)
     assert not out.exists()
@@ -230,7 +230,35 @@ def test_export_to_arrays_with_maps(run: Path, capsys: pytest.CaptureFixture[str
         assert arrays["step"].tolist() == [4, 7, 10, 13, 16, 19]
         assert arrays["maps/heatmap/chosen"].shape == (6, 16, 16)
     text = refused(capsys, "export", run, "--out", tmp_path / "y.npz", "--maps", tmp_path / "maps.mcap")
-    assert "no map of step 0" in text and not (tmp_path / "y.npz").exists() and not list(tmp_path.glob("*.part"))
+    assert (
+        "no map of step 0" in text
+        and "--steps 4:20 takes the 16" in text
+        and not (tmp_path / "y.npz").exists()
+        and not list(tmp_path.glob("*.part"))
+    )
+
+
+def test_what_takes_the_steps_that_have_maps_is_said(
+    run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    maps = ("--maps", tmp_path / "maps.mcap")
+    said(capsys, "explain", run, "--out", tmp_path / "maps.mcap", "--method", "gradient", "--steps", "0:20:6")
+    assert "--steps 0:19:6 takes the 4" in refused(capsys, "export", run, "--out", tmp_path / "x.npz", *maps)
+    said(capsys, "export", run, "--out", tmp_path / "x.npz", "--steps", "0:19:6", *maps)
+    said(capsys, "explain", run, "--out", tmp_path / "maps.mcap", "--method", "gradient", "--steps", "1:2")
+    assert "maps of 5 steps between 0 and 18" in refused(capsys, "export", run, "--out", tmp_path / "y.npz", *maps)
+
+
+def test_steps_and_episodes_that_are_not_there_are_refused_with_those_that_are(
+    run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "maps.mcap"
+    with open_recording(run) as recording:
+        steps, last = len(recording.steps), recording.episodes[-1].number
+    text = refused(capsys, "explain", run, "--steps", "900:910", "--out", out)
+    assert f"has no such steps: there are {steps}, 0 to {steps - 1}" in text and not out.exists()
+    assert f"it has 0 to {last}" in refused(capsys, "explain", run, "--episode", "77", "--out", out)
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("form", ["mp4", "gif"])

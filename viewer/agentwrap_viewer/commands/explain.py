@@ -166,15 +166,27 @@ def chosen(recording: Recording, steps: slice | None, episode: int | None) -> ra
     """Return the indices of the steps to explain.
 
     Raises:
-        LaunchError: There is no such episode.
+        LaunchError: There is no such episode, or none of these steps.
     """
     among = range(len(recording.steps))
     if episode is not None:
         found = next((each for each in recording.episodes if each.number == episode), None)
         if found is None:
-            raise LaunchError(f"{recording.path} has no episode {episode}")
+            raise LaunchError(f"{recording.path} has no episode {episode}: {_episodes_of(recording)}")
         among = among[found.start : found.stop]
-    return among if steps is None else among[steps]
+    found_steps = among if steps is None else among[steps]
+    if not found_steps:
+        known = f"there are {len(among):,}, 0 to {len(among) - 1:,}" if among else "it is empty"
+        whole = recording.path if episode is None else f"episode {episode} of {recording.path}"
+        raise LaunchError(f"{whole} has no {'such ' if among else ''}steps: {known}")
+    return found_steps
+
+
+def _episodes_of(recording: Recording) -> str:
+    numbers = [each.number for each in recording.episodes]
+    if not numbers:
+        return "it has none"
+    return f"it has {numbers[0]:,}" if len(numbers) == 1 else f"it has {numbers[0]:,} to {numbers[-1]:,}"
 
 
 def maps(task: dict[str, Any], indices: Sequence[int], workers: Workers) -> Iterator[SaliencyMap]:

@@ -93,8 +93,6 @@ def run(arguments: argparse.Namespace) -> int:
     suffix = SUFFIXES.get(form, form)
     with reading(arguments.recording) as recording:
         indices = chosen(recording, arguments.steps, arguments.episode)
-        if not indices:
-            raise LaunchError(f"{recording.path} has no {'such ' if len(recording.steps) else ''}steps")
         if arguments.moments is not None:
             out = Path(arguments.out or Path(arguments.recording).with_suffix(".moments"))
             clips = _clips(recording, indices, arguments)
@@ -110,6 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
         with _maps(recording, [part for part, _ in files], out, arguments) as maps:
             written = sum(_write(form, recording, maps, part, file, arguments) for part, file in files)
             _say_what_has_no_map(recording, maps, [part for part, _ in files])
+            _say_what_is_not_shown(form, maps)
     if arguments.moments is not None:
         print(f"agentwrap export: {len(files):,} clips are in {out}", flush=True)
     else:
@@ -141,6 +140,15 @@ def _say_what_has_no_map(recording: Recording, maps: Recording | None, parts: li
     with_map = sum(int(steps[index]) in explained for index in indices)
     if with_map < len(indices):
         print(f"agentwrap export: {maps.path} has maps of {with_map:,} of these {len(indices):,} steps", flush=True)
+
+
+def _say_what_is_not_shown(form: str, maps: Recording | None) -> None:
+    from agentwrap_viewer.recording.films import has_features
+
+    if form == "foxglove" and has_features(maps):
+        print(
+            "agentwrap export: foxglove has maps of pictures alone; html, gif, mp4, npz and zarr have features' scores"
+        )
 
 
 def _remove(path: Path) -> None:

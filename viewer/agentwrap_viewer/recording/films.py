@@ -1,4 +1,7 @@
-"""Recordings as films: the frames, and over them what the agent depends on, in the page's colours."""
+"""Recordings as films: the frames, and over them what the agent depends on, in the page's colours.
+
+What it depends on of vectors stands beside the frames, see ``strip.py``.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from numpy.typing import NDArray
 
 from agentwrap_protocol.messages import SaliencyMap, Step
 from agentwrap_viewer.page.pictures import picture_of, quantise
+from agentwrap_viewer.page.vectors import described
 
 from .errors import RecordingError
 from .recording import Recording
@@ -32,17 +36,22 @@ SAMPLED = 24
 
 @dataclass(frozen=True)
 class Film:
-    """Pictures of a recording, uint8 (H, W, 3), all of one size, as large as they were recorded; made as one iterates.
+    """Pictures of a recording, uint8 (H, W, 3), all of one size; made as one iterates.
+
+    They are as large as they were recorded, but for those of steps with maps of vectors: these are enlarged first, so
+    that the text beside them is sharp.
 
     Attributes:
         recording: Where the frames are; where it has none, pictures among the observations are taken.
         maps: Maps to lay over them; steps without a map are shown without.
         indices: Which steps.
+        height: Least height in pixels of those that are enlarged.
     """
 
     recording: Recording
     maps: Recording | None
     indices: range
+    height: int = 0
 
     def sample(self, count: int) -> Film:
         """Return a film of so many of its pictures at most, evenly spread."""
@@ -58,6 +67,7 @@ class Film:
         explained = {} if maps is None else maps.explained
         hello = recording.hello
         space, shape = None if hello is None else hello.observation_space, None
+        beside = has_features(maps)
         for index in self.indices:
             step = recording.steps[index]
             picture = picture_of(step, space)
@@ -67,9 +77,24 @@ class Film:
             if picture.shape[:2] != shape:
                 raise _unusable(recording, step, "has a frame of another size than those before")
             picture = picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
-            if maps is not None and step.step in explained:
-                picture = overlaid(picture, maps.saliency_map(explained[step.step]))
-            yield picture
+            message = maps.saliency_map(explained[step.step]) if maps is not None and step.step in explained else None
+            picture = picture if message is None else overlaid(picture, message)
+            yield self._with_features(picture, step, message) if beside else picture
+
+    def _with_features(self, picture: Picture, step: Step, message: SaliencyMap | None) -> Picture:
+        from .strip import Strip
+
+        large = _enlarged(picture, self.height)
+        strip, vectors = Strip(large.shape[0]), described(step, self.recording.hello, message)
+        return np.hstack([large, strip.draw(vectors)]) if vectors is not None else large
+
+
+def has_features(maps: Recording | None) -> bool:
+    """Tell whether maps have scores of vectors."""
+    first = next(iter(maps.explained.values()), None) if maps is not None else None
+    if maps is None or first is None:
+        return False
+    return any(name.startswith("features/") for name in maps.saliency_map(first).arrays)
 
 
 def _unusable(recording: Recording, step: Step, why: str) -> RecordingError:
@@ -106,7 +131,7 @@ def write_mp4(film: Film, path: Path, *, fps: float, height: int) -> None:
 
     with av.open(str(path), "w", format="mp4") as container:
         stream: Any = None
-        for small in film:
+        for small in replace(film, height=height):
             picture = _enlarged(small, height)
             if stream is None:
                 stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
@@ -131,6 +156,7 @@ def write_gif(film: Film, path: Path, *, fps: float, height: int) -> None:
     """
     from . import animation
 
+    film = replace(film, height=height)
     palette = animation.Palette(film.sample(SAMPLED))
     times = _times(next(iter(film)), height)
     with open(path, "wb") as file:

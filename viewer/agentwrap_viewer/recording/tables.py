@@ -137,7 +137,7 @@ def _map_arrays(recording: Recording, maps: Recording | None, indices: range) ->
     number = int(recording.array("step", indices[0], indices[0] + 1)[0])
     index = maps.explained.get(number)
     if index is None:
-        raise RecordingError(f"{maps.path} has no map of step {number}")
+        raise _without_map(recording, maps, number)
     return list(maps.saliency_map(index).arrays)
 
 
@@ -146,9 +146,25 @@ def _maps(recording: Recording, maps: Recording | None, name: str, rows: range) 
     explained, found = maps.explained, []
     for number in _taken(recording, "step", rows).tolist():
         if number not in explained:
-            raise RecordingError(f"{maps.path} has no map of step {number}")
+            raise _without_map(recording, maps, number)
         found.append(maps.saliency_map(explained[number]).arrays[name])
     return np.stack(found)
+
+
+def _without_map(recording: Recording, maps: Recording, number: int) -> RecordingError:
+    """What to say where a map is missing: which steps have one, and what takes those."""
+    known = set(maps.explained)
+    indices = [index for index, step in enumerate(recording.array("step").tolist()) if step in known]
+    said = f"{maps.path} has no map of step {number}, and arrays of maps hold one of each step"
+    if not indices:
+        return RecordingError(f"{said}: it has none of this recording's steps")
+    apart = {after - before for before, after in itertools.pairwise(indices)}
+    if len(apart) > 1:
+        return RecordingError(
+            f"{said}: it has maps of {len(indices):,} steps between {indices[0]:,} and {indices[-1]:,}"
+        )
+    option = f"{indices[0]}:{indices[-1] + 1}" + (f":{by}" if (by := next(iter(apart), 1)) > 1 else "")
+    return RecordingError(f"{said}: --steps {option} takes the {len(indices):,} that have one")
 
 
 def _parts(indices: range, size: int) -> Iterator[range]:
