@@ -121,7 +121,7 @@ def test_target_that_is_chosen_is_explained_and_named(running: tuple[Any, Driver
 
     tab.until(stepped(lambda: legend("features") == ["actor"]), "the vector by its own method, of the actor")
     tab.until(
-        stepped(lambda: re.fullmatch(r"action \d \(chosen\)", "".join(legend("stage")[:1]))),
+        stepped(lambda: re.fullmatch(r"action \d \(preferred\)", "".join(legend("stage")[:1]))),
         "the picture of what rise is about",
     )
     assert tab.find(".card.features .caption").inner_text() == "by feature perturbation"
