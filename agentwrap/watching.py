@@ -296,7 +296,7 @@ class WatchCapture:
                 "matching",
                 f"the policy has acted in {PATIENCE} steps, but never on what the environment returned, as the library "
                 "would prepare it: there is nothing to show of it. Wrap the environment outermost, so that nothing "
-                "changes observations between it and the policy",
+                "changes observations between it and the policy, or name what does (agentwrap.policy.Preprocessed)",
             )
 
     # Hooks. What they return would replace the policy's result, so they return nothing.

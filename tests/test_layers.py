@@ -25,6 +25,7 @@ ALLOWED = {
     "agentwrap.adapters.torchrl": {"agentwrap", "gymnasium", "tensordict", "torch"},
     "agentwrap.callbacks": {"agentwrap", "gymnasium", "stable_baselines3"},
     "agentwrap.rllib": {"agentwrap", "ray"},
+    "agentwrap.torchrl": {"agentwrap", "gymnasium", "torchrl"},
     "agentwrap.demo": {"agentwrap", "agentwrap_protocol", "gymnasium", "numpy", "torch", *ATARI},
     "agentwrap_viewer": {"agentwrap_viewer", "agentwrap_protocol"},
     "agentwrap_viewer.saliency": {"agentwrap_viewer.saliency", "agentwrap_export", "captum", "numpy", "scipy", "torch"},

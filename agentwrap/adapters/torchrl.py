@@ -4,8 +4,10 @@ What comes out is known by the names of the entries: ``logits``, ``loc`` and ``s
 ``action_value``, ``state_value``, ``hidden``. It is seen at the plain modules inside, which are called with tensors;
 those that sample an action or pick one are not needed for that. An entry that no module writes is the observation. A
 module that reads the action too (``state_action_value``) is asked about the one that the policy takes without
-exploring, by the exported module alone: what the library asks it about is one that was drawn. What
-stands between the environment and the policy in TorchRL (transforms) is unknown here: the environment that is wrapped
+exploring, by the exported module alone: what the library asks it about is one that was drawn.
+
+What transforms do between environment and policy is part of the computation where they are told (``Preprocessed``, as
+``agentwrap.torchrl.interpret`` does), see ``torchrl_transforms``; where they are not, the environment that is wrapped
 has to return what the policy reads.
 
 ``LSTMModule`` and ``GRUModule`` are seen at PyTorch's layer inside, which gets a sequence of one step when a policy
@@ -15,8 +17,7 @@ a loop of one's own) does not matter.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +26,11 @@ import gymnasium as gym
 from agentwrap.distributions import Categorical, Deterministic, Distribution
 from agentwrap.errors import PolicyTypeError
 from agentwrap.extras import TORCHRL
-from agentwrap.policy import PolicyView, State, Watch
+from agentwrap.policy import PolicyView, Preprocessed, Watch
 
-from .recurrent import given_to, states_of
+from .preparation import Preparation
+from .recurrent import given_to
+from .torchrl_parts import ACTION, RATED, Draw, Part, apart, draw_of, is_a, name_of, named, parts_of, states_of_parts
 
 if TYPE_CHECKING:
     import torch
@@ -46,12 +49,6 @@ OUTPUTS = {
     "embed": "latent",
 }
 
-#: What modules call an action, and what one expects of it.
-ACTION, RATED = "action", "state_action_value"
-
-#: Modules with memory, and what they call PyTorch's layer inside.
-_RECURRENT = {"LSTMModule": "lstm", "GRUModule": "gru"}
-
 
 class TorchRL:
     """Adapter for TorchRL's and TensorDict's modules."""
@@ -60,28 +57,31 @@ class TorchRL:
     library = TORCHRL
 
     def matches(self, policy: Any) -> bool:
-        """Whether it is a module that takes a TensorDict."""
-        return _is_a(policy, "TensorDictModuleBase")
+        """Whether it is a module that takes a TensorDict, alone or with the environment whose transforms it needs."""
+        return is_a(policy.policy if isinstance(policy, Preprocessed) else policy, "TensorDictModuleBase")
 
     def view(self, policy: Any, env: gym.Env[Any, Any]) -> PolicyView:
         """Describe the policy by the keys that its modules read and write.
 
         Raises:
-            PolicyTypeError: It reads what the environment does not return, or writes nothing of a known name.
+            PolicyTypeError: It reads what the environment does not return, or writes nothing of a known name, or a
+                transform before it cannot be followed.
         """
-        every = _named(list(_parts(policy)))
+        by = policy.by if isinstance(policy, Preprocessed) else None
+        policy = policy.policy if isinstance(policy, Preprocessed) else policy
+        every = named(list(parts_of(policy)))
         if not every:
             raise PolicyTypeError(f"{type(policy).__name__} consists of no torch.nn.Module whose outputs could be seen")
         continuous = isinstance(env.action_space, gym.spaces.Box)
-        parts, critics = _apart(every)
-        observed = _observed(parts, env.observation_space)
-        draw = _draw(policy, parts) if continuous else None
+        parts, critics = apart(every)
+        observed = _read(parts) if by is not None else _observed(parts, env.observation_space)
+        draw = draw_of(policy, parts) if continuous else None
         names = {**OUTPUTS, ACTION: "mean"} if continuous else OUTPUTS
         found = {
-            names[_name(key)]: _watch(part, place, key)
+            names[name_of(key)]: _watch(part, place, key)
             for part in parts
             for place, key in enumerate(part.writes)
-            if _name(key) in names
+            if name_of(key) in names
         }
         watch = {name: found[name] for name in dict.fromkeys(names.values()) if name in found}
         if critics and draw is not None:
@@ -93,118 +93,33 @@ class TorchRL:
                 f"{type(policy).__name__} writes {written}; outputs are known by the names {', '.join(OUTPUTS)}: call "
                 "them so (out_keys), or write an adapter, see agentwrap.policy.register_adapter"
             )
+        told: dict[str, torch.Tensor] = {}
+        prepared = _preparation(by, env.observation_space, observed, told)
         return PolicyView(
             agent=policy,
             watch=watch,
             entry=parts[0].module,
+            before=prepared.before,
+            refresh=prepared.refresh,
+            kept=prepared.kept,
             act=partial(_act, parts, observed, draw),
-            state=_states(policy, parts),
+            state=states_of_parts(policy, parts),
             distribution=_distribution(watch, draw, env.action_space),
-            predict=partial(_predict, policy, parts, observed, env.action_space)
+            predict=partial(_predict, policy, parts, observed, env.action_space, prepared, told)
             if "action" in policy.out_keys
             else None,
         )
 
 
-@dataclass(frozen=True)
-class _Part:
-    """One plain module and the keys that it reads and writes.
-
-    Attributes:
-        module: Its name in the policy.
-        reads: Keys of its arguments.
-        writes: Keys of its results.
-        enters: Keys of the state that enters it; it has a memory then.
-        leaves: Keys of what becomes of that.
-        prefix: Of the names of its state.
-    """
-
-    module: str
-    reads: tuple[Any, ...]
-    writes: tuple[Any, ...]
-    enters: tuple[Any, ...] = ()
-    leaves: tuple[Any, ...] = ()
-    prefix: str = ""
-
-
-@dataclass(frozen=True)
-class _Draw:
-    """How a policy's action follows without exploring.
-
-    Attributes:
-        writes: Key of the action.
-        module: Name of the module in the policy that draws it; None where a plain module computes it.
-        reads: Keys of the distribution's parameters, by what its class calls them.
-    """
-
-    writes: Any
-    module: str | None = None
-    reads: Mapping[str, Any] = field(default_factory=dict)
-
-
-def _draw(policy: Any, parts: Sequence[_Part]) -> _Draw | None:
-    written = {key for part in parts for key in part.writes}
-    plain = next((key for key in written if _name(key) == ACTION), None)
-    if plain is not None:
-        return _Draw(plain)
-    for name, module in policy.named_modules():
-        if _is_a(module, "ProbabilisticTensorDictModule") and _name(module.out_keys[0]) == ACTION:
-            reads = dict(zip(module.dist_keys, module.in_keys, strict=True))
-            return _Draw(module.out_keys[0], name, reads) if set(reads.values()) <= written else None
-    return None
-
-
-def _apart(parts: Sequence[_Part]) -> tuple[list[_Part], list[_Part]]:
-    """Return what acts, and what rates the action; what both would need is left to what acts."""
-    critics = [part for part in parts if any(_name(key) == ACTION for key in part.reads)]
-    return [part for part in parts if part not in critics], [
-        part for part in critics if [_name(key) for key in part.writes] == [RATED]
-    ]
-
-
-def _parts(policy: Any) -> Iterator[_Part]:
-    """The plain modules of a policy, in the order in which they are called."""
-    for name, module in policy.named_modules():
-        inner = getattr(module, "module", None)
-        layer = _RECURRENT.get(type(module).__name__)
-        if layer is not None:
-            (reads, *enters), (writes, *leaves) = module.in_keys[:-1], module.out_keys  # the last one is is_init
-            yield _Part(f"{name}.{layer}".lstrip("."), (reads,), (writes,), tuple(enters), tuple(leaves))
-        elif (
-            not _is_a(module, "TensorDictModule")
-            or not hasattr(inner, "named_modules")
-            or type(inner).__name__ == "ModuleList"
-        ):
-            continue  # what takes no TensorDict, samples, or is a row of such
-        elif not _is_a(inner, "TensorDictModuleBase") and any(True for _ in module.parameters()):
-            yield _Part(f"{name}.module".lstrip("."), tuple(module.in_keys), tuple(module.out_keys))
-
-
-def _named(parts: list[_Part]) -> list[_Part]:
-    """Let the state of each of several memories be told from that of others."""
-    if sum(bool(part.enters) for part in parts) < 2:
-        return parts
-    return [replace(part, prefix=f"{part.module.rpartition('.')[0]}/") if part.enters else part for part in parts]
-
-
-def _is_a(module: Any, name: str) -> bool:
-    return any(cls.__name__ == name and cls.__module__.startswith("tensordict.nn") for cls in type(module).__mro__)
-
-
-def _name(key: Any) -> str:
-    return key if isinstance(key, str) else str(key[-1])
-
-
-def _observed(parts: list[_Part], space: gym.Space[Any]) -> tuple[Any, ...]:
+def _observed(parts: list[Part], space: gym.Space[Any]) -> tuple[Any, ...]:
     """Keys of what the environment returns.
 
     Raises:
         PolicyTypeError: Its observations are others.
     """
-    written = {key for part in parts for key in part.writes}
-    read = tuple(dict.fromkeys(key for part in parts for key in part.reads if key not in written))
+    read = _read(parts)
     if isinstance(space, gym.spaces.Dict):
-        missing = [key for key in read if _name(key) not in space.spaces]
+        missing = [key for key in read if name_of(key) not in space.spaces]
         if missing:
             raise PolicyTypeError(f"the policy reads {missing}, but the environment's observations are {space}")
     elif len(read) != 1:
@@ -212,20 +127,24 @@ def _observed(parts: list[_Part], space: gym.Space[Any]) -> tuple[Any, ...]:
     return read
 
 
-def _watch(part: _Part, place: int, key: Any) -> Watch:
+def _read(parts: list[Part]) -> tuple[Any, ...]:
+    written = {key for part in parts for key in part.writes}
+    return tuple(dict.fromkeys(key for part in parts for key in part.reads if key not in written))
+
+
+def _preparation(by: Any, given: gym.Space[Any], reads: Sequence[Any], told: dict[str, torch.Tensor]) -> Preparation:
+    if by is None:
+        return Preparation()
+    from .torchrl_transforms import preparation_by
+
+    return preparation_by(by, given, reads, told)
+
+
+def _watch(part: Part, place: int, key: Any) -> Watch:
     if part.enters:
         return Watch(part.module, at=(0,), then=_of_one_step)
-    then = _logarithm if _name(key) == "scale" else None
+    then = _logarithm if name_of(key) == "scale" else None
     return Watch(part.module, at=(place,) if len(part.writes) > 1 else (), then=then)
-
-
-def _states(policy: nn.Module, parts: Sequence[_Part]) -> dict[str, State]:
-    states: dict[str, State] = {}
-    for part in parts:
-        if part.enters:
-            layer: Any = policy.get_submodule(part.module)
-            states |= states_of(layer, part.module, prefix=part.prefix)
-    return states
 
 
 # These work on copies of the modules too.
@@ -241,13 +160,13 @@ def _logarithm(policy: nn.Module, scale: torch.Tensor) -> torch.Tensor:
 
 def _entries(observed: tuple[Any, ...], observation: Any) -> dict[Any, Any]:
     given = isinstance(observation, Mapping)
-    return {key: observation[_name(key)] if given else observation for key in observed}
+    return {key: observation[name_of(key)] if given else observation for key in observed}
 
 
 def _act(
-    parts: Sequence[_Part],
+    parts: Sequence[Part],
     observed: tuple[Any, ...],
-    draw: _Draw | None,
+    draw: Draw | None,
     policy: nn.Module,
     observation: Any,
     state: Mapping[str, torch.Tensor] | None = None,
@@ -269,12 +188,12 @@ def _act(
         else:
             result = module(*given)
         entries.update(zip(part.writes, result if isinstance(result, tuple | list) else (result,), strict=False))
-        if [_name(key) for key in part.writes] == [RATED]:
+        if [name_of(key) for key in part.writes] == [RATED]:
             rated = result if rated is None else rated.minimum(result)
     return None if rated is None else rated.reshape(len(rated))
 
 
-def _drawn(policy: nn.Module, draw: _Draw, entries: Mapping[Any, torch.Tensor]) -> torch.Tensor:
+def _drawn(policy: nn.Module, draw: Draw, entries: Mapping[Any, torch.Tensor]) -> torch.Tensor:
     """The action that TorchRL takes without exploring, of the distribution that the policy names."""
     module: Any = policy.get_submodule(draw.module or "")
     parameters = {name: entries[key] for name, key in draw.reads.items()}
@@ -286,7 +205,7 @@ def _drawn(policy: nn.Module, draw: _Draw, entries: Mapping[Any, torch.Tensor]) 
 # What follows from the outputs.
 
 
-def _distribution(watch: Mapping[str, Watch], draw: _Draw | None, space: gym.Space[Any]) -> Distribution | None:
+def _distribution(watch: Mapping[str, Watch], draw: Draw | None, space: gym.Space[Any]) -> Distribution | None:
     if isinstance(space, gym.spaces.Discrete):
         return Categorical("q_values" if "q_values" in watch else "logits")
     if draw is not None and draw.module is None and isinstance(space, gym.spaces.Box):
@@ -296,9 +215,11 @@ def _distribution(watch: Mapping[str, Watch], draw: _Draw | None, space: gym.Spa
 
 def _predict(
     policy: Any,
-    parts: Sequence[_Part],
+    parts: Sequence[Part],
     observed: tuple[Any, ...],
     space: gym.Space[Any],
+    prepared: Preparation,
+    told: dict[str, torch.Tensor],
     observation: Any,
     state: Mapping[str, torch.Tensor] | None = None,
 ) -> Any:
@@ -307,7 +228,7 @@ def _predict(
     from tensordict.nn import InteractionType, set_interaction_type
 
     device = next((parameter.device for parameter in policy.parameters()), None)
-    given = {key: torch.as_tensor(each, device=device)[None] for key, each in _entries(observed, observation).items()}
+    given, kept = _prepared(prepared, told, observed, observation, state or {}, device)
     memories = [part for part in parts if part.enters]
     for part in memories:
         for key, name in zip(part.enters, ("hidden", "cell"), strict=False):
@@ -320,10 +241,34 @@ def _predict(
         taken: Any = int(action.argmax() if action.numel() == space.n and space.n > 1 else action)
     else:
         taken = action.cpu().numpy()
-    if not memories:
+    if not memories and not kept:
         return taken
-    return taken, {
+    return taken, kept | {
         part.prefix + name: acted[key].cpu().transpose(0, 1)
         for part in memories
         for key, name in zip(part.leaves, ("hidden", "cell"), strict=False)
     }
+
+
+def _prepared(
+    prepared: Preparation,
+    told: dict[str, torch.Tensor],
+    observed: tuple[Any, ...],
+    observation: Any,
+    state: Mapping[str, torch.Tensor],
+    device: Any,
+) -> tuple[dict[Any, Any], dict[str, torch.Tensor]]:
+    """Return what the policy reads of an observation of the environment, batch first, and what is kept of it."""
+    import torch
+
+    if isinstance(observation, Mapping):
+        whole: Any = {name: torch.as_tensor(each, device=device)[None] for name, each in observation.items()}
+    else:
+        whole = torch.as_tensor(observation, device=device)[None]
+    kept: dict[str, torch.Tensor] = {}
+    if prepared.kept and prepared.before is not None:
+        told.update((name, state[name]) for name in prepared.kept)
+        whole, kept = prepared.before(whole, state)
+    elif prepared.before is not None:
+        whole = prepared.before(whole)
+    return _entries(observed, whole), kept
