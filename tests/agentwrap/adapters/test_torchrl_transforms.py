@@ -227,7 +227,9 @@ def test_a_policy_with_its_transforms_passes_the_contract(name: str) -> None:
 
 
 def test_several_environments_at_once_are_streamed(listen: Any) -> None:
-    inside = GymWrapper(gym.make_vec("CartPole-v1", num_envs=2, vectorization_mode="sync"), categorical_action_encoding=True)
+    mode = {"autoreset_mode": gym.vector.AutoresetMode.SAME_STEP}
+    several = gym.make_vec("CartPole-v1", num_envs=2, vectorization_mode="sync", vector_kwargs=mode)
+    inside = GymWrapper(several, categorical_action_encoding=True)
     env = TransformedEnv(inside, CatFrames(N=3, dim=-1, in_keys=VECTOR))
     policy = actor("observation", 12)
     wrapper: Any = interpret(env, policy, endpoint="tcp://127.0.0.1:*", fps=1e6, quiet=True, strict=True)
