@@ -1,5 +1,7 @@
 """A layer can be computed in more ways than one: whichever costs decide for, maps are the same."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -71,10 +73,8 @@ def test_maps_are_the_same_whatever_things_cost(network, costs, frames, monkeypa
 def test_maps_are_the_same_in_blocks_of_any_size(network, numbers, threads, monkeypatch):
     module, example = network
     cut, blocks = patches._cut, []
-    monkeypatch.setattr(patches, "BLOCK_NUMBERS", numbers)
-    monkeypatch.setattr(patches, "PIECE", 16)
     monkeypatch.setattr(patches, "_cut", lambda *args: blocks.append((args[0], cut(*args))) or cut(*args))
-    monkeypatch.setattr(evaluator, "costs", lambda *_: COSTS["one product"])
+    monkeypatch.setattr(evaluator, "costs", lambda *_: replace(COSTS["one product"], block=numbers, piece=16))
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -2,38 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 
 import torch
 import torch.nn.functional as F
 
-from .costs import timed
+from .costs import fastest
 
 #: Most multiply-adds of what is measured (a tenth of a millisecond or two), and most windows.
 _MOST_MULTIPLY_ADDS, _MOST_WINDOWS = 2**23, 16
-
-#: Turns in which each way is taken, and seconds after which no further turn begins.
-_TURNS, _BUDGET = 6, 0.005
-
-#: How much less the other way has to take: less than that is noise.
-_WORTH = 0.9
-
-
-def pays(other: Callable[[], object], usual: Callable[[], object], device: torch.device) -> bool:
-    """Whether another way takes less than the usual one, measured in turns; on a machine too busy to tell it does not.
-
-    The first turn sets things up and is not counted.
-    """
-    least, spent = [float("inf")] * 2, 0.0
-    for turn in range(_TURNS):
-        taken = [timed(way, device) for way in (other, usual)]
-        if turn:
-            least = list(map(min, least, taken))
-        spent += sum(taken)
-        if spent > _BUDGET:
-            break
-    return least[0] < _WORTH * least[1]
 
 
 @cache
@@ -80,4 +57,4 @@ def channels_last(
         found = F.conv2d(last.contiguous(), by_channel, None, stride, 0, dilation)
         rows.copy_(found.permute(0, 2, 3, 1).reshape(-1, out))
 
-    return not pays(turned, straight, device)
+    return fastest([straight, turned], device) == 0

@@ -202,8 +202,9 @@ def grouped(low: Ints, high: Ints, size: Size, *, cost: float, group_cost: float
     shapes = np.stack([lengths[axis][extent[:, axis]] for axis in (0, 1)], axis=1)
     corners, starts = np.minimum(low, np.array(size) - shapes), np.zeros(len(low), np.int64)
     count, groups = (size[0] * size[1] + 1 if clean else 0), []
-    for shape in sorted({(int(height), int(width)) for height, width in shapes}):
-        which = np.flatnonzero((shapes == shape).all(1))
+    found, of = np.unique(shapes, axis=0, return_inverse=True)
+    for number, shape in enumerate((int(height), int(width)) for height, width in found):
+        which = np.flatnonzero(of.ravel() == number)
         groups.append(Group(which, corners[which], shape, count))
         starts[which] = count + np.arange(len(which)) * (shape[0] * shape[1])
         count += groups[-1].count

@@ -13,14 +13,16 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.lib.stride_tricks import sliding_window_view
 
 from agentwrap_viewer.program import Values
 
 from .changes import low
 from .costs import Costs
 from .geometry import Axis, Field, Ints, Listed, Size, grouped
+from .held import Held
 from .maps import convolution_axes
-from .values import Image, Map, Planned, Site
+from .values import Boxes, Image, Map, Planned, Site
 
 #: Operators that change image and change alike, and those that change the image alone.
 _SCALING = {f"aten.{name}" for name in ("_to_copy.default", "mul.Tensor", "div.Tensor", "mul.Scalar", "div.Scalar")}
@@ -31,6 +33,9 @@ ORDER = "aten.permute.default"
 
 #: Most bytes of the masks' pieces, or of the first layer's table.
 MAX_BYTES = 2**28
+
+#: Most numbers of pieces that are cut at a time: 1 MiB.
+PIECES_AT_A_TIME = 2**18
 
 #: From this share of the image on that masks cover, there is nothing to win by windows.
 COVERED = 0.9
@@ -94,12 +99,11 @@ def _first_convolution(site: Site) -> Planned | None:
     weight, _, stride, padding, dilation = site.arguments[1:6]
     out_channels, in_channels, *kernel = weight.shape
     sliding = {"kernel_size": kernel, "stride": stride, "padding": padding, "dilation": dilation}
-    pieces = _mask_pieces(site.masks, axes, sliding)
+    pieces = _mask_pieces(site.masks, axes, site.hold)
     masks, field, seen = pieces.masks, pieces.field, pieces.seen  # what is run holds no layout
     pixels, count, taps, is_low = field.pixels, field.count, masks.shape[2] - 1, site.low
     if is_low:
-        masks = low(masks[:, :, :taps]).contiguous()
-    site.hold(masks)
+        masks = site.hold(low(masks[:, :, :taps]).contiguous())
     slots, out, clean_slot = site.step.slots, site.step.out, site.clean()
 
     def added(values: Values) -> torch.Tensor:
@@ -134,7 +138,7 @@ def _first_convolution(site: Site) -> Planned | None:
 def _pieces_pay(site: Site, axes: tuple[Axis, Axis]) -> bool:
     """Whether it takes less to go by output pixels and masks than by windows of perturbed images."""
     out_channels, in_channels, *kernel = site.arguments[1].shape
-    boxes = _boxes(site.masks.ne(0).numpy(force=True))
+    boxes = site.boxes()
     ends = [axis.touched(boxes[0][:, place], boxes[1][:, place]) for place, axis in enumerate(axes)]
     low, high = (np.stack([end[which] for end in ends], 1) for which in (0, 1))
     size, taps = (axes[0].length, axes[1].length), kernel[0] * kernel[1]
@@ -155,14 +159,18 @@ def _most_on_one(low: Ints, high: Ints, size: Size) -> int:
     return int(steps.cumsum(0).cumsum(1).max())
 
 
-def windows_of(shape: tuple[int, ...], kind: Image, masks: torch.Tensor, costs: Costs) -> tuple[_Perturb, Map] | None:
+def windows_of(
+    shape: tuple[int, ...], kind: Image, masks: torch.Tensor, boxes: Boxes, costs: Costs, hold: Held
+) -> tuple[_Perturb, Map] | None:
     """Perturb an image in windows, one for each mask, and lay them out as a feature map.
 
     Args:
         shape: Of the image, with its batch axis of one.
         kind: Where height and width are.
         masks: float32 (N, H, W).
+        boxes: Where they differ from zero.
         costs: What things cost where this runs.
+        hold: Returns a tensor as the plan keeps it.
 
     Returns:
         What makes a table of the pair (image, change), and what it makes; None where the masks cover the image.
@@ -170,7 +178,7 @@ def windows_of(shape: tuple[int, ...], kind: Image, masks: torch.Tensor, costs: 
     if kind.axes != (2, 3) or len(shape) != 4:
         return None
     channels, size = shape[1], (shape[2], shape[3])
-    low, high = _boxes(masks.ne(0).numpy(force=True))
+    low, high = boxes
     if (high - low).prod(1).mean() > COVERED * size[0] * size[1]:
         return None
     field = grouped(low, high, size, cost=costs.window(0, channels, channels), group_cost=costs.group, clean=True)
@@ -182,7 +190,7 @@ def windows_of(shape: tuple[int, ...], kind: Image, masks: torch.Tensor, costs: 
     device = masks.device
     pixels = torch.from_numpy(np.concatenate(at).astype(np.int32)).to(device)
     amount = masks.view(-1, 1).index_select(0, torch.from_numpy(np.concatenate(mask)).to(device))
-    return _Perturb(field, pixels, amount), Map(field, channels)
+    return _Perturb(field, hold(pixels), hold(amount)), Map(field, channels)
 
 
 @dataclass(frozen=True)
@@ -216,7 +224,7 @@ class _Pieces:
     """What of the masks lies under the kernel, for each output pixel.
 
     Attributes:
-        masks: (pixels, most masks that touch one pixel, taps + 1), zero where fewer do, with a last number that is 1.
+        masks: (pixels, most masks that touch one pixel, taps + 1), with a last number that is 1; zero where fewer do.
         seen: The pixels: from the first that any mask touches to the last.
         field: The layout of the output.
     """
@@ -226,36 +234,60 @@ class _Pieces:
     field: Field
 
 
-def _mask_pieces(masks: torch.Tensor, axes: tuple[Axis, Axis], sliding: dict[str, Any]) -> _Pieces:
+def _mask_pieces(masks: torch.Tensor, axes: tuple[Axis, Axis], hold: Held) -> _Pieces:
     """Cut out, for each output pixel, the piece under the kernel of those masks that touch it.
 
-    Mask by mask, twice: all pieces at once would take as much memory as the result.
+    Some at a time: all pieces at once would take as much memory as the result. By NumPy, whose calls wait for no other
+    thread: there are hundreds of them.
     """
-    size = (axes[0].length, axes[1].length)
-    pixels, taps = size[0] * size[1], axes[0].kernel * axes[1].kernel
-    touched = np.stack([_under(mask, sliding).ne(0).any(1).numpy(force=True) for mask in masks])
-    numbers = touched.sum(0)
-    most, some = int(numbers.max(initial=1)), np.flatnonzero(numbers)
-    first, beyond = (int(some[0]), int(some[-1]) + 1) if len(some) else (0, 1)
-    place = np.cumsum(touched, axis=0) - 1  # of each mask among those that touch a pixel
-    pieces = masks.new_zeros(beyond - first, most, taps + 1)
-    pieces[:, :, taps] = 1
-    for mask, touches, places in zip(masks, touched, place, strict=True):
-        at = np.flatnonzero(touches)
-        pieces[at - first, places[at], :taps] = _under(mask, sliding)[at]
-    start = pixels + 1
-    rows = np.where(touched, start + (np.arange(pixels) - first) * most + place, np.arange(pixels))
-    low, high = _boxes(touched.reshape(-1, *size))
-    count = start + (beyond - first) * most
-    return _Pieces(pieces, slice(first, beyond), Field(size, low, high, Listed(rows.reshape(-1, *size)), count))
+    size, taps = (axes[0].length, axes[1].length), axes[0].kernel * axes[1].kernel
+    amounts = masks.numpy(force=True)
+    under = _under(_under(amounts, axes[0], 1), axes[1], 2)  # (N, h, w, taps, taps)
+    touched = _under(_under(amounts != 0, axes[1], 2).any(3), axes[0], 1).any(3)
+    pixel, which = np.nonzero(touched.reshape(len(masks), -1).T)
+    numbers = np.bincount(pixel, minlength=size[0] * size[1])
+    first, beyond = (int(pixel[0]), int(pixel[-1]) + 1) if len(pixel) else (0, 1)
+    most = int(numbers.max(initial=1))
+    place = np.arange(len(pixel)) - (numbers.cumsum() - numbers)[pixel]  # among the masks that touch a pixel
+    kept = hold.zeros((beyond - first, most, taps + 1))
+    pieces = kept.numpy()
+    pieces[pixel - first, place, taps] = 1
+    for some in np.array_split(np.arange(len(pixel)), -(-len(pixel) * taps // PIECES_AT_A_TIME)):
+        cut = under[which[some], pixel[some] // size[1], pixel[some] % size[1]]
+        pieces[pixel[some] - first, place[some], :taps] = cut.reshape(len(some), taps)
+    start = len(numbers) + 1
+    rows = np.tile(np.arange(len(numbers)), (len(masks), 1))
+    rows[which, pixel] = start + (pixel - first) * most + place
+    low, high = _boxes(touched)
+    field = Field(size, low, high, Listed(rows.reshape(-1, *size)), start + (beyond - first) * most)
+    return _Pieces(kept if masks.device.type == "cpu" else hold(kept.to(masks.device)), slice(first, beyond), field)
 
 
-def _under(mask: torch.Tensor, sliding: dict[str, Any]) -> torch.Tensor:
-    """Return what of a mask (H, W) lies under the kernel, for each output pixel, (pixels, taps)."""
-    return F.unfold(mask[None, None], **sliding)[0].T
+def _under(array: Any, axis: Axis, dimension: int) -> Any:
+    """Return what lies under the kernel along one dimension, for each output: a view, or of a padded copy.
+
+    Args:
+        array: (…, L, …).
+        axis: The kernel, and how far it moves.
+        dimension: Which one has length L.
+
+    Returns:
+        (…, outputs, …, taps).
+    """
+    width = [(0, 0)] * array.ndim
+    beyond = axis.needed(axis.length) - axis.padding - array.shape[dimension]
+    width[dimension] = (axis.padding, max(0, beyond))
+    padded = np.pad(array, width) if any(map(any, width)) else array
+    seen = sliding_window_view(padded, axis.reach, axis=dimension)[..., :: axis.dilation]
+    return seen.swapaxes(0, dimension)[:: axis.stride][: axis.length].swapaxes(0, dimension)
 
 
-def _boxes(touched: Any) -> tuple[Any, Any]:
+def boxes_of(masks: torch.Tensor) -> Boxes:
+    """Return the smallest boxes [low, high), each (N, 2), outside of which masks (N, H, W) are zero."""
+    return _boxes(masks.numpy(force=True) != 0)
+
+
+def _boxes(touched: Any) -> Boxes:
     """Return the smallest boxes [low, high), each (N, 2), that hold what is true in (N, H, W)."""
     ends = []
     for other in (2, 1):

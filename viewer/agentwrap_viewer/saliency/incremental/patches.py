@@ -15,15 +15,12 @@ import torch
 from agentwrap_viewer.program import Values
 
 from .changes import LOW, Differences
+from .costs import Costs
 from .geometry import Axis, Field, Group, Ints, grouped
 from .values import Map, Planned, Site
 
-#: Most numbers that are brought together at a time, for each thread of a processor (2 MiB: its cache), and elsewhere.
-BLOCK_NUMBERS, BLOCK_NUMBERS_ELSEWHERE = 2**19, 2**26
-
-#: Outputs in one of the products that a processor's threads share: one product for all, 64 channels wide, is cut badly
-#: (on two cores 200 GFLOP/s in place of 280).
-PIECE = 256
+#: Most numbers that are brought together at a time, where that is no processor with a cache for each thread.
+BLOCK_NUMBERS_ELSEWHERE = 2**26
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,7 @@ def from_patches(site: Site, patches: Patches) -> Planned:
     has_bias, clean_slot, keep = site.arguments[2] is not None, site.clean(), site.keep
     pads = any(axis.padding for axis in patches.axes)
     rows = np.concatenate([_under(patches, group) for group in patches.field.groups])
-    pieces, length = _cut(len(rows), numbers, site.masks.device)
+    pieces, length = _cut(len(rows), numbers, site.masks.device, site.costs)
     blocks = _blocks(site, rows, pieces * length)
     field = replace(patches.field, count=pixels + 1 + len(blocks) * pieces * length)  # with what fills the last one
     count = field.count
@@ -109,8 +106,7 @@ def from_patches(site: Site, patches: Patches) -> Planned:
 def _pixels(site: Site, field: Field) -> torch.Tensor:
     """Return the pixels of all rows after the clean ones."""
     index = torch.from_numpy(field.pixel()[field.pixels + 1 :].astype(np.int32)).to(site.masks.device)
-    site.hold(index)
-    return index
+    return site.hold(index)
 
 
 def _matrix(weight: torch.Tensor) -> torch.Tensor:
@@ -118,20 +114,23 @@ def _matrix(weight: torch.Tensor) -> torch.Tensor:
     return weight.permute(2, 3, 1, 0).flatten(0, 2).contiguous()
 
 
-def _cut(outputs: int, numbers: int, device: torch.device) -> tuple[int, int]:
+def _cut(outputs: int, numbers: int, device: torch.device, costs: Costs) -> tuple[int, int]:
     """Return of how many products a block consists, and of how many outputs each of them.
+
+    One product for all, 64 channels wide, would be cut badly: on two cores 200 GFLOP/s in place of 280.
 
     Args:
         outputs: How many there are in all.
         numbers: How many lie under the kernel.
         device: Where.
+        costs: What blocks and pieces are best there.
     """
     if device.type != "cpu":
         blocks = max(1, -(-outputs * numbers // BLOCK_NUMBERS_ELSEWHERE))
         return 1, -(-outputs // blocks)
     threads = torch.get_num_threads()
-    blocks = max(1, round(outputs * numbers / (threads * BLOCK_NUMBERS)))
-    pieces = max(1, round(outputs / blocks / PIECE / threads)) * threads
+    blocks = max(1, round(outputs * numbers / (threads * costs.block)))
+    pieces = max(1, round(outputs / blocks / costs.piece / threads)) * threads
     return pieces, -(-outputs // (blocks * pieces))
 
 
@@ -140,8 +139,7 @@ def _blocks(site: Site, rows: Ints, outputs: int) -> list[torch.Tensor]:
     missing = -len(rows) % outputs
     filled = np.concatenate([rows, np.repeat(rows[-1:], missing, 0)]).astype(np.int32)
     index = torch.from_numpy(filled).to(site.masks.device)
-    site.hold(index)
-    return list(index.view(-1, outputs * rows.shape[1]))
+    return list(site.hold(index).view(-1, outputs * rows.shape[1]))
 
 
 def _under(patches: Patches, group: Group) -> Ints:

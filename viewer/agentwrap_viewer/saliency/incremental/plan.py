@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from .clean import CleanMaps, Example
 from .costs import Costs
 from .flat import linear_rule
 from .geometry import Ints
-from .image import image_rule, windows_of
+from .held import Held
+from .image import boxes_of, image_rule, windows_of
 from .maps import flattened, map_rule
 from .tables import row_index, take
 from .values import Action, Image, Kept, Kind, Map, Plain, Planned, Rows, Site
@@ -67,20 +69,22 @@ class Plan:
             kept: What follows from weights, for all plans of one program.
             low: Whether what masks change is multiplied in bfloat16.
         """
-        self.count, self.dense, self.whole, self.bytes = len(masks), list[str](), False, 0
+        self.count, self.dense, self.whole, self._hold = len(masks), list[str](), False, Held()
         self._program, self._masks, self._image, self._costs = program, masks, image, costs
         self._example, self._low = example, low
         self._clean: dict[int, int] = {}
         self._kinds: dict[int, Kind] = dict.fromkeys(program.inputs, Plain.ROWS)
         self._kinds[program.inputs[image]] = Image(axes)
         self._kept = kept
+        self._boxes = cache(partial(boxes_of, masks))
         self._acts: list[_Act] = []
         for step in program.steps:
             self._add(step)
         for slot in program.outputs:
             if isinstance(self._kind(slot), Image | Map):
                 self._build(slot)
-        del self._masks, self._kinds  # what is needed of them is in the acts
+        self.bytes = self._hold.bytes
+        del self._hold, self._masks, self._kinds, self._boxes  # what is needed of them is in the acts
 
     def run(
         self,
@@ -115,10 +119,6 @@ class Plan:
     def _index(self, rows: Ints) -> Rows:
         return row_index(rows, self._masks.device, self._hold)
 
-    def _hold(self, rows: Rows) -> Rows:
-        self.bytes += rows.nbytes if isinstance(rows, torch.Tensor) else 0
-        return rows
-
     def _site(self, step: Step) -> Site:
         def clean(slot: int = step.out) -> int:
             return self._clean.setdefault(slot, len(self._example) + len(self._clean))
@@ -129,6 +129,7 @@ class Plan:
             kinds,
             self._example,
             self._masks,
+            self._boxes,
             self._kept,
             clean,
             self._low,
@@ -143,12 +144,10 @@ class Plan:
         kind = None if slot is None else self._kind(slot)
         if slot is None or not isinstance(kind, Image):
             return None
-        opened = windows_of(self._example[slot].shape, kind, self._masks, self._costs)
+        opened = windows_of(self._example[slot].shape, kind, self._masks, self._boxes(), self._costs, self._hold)
         if opened is None:
             return None
         perturb, self._kinds[slot] = opened
-        self._hold(perturb.pixels)
-        self._hold(perturb.amount)
         planned = self._planned(self._site(step))
         if planned is None:
             self._kinds[slot] = kind
@@ -191,8 +190,7 @@ class Plan:
         self._kinds[slot] = Plain.ROWS
 
     def _built_image(self, slot: int, kind: Image) -> Action:
-        self._hold(self._masks)
-        masks, shape = self._masks, [self.count] + [1] * (self._example[slot].ndim - 1)
+        masks, shape = self._hold(self._masks), [self.count] + [1] * (self._example[slot].ndim - 1)
         for axis, length in zip(kind.axes, masks.shape[1:], strict=True):
             shape[axis] = length
         masks = masks if kind.axes[0] < kind.axes[1] else masks.transpose(1, 2)

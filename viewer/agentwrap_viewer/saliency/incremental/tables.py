@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
+from .held import Held
 from .values import Rows
 
 
@@ -16,8 +16,8 @@ def take(table: torch.Tensor, rows: Rows) -> torch.Tensor:
     return table[rows] if isinstance(rows, slice) else table.index_select(0, rows)
 
 
-def row_index(rows: Any, device: torch.device, hold: Callable[[Rows], Rows]) -> Rows:
-    """Return what ``take`` is given for these rows; ``hold`` takes note of it."""
+def row_index(rows: Any, device: torch.device, hold: Held) -> Rows:
+    """Return what ``take`` is given for these rows, as ``hold`` keeps it."""
     flat = np.ascontiguousarray(rows.reshape(-1))
     if len(flat) and (np.diff(flat) == 1).all():
         return slice(int(flat[0]), int(flat[0]) + len(flat))

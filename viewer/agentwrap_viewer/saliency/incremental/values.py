@@ -13,6 +13,7 @@ from agentwrap_viewer.program import Step, Values
 
 from .costs import Costs
 from .geometry import Field, Ints
+from .held import Held
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ Kind = Image | Map | Plain
 Rows = slice | torch.Tensor
 Action = Callable[[Values], Any]
 Planned = tuple[Action, Kind]
+#: The smallest boxes [low, high) in which masks are not zero, each (N, 2).
+Boxes = tuple[Ints, Ints]
 
 
 class Kept:
@@ -85,11 +88,12 @@ class Site:
         kinds: Kinds of its arguments, in order.
         example: All values for one unperturbed image: their shapes.
         masks: float32 (N, H, W).
+        boxes: Gives where they are not zero.
         keep: Keeps what follows from weights.
         clean: Gives the slot in which the clean result will be found, as rows (pixels, C); of a slot, what is in that.
         low: Whether changes are multiplied in bfloat16; see ``changes``.
         costs: What things cost where this runs.
-        hold: Takes note of a tensor that the plan will hold, and returns it.
+        hold: Returns a tensor as the plan keeps it.
         index: Makes what ``take`` is given of an array of rows.
     """
 
@@ -97,11 +101,12 @@ class Site:
     kinds: tuple[Kind, ...]
     example: Values
     masks: torch.Tensor
+    boxes: Callable[[], Boxes]
     keep: Kept
     clean: Callable[..., int]
     low: bool
     costs: Costs
-    hold: Callable[[Rows], Rows]
+    hold: Held
     index: Callable[[Ints], Rows]
 
     @property
