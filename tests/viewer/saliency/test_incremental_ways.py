@@ -12,7 +12,7 @@ from torch import nn
 from agentwrap_export.export import export_policy
 from agentwrap_viewer.replica import Replica
 from agentwrap_viewer.saliency import explain
-from agentwrap_viewer.saliency.incremental import choices, evaluator, maps, patches
+from agentwrap_viewer.saliency.incremental import choices, costs, evaluator, maps, patches
 from agentwrap_viewer.saliency.incremental.costs import Costs
 from agentwrap_viewer.saliency.incremental.flat import _slabs
 
@@ -108,7 +108,7 @@ def test_layout_is_the_faster_one_measured_and_maps_are_the_same(network, slow, 
         return 2e-4 if way.__name__ == slow else 1e-4
 
     convolution = torch.nn.functional.conv2d
-    monkeypatch.setattr(choices, "timed", timed)
+    monkeypatch.setattr(costs, "timed", timed)
     monkeypatch.setattr(maps, "patches_of", lambda *_: None)
     choices.channels_last.cache_clear()
     options = {"stride": 4, "mask_sigma": 0.6}
@@ -134,6 +134,6 @@ def test_layout_is_the_faster_one_measured_and_maps_are_the_same(network, slow, 
 
 def test_a_machine_that_is_too_busy_to_measure_is_not_measured_for_long(monkeypatch):
     calls = []
-    monkeypatch.setattr(choices, "timed", lambda way, device: calls.append(way) or 3.0)
-    assert not choices.pays(lambda: None, lambda: None, torch.device("cpu"))
+    monkeypatch.setattr(costs, "timed", lambda way, device: calls.append(way) or 3.0)
+    assert costs.fastest([lambda: None, lambda: None], torch.device("cpu")) == 0
     assert len(calls) == 2
