@@ -11,7 +11,6 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from streams import arrived, listening
 
 pytest.importorskip("ray.rllib", exc_type=ImportError)
 
@@ -21,6 +20,7 @@ from ray.rllib.connectors.env_to_module import FlattenObservations, MeanStdFilte
 from ray.rllib.connectors.env_to_module.frame_stacking import FrameStackingEnvToModule  # noqa: E402
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig  # noqa: E402
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner  # noqa: E402
+from streams import arrived, listening  # noqa: E402
 
 from agentwrap import PolicyTypeError  # noqa: E402
 from agentwrap.policy import Preprocessed, view_policy  # noqa: E402

@@ -14,7 +14,6 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from streams import received
 
 pytest.importorskip("ray.rllib", exc_type=ImportError)
 
@@ -29,6 +28,7 @@ from ray.rllib.env.multi_agent_env import MultiAgentEnv  # noqa: E402
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner  # noqa: E402
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner  # noqa: E402
 from ray.rllib.examples.envs.classes.multi_agent import MultiAgentCartPole  # noqa: E402
+from streams import received  # noqa: E402
 
 from agentwrap import PolicyTypeError  # noqa: E402
 from agentwrap.policy import view_policy  # noqa: E402
