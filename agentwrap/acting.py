@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from .errors import PolicyTypeError
-from .hooks import Hook, find_layers, first_tensor
+from .hooks import Hook, device_of, find_layers, first_tensor
 from .policy import PolicyView, Watch
 
 #: A tensor, or a dict of tensors.
@@ -30,6 +30,7 @@ class Acting(nn.Module):
     def __init__(self, view: PolicyView) -> None:
         super().__init__()
         self.agent, self.before = view.agent, view.before or nn.Identity()
+        self.before.to(device_of(view.agent))  # its statistics and the like: an adapter makes them anywhere
         self._act, self._entry, self._watch = view.act or _call, view.entry, dict(view.watch or {})
         self._state, self._kept = dict(view.state), dict(view.kept)
         memory = [place for each in view.state.values() for place in (each.enters, each.leaves)]
@@ -86,8 +87,7 @@ class Acting(nn.Module):
 
     def initial(self) -> dict[str, torch.Tensor]:
         """Return the recurrent state that an episode begins with, for one environment."""
-        parameter = next(self.agent.parameters(), None)
-        device = None if parameter is None else parameter.device
+        device = device_of(self.agent)
         shapes = {name: each.shape for name, each in self._state.items()}
         shapes |= {name: each.shape for name, each in self._kept.items()}
         return {name: torch.zeros(shape, device=device) for name, shape in shapes.items()}

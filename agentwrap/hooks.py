@@ -103,6 +103,12 @@ class LatentSearch:
             self._made.append((module, given, made))
 
 
+def device_of(policy: nn.Module) -> torch.device | None:
+    """Return where a policy computes; None where it has no parameters that would say it."""
+    parameter = next(policy.parameters(), None)
+    return None if parameter is None else parameter.device
+
+
 def find_layers(policy: nn.Module, names: Sequence[str]) -> dict[str, nn.Module]:
     """Return the submodules of these names.
 

@@ -22,7 +22,7 @@ from .arrays import Array, copied, to_array
 from .capture import CAPTURING
 from .guard import Guard
 from .holding import Held, Holding
-from .hooks import Hook, HookSwitch, find_layers
+from .hooks import Hook, HookSwitch, device_of, find_layers
 from .policy import PolicyView, Watch
 
 #: Most rows of a call that may be an act: of as many environments, one of which is ours.
@@ -231,7 +231,8 @@ class WatchCapture:
                 return False
             rows = found if found.dim() == len(each.shape) else found[None]
             row = min(self.row, len(rows) - 1)
-            act.kept[name] = rows[row : row + 1].detach().float().clone()  # libraries reuse their buffers
+            kept = rows[row : row + 1].detach().float().clone()  # libraries reuse their buffers
+            act.kept[name] = kept.to(device_of(self._agent))
         return True
 
     def _with_arguments(self, act: Act, given: Observation) -> Act | None:
@@ -331,8 +332,7 @@ class WatchCapture:
 
 def as_batch(observation: Mapping[str, Array], agent: nn.Module) -> Observation:
     """Return an observation of the environment, by array name, as an agent takes it: batch first, on its device."""
-    parameter = next(agent.parameters(), None)
-    device = None if parameter is None else parameter.device
+    device = device_of(agent)
     tensors = {name: torch.as_tensor(array, device=device)[None] for name, array in observation.items()}
     if "observation" in tensors:
         return tensors["observation"]
