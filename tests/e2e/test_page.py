@@ -333,6 +333,7 @@ def test_waits_for_an_agent_and_shows_the_line_to_paste(world: World, open_tab: 
     viewer = Viewer(endpoint, None)
     tab = open_tab(viewer.server.address)
     tab.until(lambda: "InterpretWrapper(env, policy)" in tab.find(".notice.waiting").inner_text(), "the line")
+    assert tab.find(".notice .close").is_hidden(), "there is nothing to see but this"
     world.agent = FakeAgent(endpoint)
     world.agent.play(20)
     tab.until(lambda: tab.step() > 0 and tab.find(".notice.waiting").count() == 0, "the stream")
@@ -359,6 +360,48 @@ def test_an_agent_that_comes_back_is_followed(world: World, open_tab: Open) -> N
     tab.until(lambda: 0 <= tab.step() <= world.agent.number, "the new stream")
     tab.until(lambda: tab.find(".status[data-state=connected]").count(), "the state")
     tab.until(lambda: live.inner_text() == "LIVE", "that it is live again")
+
+
+def test_a_notice_is_closed_until_what_it_is_about_comes_again(world: World, open_tab: Open) -> None:
+    tab = open_tab(world.address)
+    world.agent.play(20)
+    tab.until(lambda: tab.step() > 3, "steps")
+    endpoint = world.agent.endpoint
+    world.agent.close("training is over")
+    ended = tab.find(".notice.ended")
+    ended.wait_for()
+    ended.get_by_role("button", name="Close").click()
+    tab.until(lambda: not ended.count() and tab.find(".slot.notices").is_hidden(), "it and its room to go")
+
+    world.agent = FakeAgent(endpoint)
+    world.agent.play(20)
+    tab.until(lambda: tab.find(".status[data-state=connected]").count(), "the new stream")
+    world.agent.close("once more")
+    ended.wait_for()
+
+    shut = ended.get_by_role("button", name="Close")
+    shut.focus()
+    tab.page.keyboard.press("Space")
+    tab.until(lambda: not ended.count(), "it to be closed by a key, which plays nothing")
+    assert tab.find(".transport[data-mode=live]").count()
+
+
+def test_a_notice_keeps_its_element_while_its_words_change(world: World, open_tab: Open) -> None:
+    tab = open_tab(world.address)
+    world.agent.play(20)
+    tab.until(lambda: tab.step() > 3, "steps")
+    world.agent.make_step = lambda number: step(number, arrays={"output/logits": np.full(2, np.nan, np.float32)})
+    bad = tab.find(".notice.nan")
+    bad.wait_for()
+    shut, said = bad.get_by_role("button", name="Close"), bad.inner_text()
+    shut.focus()
+    tab.until(lambda: bad.inner_text() != said, "the next step's number")
+    assert shut.evaluate("node => node.getRootNode().activeElement === node"), "it lost the focus"
+    shut.press("Enter")
+    tab.until(lambda: not bad.count(), "it to go")
+    before = tab.step()
+    tab.until(lambda: tab.step() > before + 3, "further steps with NaN")
+    assert not bad.count()
 
 
 def test_theme_follows_the_system_and_the_toggle(world: World, open_tab: Open) -> None:

@@ -1,5 +1,6 @@
 // Where the parts of the page that compares are: the same frame three times, below it what both policies compute.
 
+import {onNotices} from "./closed.js"
 import {subscribe} from "./feed.js"
 import {dress, h} from "./kit.js"
 
@@ -11,11 +12,8 @@ export async function render({model, el}) {
     h("div", {class: "sides"}, side("left"), side("difference"), side("right")),
     h("div", {class: "below"}, slot("contrast"), slot("agreement")), slot("transport"))
 
-  let connected = true, notices = 0
-  const quieten = () => root.classList.toggle("quiet", connected && notices === 0)
   const stops = [
-    subscribe("link", link => { connected = link.connected; quieten() }),
-    subscribe("notices", source => { notices = source.items.length; quieten() }),
+    onNotices(items => root.classList.toggle("quiet", !items.length)),
     subscribe("status", (_, status) => root.classList.toggle("idle", status.step === null)),
     subscribe("features", source => root.classList.toggle("vector", source.rows.length > 0)),
     subscribe("stage", source => {

@@ -1,5 +1,6 @@
 // Where the parts are. Which of them are shown follows from what the agent streams.
 
+import {onNotices} from "./closed.js"
 import {subscribe} from "./feed.js"
 import {dress, h} from "./kit.js"
 import {onView} from "./view.js"
@@ -32,12 +33,9 @@ export async function render({model, el}) {
     else slots.states.after(slots.stage)
   }
 
-  let connected = true, notices = 0
-  const quieten = () => root.classList.toggle("quiet", connected && notices === 0)
   const stops = [
     onView(arrange),
-    subscribe("link", link => { connected = link.connected; quieten() }),
-    subscribe("notices", source => { notices = source.items.length; quieten() }),
+    onNotices(items => root.classList.toggle("quiet", !items.length)),
     subscribe("status", (_, status) => {
       root.classList.toggle("idle", status.step === null)
       root.classList.toggle("valueless", valueless = status.gives_value === false)

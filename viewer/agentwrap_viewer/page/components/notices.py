@@ -42,18 +42,23 @@ class Notices:
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._shown: list[dict[str, Any]] | None = None
+        self._shown: dict[str, Any] | None = None
         self._since: dict[tuple[str, str], float] = {}  # of passing notices, by what they say
 
     def update(self, view: View) -> dict[str, Any] | None:
-        """Return ``items``, most serious first, each with ``id``, ``level``, ``title``, ``text``; None if unchanged."""
+        """Return ``items``, most serious first; None if unchanged.
+
+        Each has ``id``, ``about``, ``level``, ``title``, ``text``. One that is closed stays so while there is one with
+        its ``id`` and ``about``. They are ``closable`` where there is more to see than they.
+        """
         items = [*_about_agent(view), *_about_file(view.store), *_about_explainer(view), *_about_outputs(view)]
         items = self._without_passed(items)
         items.sort(key=lambda item: LEVELS.index(item["level"]))
-        if items == self._shown and not view.fresh:
+        source = {"items": items, "closable": view.step is not None}
+        if source == self._shown and not view.fresh:
             return None
-        self._shown = items
-        return {"items": items}
+        self._shown = source
+        return source
 
     def _without_passed(self, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Leave out what has been there long enough to be read; it comes back when it happens again."""
@@ -64,7 +69,8 @@ class Notices:
 
 
 def _notice(key: str, level: str, title: str, text: str = "", **more: Any) -> dict[str, Any]:
-    return {"id": key, "level": level, "title": title, "text": text, **more}
+    """A notice; ``about`` is given where its words change while it is about the same."""
+    return {"id": key, "about": f"{title} {text}", "level": level, "title": title, "text": text, **more}
 
 
 def _about_agent(view: View) -> list[dict[str, Any]]:
@@ -83,7 +89,7 @@ def _about_agent(view: View) -> list[dict[str, Any]]:
                 else ""
             )
             text = f"{was}The page resumes by itself as soon as it streams again."
-            return [_notice("silent", "warning", f"Agent silent for {store.silent_for:.0f} s", text)]
+            return [_notice("silent", "warning", f"Agent silent for {store.silent_for:.0f} s", text, about="")]
         case "gone":
             text = "It was killed or crashed: look at its terminal. The page resumes when it is started again."
             more = _instead(store)
@@ -118,7 +124,7 @@ def _about_disk(store: Store) -> list[dict[str, Any]]:
         f"{store.heartbeat.recording_wait:.1f} s so far: it records more than the disk takes, and leaves nothing out. "
         'record_every=… records fewer steps; on_full="drop" drops what does not fit.'
     )
-    return [_notice("held-up", "warning", "The agent waits for the disk that it records to", text)]
+    return [_notice("held-up", "warning", "The agent waits for the disk that it records to", text, about="")]
 
 
 def _about_file(store: Store) -> list[dict[str, Any]]:
@@ -181,7 +187,7 @@ def _about_replica(view: View) -> list[dict[str, Any]]:
         f"Outputs differ from the agent's by up to {check['difference']:.3g}: the maps explain something else than the "
         "policy that acts. Usual causes: preprocessing outside the policy, or dropout left on."
     )
-    return [_notice("replica", "warning", "The replica does not compute what the agent computed", text)]
+    return [_notice("replica", "warning", "The replica does not compute what the agent computed", text, about="")]
 
 
 def _about_outputs(view: View) -> list[dict[str, Any]]:
@@ -195,4 +201,4 @@ def _about_outputs(view: View) -> list[dict[str, Any]]:
     if not bad:
         return []
     text = f"Not a finite number at step {view.step.step}: {', '.join(bad[:8])}."
-    return [_notice("nan", "error", "The policy's outputs contain NaN or infinity", text)]
+    return [_notice("nan", "error", "The policy's outputs contain NaN or infinity", text, about="")]
