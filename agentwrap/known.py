@@ -1,7 +1,7 @@
 """What Gymnasium's documentation says about its classic environments, and their spaces do not.
 
-Sources: https://gymnasium.farama.org/environments/classic_control/ and
-https://gymnasium.farama.org/environments/box2d/.
+Sources: https://gymnasium.farama.org/environments/classic_control/, https://gymnasium.farama.org/environments/box2d/
+and https://gymnasium.farama.org/environments/toy_text/.
 """
 
 from __future__ import annotations
@@ -26,6 +26,10 @@ ACTIONS: dict[str, tuple[str, ...]] = {
     "Pendulum": ("torque",),
     "Acrobot": ("torque -1", "torque 0", "torque +1"),
     "LunarLander": ("nothing", "left engine", "main engine", "right engine"),
+    "Blackjack": ("stick", "hit"),
+    "CliffWalking": ("up", "right", "down", "left"),
+    "FrozenLake": ("left", "down", "right", "up"),
+    "Taxi": ("south", "north", "east", "west", "pick up", "drop off"),
 }
 
 

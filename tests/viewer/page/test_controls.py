@@ -64,6 +64,17 @@ def test_controls_show_what_the_explainer_says_and_ask_for_nothing(receiver: Fak
     assert receiver.asked == []
 
 
+def test_where_no_method_suits_the_menu_says_so(receiver: FakeReceiver) -> None:
+    controls = Controls(receiver, StageElement())
+    say(receiver, state="unable", methods=(), method="")
+    controls.update()
+    assert (controls.method.options, controls.method.value) == ({"none": ""}, "")
+    say(receiver)
+    controls.update()
+    assert controls.method.value == "perturbation"
+    assert receiver.asked == []
+
+
 def test_action_is_asked_for_by_its_name_for_the_next_agent_has_another_at_its_index(receiver: FakeReceiver) -> None:
     controls = Controls(receiver, StageElement())
     say(receiver, targets=tuple(TargetInfo(name=name, title=title) for name, title in (("0", "left"), ("1", "7"))))

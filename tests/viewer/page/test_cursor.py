@@ -205,6 +205,40 @@ def test_a_map_of_the_episode_before_is_not_shown() -> None:
     assert world.cursor.saliency_map(world.store.steps.at(101)) is None
 
 
+def test_a_live_view_waits_a_moment_for_the_first_map_of_an_episode() -> None:
+    world = World(100)
+    world.store.add(saliency_map(step(98, time=1009.8)))
+    assert world.shown() == 99
+    world.add(1)
+    for _ in range(2):
+        world.cursor.turn()
+        assert world.shown() == 99, "the last that a map lay over; not back to the one that has it"
+        assert world.cursor.wait() is None, "nothing but news changes that"
+    world.store.add(saliency_map(step(100, time=1010.0)))
+    assert world.shown() == 100
+    world.cursor.live()
+    world.add(1)
+    assert world.shown() == 101, "the episode has a map"
+
+
+def test_a_live_view_does_not_wait_long_for_a_map() -> None:
+    world = World(100)
+    world.store.add(saliency_map(step(99, time=1009.9)))
+    assert world.shown() == 99
+    world.add(2)
+    assert world.shown() == 99
+    world.add(1)
+    assert world.shown() == 102
+
+
+def test_a_live_view_does_not_wait_for_a_map_when_the_agent_has_ended() -> None:
+    world = World(100)
+    world.store.add(saliency_map(step(99, time=1009.9)))
+    world.add(1)
+    world.store.add(Bye(stream="0" * 32, time=1010.05, reason="over"))
+    assert world.shown() == 100
+
+
 def test_following_the_maps_shows_the_newest_step_that_has_one() -> None:
     world = World(10)
     world.cursor.follow = "mapped"

@@ -80,7 +80,7 @@ CASES = {
         {},
         r"refuses observation torch.float32 \(1, 1, 20, 20\): .*3 channels",
     ),
-    "scalar observation": (logits, np.float32(3), {}, "neither a vector nor an image"),
+    "scalar observation": (logits, np.float32(3), {}, "a single number has no parts"),
     "NaN in the outputs": (lambda b: logits(b) * torch.nan, IMAGE, {}, "logits is NaN"),
     "module with NaN in its outputs": (Undefined(), IMAGE, {"method": "occlusion"}, "logits is NaN"),
     "infinite outputs": (lambda b: logits(b) / 0, IMAGE, {}, "logits is infinite"),

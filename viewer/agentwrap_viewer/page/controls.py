@@ -27,6 +27,9 @@ MOST_STREAMS = 12
 #: What a select shows before there is anything to choose from.
 NOTHING = {"none yet": ""}
 
+#: What a menu offers where nothing suits.
+NONE = {"none": ""}
+
 TARGETS = {"Both": "both", "Actor": "actor", "Critic": "critic", "None": "none"}
 #: A slider whose default lies below this part of its range could not be set finely: then a number is typed.
 FINEST = 20
@@ -161,8 +164,7 @@ class Controls:
         return min(size) if size is not None else None
 
     def _draw_methods(self, offered: list[MethodInfo], chosen: MethodInfo | None) -> None:
-        self.method.options = {method.title: method.name for method in offered}
-        self.method.value = chosen.name if chosen else None
+        _offer(self.method, {method.title: method.name for method in offered} or NONE, chosen.name if chosen else "")
         self.method_doc.object = " ".join(filter(None, (chosen.doc, chosen.source))) if chosen else ""
         options = chosen.options if chosen else ()
         self._settings = {option.name: control_of(option, side=self._side) for option in options}

@@ -21,6 +21,10 @@ BURST = 3
 #: Seconds of the agent's time after which a map no longer says anything about the step shown.
 MAP_LIFE = 2.0
 
+#: Seconds of the agent's time that a live view waits for the first map of an episode: where episodes are a few steps
+#: long, steps without any would be most of what it shows.
+PATIENCE = 0.25
+
 
 class Cursor:
     """A tab's place in the store. Moving it never holds up the agent, nor another tab.
@@ -93,13 +97,13 @@ class Cursor:
 
     def saliency_map(self, step: Step) -> SaliencyMap | None:
         """Return the map to draw over ``step``: its own; while the view moves else the newest recent one before it."""
-        own = self._map_of(step)
         if step is self._held:
-            self._held_map = own or self._held_map
+            self._held_map = self._map_of(step) or self._held_map
             return self._held_map
-        if own is not None or self.mode == "paused":
-            return own
-        return self._earlier_map(step)
+        return self._map_of(step) if self.mode == "paused" else self._map_over(step)
+
+    def _map_over(self, step: Step) -> SaliencyMap | None:
+        return self._map_of(step) or self._earlier_map(step)
 
     def _map_of(self, step: Step) -> SaliencyMap | None:
         return self._store.maps.get(step.step)
@@ -191,7 +195,18 @@ class Cursor:
             position = self._store.steps.position_of(mapped.step)
             if position is not None and newest.time - mapped.step_time <= MAP_LIFE:
                 return position
-        return self._store.steps.last - self._behind
+        return self._with_map(self._store.steps.last - self._behind)
+
+    def _with_map(self, position: int) -> int:
+        """Return a step's position; where it has no map yet and one before had, for a moment the last one's shown."""
+        step, mapped = self._store.steps.at(position), self._store.maps.newest
+        if step is None or mapped is None or self._store.over or self._map_over(step) is not None:
+            return position
+        last = self._store.steps.position_of(mapped.step)
+        if last is None or step.time - mapped.step_time > PATIENCE:
+            return position
+        self._behind = 0
+        return min(max(last, self._position), position)
 
     def _advance(self) -> None:
         steps = self._store.steps

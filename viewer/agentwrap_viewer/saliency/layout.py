@@ -73,6 +73,8 @@ def layout_of(shape: tuple[int, ...], channels: Channels = "auto") -> Layout:
     """
     if channels not in ("auto", "first", "last", "none"):
         raise SaliencyError(f"channels={channels!r} is not one of 'auto', 'first', 'last', 'none'")
+    if not shape:
+        raise SaliencyError("an observation that is a single number has no parts of which one could matter more")
     if 0 in shape or not 1 <= len(shape) <= 4:
         raise SaliencyError(f"an observation of shape {shape} is neither a vector nor an image nor a stack of images")
     if len(shape) == 1:
