@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -259,3 +260,35 @@ def test_moments_are_marked_and_bookmarks_are_kept_beside_the_recording(
             lambda: "holds no bookmarks" in tab.find(".notices[aria-live]").inner_text(), "why it was not removed"
         )
         assert tab.errors == []
+
+
+GROUPS = """async ([marks, wide]) => {
+  const {grouped, marksNear} = await import(new URL("agentwrap-assets/marks.js", document.baseURI).href)
+  const x = position => 56 + position * wide, groups = grouped(marks, x)
+  return groups.map(group => ({...group, found: marksNear(groups, x, (group.left + group.right) / 2).length}))
+}"""
+
+
+@pytest.mark.parametrize("wide", [0.3, 2.0, 50.0])
+def test_marks_that_would_lie_over_each_other_are_drawn_as_one(
+    address: str, open_tab: Callable[..., Tab], wide: float
+) -> None:
+    marks = [{"position": 3 * index, "kind": "terminated" if index % 10 else "td_error"} for index in range(100)]
+    marks[50]["kind"] = "bookmark"
+    groups = open_tab(address).page.evaluate(GROUPS, [marks, wide])
+    assert [mark for group in groups for mark in group["marks"]] == marks, "none is lost"
+    assert all(one["right"] <= other["left"] for one, other in itertools.pairwise(groups))
+    assert all(group["found"] == len(group["marks"]) for group in groups), "all can be pointed at"
+    kinds = {"terminated": 89, "td_error": 10, "bookmark": 0}
+    for group in groups:
+        assert group["shown"]["kind"] == min((mark["kind"] for mark in group["marks"]), key=kinds.__getitem__)
+    assert len(groups) == 100 if wide == 50 else len(groups) < 60
+
+
+def test_controls_take_two_rows_on_a_phone(address: str, open_tab: Callable[..., Tab]) -> None:
+    tab = open_tab(address, viewport={"width": 390, "height": 844})
+    tab.until(lambda: tab.find(".transport.replay .time").inner_text(), "the bar")
+    boxes = [part.bounding_box() for part in tab.find(".transport.replay .controls > *").all()]
+    middles = sorted(box["y"] + box["height"] / 2 for box in boxes if box)
+    assert len(middles) == 9 and sum(after - before > 8 for before, after in itertools.pairwise(middles)) == 1
+    assert all(0 <= box["x"] and box["x"] + box["width"] <= 390 for box in boxes if box)

@@ -32,9 +32,10 @@ export async function render({model, el}) {
     const y = value => box.bottom - (value - axis.low) / (axis.high - axis.low) * (box.bottom - box.top)
     drawGrid(context, box, axis, y)
     drawBelow(context, box, [`−${integer(count)}`, `−${integer(count / 2)}`, "shown"])
-    if (style === "stems" && isSparse(shown, field)) drawStems(context, shown, field, x, y)
+    const stems = style === "stems" && isSparse(shown, field)
+    if (stems) drawStems(context, shown, field, x, y)
     else drawLine(context, shown, field, x, y, box)
-    drawReadout(context, box, shown, x, y)
+    drawReadout(context, box, shown, x, y, stems)
   })
 
   /** What the samples are: where the agent sends only some of its steps, each stands for those before it as well. */
@@ -45,7 +46,7 @@ export async function render({model, el}) {
     return [about, summed, `last ${integer(count)} ${skipped ? "shown steps" : "steps"}`].filter(Boolean).join(", ")
   }
 
-  function drawReadout(context, box, shown, x, y) {
+  function drawReadout(context, box, shown, x, y, stems) {
     let p = shown.last
     if (hover !== null) {
       p = Math.round(shown.last - (box.right - hover) * (count - 1) / (box.right - box.left))
@@ -55,7 +56,7 @@ export async function render({model, el}) {
     }
     const value = at(p, field)
     put(aside, hover === null ? number(value) : `step ${integer(at(p, "step"))}: ${number(value)}`)
-    if (!Number.isFinite(value) || (style === "stems" && hover === null)) return
+    if (!Number.isFinite(value) || (stems && hover === null)) return
     context.fillStyle = colour(field)
     context.beginPath(); context.arc(x(p), y(value), 3, 0, 2 * Math.PI); context.fill()
   }

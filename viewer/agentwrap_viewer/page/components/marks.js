@@ -1,4 +1,4 @@
-// What is marked on the timeline: how each kind looks there and in the list, and which are near a place.
+// What is marked on the timeline: how each kind looks there and in the list, which are drawn as one, which are near a place.
 
 import {colour, h} from "./kit.js"
 
@@ -41,27 +41,55 @@ export function glyph(kind) {
   return svg
 }
 
-/** Draw marks along a line `at` of the canvas; the user's own last, so that nothing lies over them. */
-export function drawMarks(context, marks, x, at) {
-  const own = mark => mark.kind === "bookmark"
-  for (const mark of [...marks.filter(mark => !own(mark)), ...marks.filter(own)]) {
-    const look = lookOf(mark.kind)
+/** Half a shape's width, and the width of each digit of a count beside it, in CSS pixels. */
+const HALF = 5.5, DIGIT = 5.5
+
+/**
+ * Marks that would lie over each other taken together: {marks, shown, left, right}, from left to right, where none touches
+ * the next. `shown` is drawn at its first mark's place: the user's own, else the kind that is rarest in the recording, since
+ * what is frequent is seen beside it anyway.
+ */
+export function grouped(marks, x) {
+  const groups = [], often = new Map()
+  for (const {kind} of marks) often.set(kind, (often.get(kind) || 0) + 1)
+  const rank = mark => mark.kind === "bookmark" ? 0 : often.get(mark.kind)
+  for (const mark of marks) {
+    const left = Math.round(x(mark.position)) - HALF, last = groups.at(-1)
+    if (!last || left >= last.right) {
+      groups.push({marks: [mark], shown: mark, left, right: left + 2 * HALF})
+      continue
+    }
+    last.marks.push(mark)
+    if (rank(mark) < rank(last.shown)) last.shown = mark
+    last.right = last.left + 2 * HALF + 2 + DIGIT * String(last.marks.length).length
+  }
+  return groups
+}
+
+/** Draw groups of marks along a line `at` of the canvas: a shape each, and of how many it is one. */
+export function drawMarks(context, groups, at) {
+  context.font = colour("font-small").replace("11px", "10px")
+  context.textAlign = "left"
+  context.textBaseline = "middle"
+  for (const {marks, shown, left} of groups) {
+    const look = lookOf(shown.kind)
     context.save()
-    context.translate(Math.round(x(mark.position)) + 0.5, at)
+    context.translate(left + HALF + 0.5, at)
     context.scale(0.9, 0.9)
     context.fillStyle = look.colour
-    context.strokeStyle = colour("card")
-    context.lineWidth = 2
-    context.stroke(look.path)
     context.fill(look.path)
     context.restore()
+    if (marks.length === 1) continue
+    context.fillStyle = colour("muted")
+    context.fillText(marks.length, left + 2 * HALF + 1, at + 0.5)
   }
 }
 
-/** The marks within a few pixels of a place, nearest first. */
-export function marksNear(marks, x, at, reach = 6) {
-  const distance = mark => Math.abs(x(mark.position) - at)
-  return marks.filter(mark => distance(mark) <= reach).sort((a, b) => distance(a) - distance(b))
+/** The marks drawn at a place or within some pixels of it, nearest first. */
+export function marksNear(groups, x, at, reach = 3) {
+  const distance = mark => Math.abs(x(mark.position) - at), beyond = ({left, right}) => Math.max(left - at, at - right)
+  const near = groups.filter(group => beyond(group) <= reach).sort((a, b) => beyond(a) - beyond(b))
+  return near.length ? [...near[0].marks].sort((a, b) => distance(a) - distance(b)) : []
 }
 
 /** The first mark after a position, or the last before it; null where there is none. */

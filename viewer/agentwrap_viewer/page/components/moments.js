@@ -6,8 +6,8 @@ import {glyph, labelOf, line} from "./marks.js"
 
 const LONGEST_NOTE = 500
 
-/** Lines shown at most: a list of thousands is not read, and kinds can be left out. */
-const SHOWN = 300
+/** Lines shown at most: more than there are of a long recording. Those outside of the view cost little, see page.css. */
+const SHOWN = 5000
 
 /**
  * The button and the panel that it opens. `go(position)` is called where a mark is chosen, `changed()` when the marks to
@@ -15,7 +15,7 @@ const SHOWN = 300
  */
 export function momentsPanel({go, changed}) {
   const hidden = new Set()
-  let items = [], here = -1
+  let items = [], here = -1, lines = new Map()  // a line for each mark, kept while others come
   const list = h("div", {class: "list"}), kinds = h("div", {class: "kinds", role: "group", "aria-label": "Kinds of moments"})
   const more = h("p", {class: "more"}), none = h("p", {class: "none"}, "Nothing is marked.")
   const form = noteForm()
@@ -48,8 +48,12 @@ export function momentsPanel({go, changed}) {
 
   function drawList() {
     if (panel.hidden) return
-    const marks = visible()
-    list.replaceChildren(...marks.slice(0, SHOWN).map(mark => line(mark, integer(mark.step), () => go(mark.position))))
+    const marks = visible(), before = lines
+    lines = new Map(marks.slice(0, SHOWN).map(mark => {
+      const key = JSON.stringify(mark)
+      return [key, before.get(key) || line(mark, integer(mark.step), () => go(mark.position))]
+    }))
+    list.replaceChildren(...lines.values())
     put(more, marks.length > SHOWN ? `and ${integer(marks.length - SHOWN)} more, which are on the timeline` : "")
     none.hidden = marks.length > 0
     point()

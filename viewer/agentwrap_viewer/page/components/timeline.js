@@ -2,13 +2,15 @@
 
 import {send, subscribe} from "./feed.js"
 import {colour, crisp, dress, h, integer, number, onTheme, put} from "./kit.js"
-import {drawMarks, marksNear, neighbouring, said, STRIP} from "./marks.js"
+import {drawMarks, grouped, marksNear, neighbouring, said, STRIP} from "./marks.js"
 import {momentsPanel} from "./moments.js"
 import {pinButton} from "./pinned.js"
 import {button, listenForKeys, playActions, playButton, rests, speedSelect} from "./playback.js"
 
-const LEFT = 56, RIGHT = 8, TOP = 15  // CSS pixels around the lanes: their names, and the episodes' numbers above them
+const LEFT = 56, RIGHT = 14, TOP = 15  // CSS pixels around the lanes: their names, a count of marks, and the episodes' numbers above
 const ORDER = ["distance", "value", "entropy", "reward"]
+const BESIDE = 6  // from an episode's line to its number, which the knob leaves free
+const APART = 8   // pixels between episodes' lines, on average, with which all are drawn
 const NEAR = 3  // marks described beside the pointer
 
 export async function render({model, el}) {
@@ -76,7 +78,7 @@ export async function render({model, el}) {
   const under = event => {
     const {x0, x1, x, bottom} = scaleOf(canvas.clientWidth, canvas.clientHeight, all, moments.marks)
     const box = canvas.getBoundingClientRect(), at = event.clientX - box.left
-    const [near] = event.clientY - box.top > bottom ? marksNear(moments.marks, x, at) : []
+    const [near] = event.clientY - box.top > bottom ? marksNear(grouped(moments.marks, x), x, at) : []
     if (near) return near.position
     const share = (at - x0) / (x1 - x0)
     return Math.round(Math.max(0, Math.min(1, share)) * Math.max(0, all.count - 1))
@@ -125,8 +127,8 @@ export async function render({model, el}) {
 function entry(name, go) {
   const input = h("input", {type: "text", inputMode: "numeric", "aria-label": `Go to ${name.toLowerCase()}`,
     title: `Type a number and press Enter to go there`, autocomplete: "off", spellcheck: false})
-  const of = h("span", {class: "of"})
-  const root = h("label", {class: `entry ${name.toLowerCase()}`}, h("span", {}, name), input, of)
+  const all = h("span"), of = h("span", {class: "of"}, h("span", {class: "word"}, "of "), all)
+  const root = h("label", {class: `entry ${name.toLowerCase()}`}, h("span", {class: "name"}, name), input, of)
   const editing = () => input.getRootNode().activeElement === input
   let shown = ""
   input.addEventListener("focus", () => input.select())
@@ -138,7 +140,8 @@ function entry(name, go) {
   })
   return {root, show: (value, last) => {
     shown = integer(value)
-    put(of, `of ${integer(last)}`)
+    put(all, integer(last))
+    input.style.width = `calc(${Math.max(3, integer(last).length)}ch + 22px)`
     if (!editing() && input.value !== shown) input.value = shown
   }}
 }
@@ -182,8 +185,9 @@ function drawTimeline(context, scale, all, now, hover, marked) {
     context.fillStyle = colour("grid")
     context.fillRect(x0, TOP + (bottom - TOP) / 2 - 2, x1 - x0, 4)
   }
-  drawMarks(context, all.marks, x, bottom + STRIP / 2)
-  if (hover !== null) drawHover(context, scale, all, hover)
+  const groups = grouped(all.marks, x)
+  drawMarks(context, groups, bottom + STRIP / 2)
+  if (hover !== null) drawHover(context, scale, all, groups, hover)
   const here = Math.round(x(now.position)) + 0.5
   context.strokeStyle = context.fillStyle = colour("strong")
   context.lineWidth = 1.5
@@ -202,23 +206,24 @@ function drawRange(context, {x, height}, range) {
   context.fillRect(left, TOP - 2, right - left, 2)
 }
 
-/** A line where each episode begins, and its number where there is room. */
-function drawEpisodes(context, {x, height}, {borders, episodes}) {
+/** A line where each episode begins, and its number where there is room; lines alone would hide what is behind many. */
+function drawEpisodes(context, {x0, x1, x, bottom}, {borders, episodes}) {
+  const all = borders.length * APART < x1 - x0
   context.font = colour("font-small")
   context.textAlign = "left"
   context.textBaseline = "alphabetic"
   let free = -Infinity, drawn = -Infinity
   borders.forEach((border, index) => {
-    const at = Math.round(x(border)) + 0.5
-    if (at - drawn < 3) return
+    const at = Math.round(x(border)) + 0.5, named = at >= free
+    if (at - drawn < 3 || !(all || named)) return
     drawn = at
     context.strokeStyle = colour("axis")
-    context.beginPath(); context.moveTo(at, TOP - 2); context.lineTo(at, height); context.stroke()
+    context.beginPath(); context.moveTo(at, TOP - 2); context.lineTo(at, bottom); context.stroke()
+    if (!named) return
     const text = free === -Infinity ? `episode ${integer(episodes[index])}` : integer(episodes[index])
-    if (at < free) return
     context.fillStyle = colour("muted")
-    context.fillText(text, at + 3, TOP - 5)
-    free = at + 3 + context.measureText(text).width + 10
+    context.fillText(text, at + BESIDE, TOP - 5)
+    free = at + BESIDE + context.measureText(text).width + 10
   })
 }
 
@@ -289,7 +294,7 @@ function drawRewards(context, data, count, x, y) {
 }
 
 /** What there is under the pointer. */
-function drawHover(context, scale, {borders, episodes, lanes, count, marks}, hover) {
+function drawHover(context, scale, {borders, episodes, lanes, count}, groups, hover) {
   const {x, x0, x1, height} = scale, at = Math.round(x(hover)) + 0.5
   context.strokeStyle = colour("muted")
   context.beginPath(); context.moveTo(at, TOP); context.lineTo(at, height); context.stroke()
@@ -299,7 +304,7 @@ function drawHover(context, scale, {borders, episodes, lanes, count, marks}, hov
     const [low, high] = [data[2 * k], data[2 * k + 1]]
     return `${name} ${low === high || !Number.isFinite(low) ? number(low) : `${number(low)} … ${number(high)}`}`
   })
-  const near = marksNear(marks, x, x(hover))
+  const near = marksNear(groups, x, x(hover))
   const lines = [[`episode ${integer(episode)}`, ...values].join("  ·  "), ...near.slice(0, NEAR).map(mark => shortened(said(mark)))]
   if (near.length > NEAR) lines.push(`and ${integer(near.length - NEAR)} more`)
   context.font = colour("font-small")
