@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import msgspec
@@ -43,6 +44,32 @@ def test_masked_options_are_struck_through_and_have_no_probability(world: World,
     assert tab.find(".card.policy .row").nth(3).locator(".name").evaluate(lines) == "none"
     assert row.get_attribute("title").endswith("masked, could not be chosen")
     assert not tab.errors
+
+
+def test_bars_of_q_values_begin_at_zero(world: World, open_tab: Open) -> None:
+    arrays = {"observation": np.zeros(3, np.float32), "action": np.array(0), "output/q_values": np.float32([-4, -1, 2])}
+    world.agent.make_step = lambda number: step(number, arrays=arrays)
+    tab = open_tab(world.address)
+    world.agent.play(10)
+    drawn = tab.until(lambda: tab.find(".card.policy[data-kind=q_values] .row").evaluate_all(INTERVALS), "the bars")
+    np.testing.assert_allclose([bar[:2] for bar in drawn], [[0, 2 / 3], [1 / 2, 2 / 3], [2 / 3, 1]], atol=0.02)
+    assert tab.find(".card.policy .bars.zeroed").count(), "a line says where zero is"
+
+
+ALIGNED = """async scales => {
+  const {alignedAtZero} = await import(new URL("agentwrap-assets/policy.js", document.baseURI).href)
+  return alignedAtZero(scales).map(({low, high}) => [low, high])
+}"""
+
+
+def test_q_values_of_two_policies_have_one_zero_and_a_scale_each(world: World, open_tab: Open) -> None:
+    tab, ends = open_tab(world.address), [(-10.0, 2.0), (0.0, 0.5), (-1.0, 0.0)]
+    for pair in itertools.permutations(ends, 2):
+        scales = tab.page.evaluate(ALIGNED, [{"low": low, "high": high} for low, high in pair])
+        zeros = [-low / (high - low) for low, high in scales]
+        assert abs(zeros[0] - zeros[1]) < 1e-9
+        for (low, high), (least, greatest) in zip(scales, pair, strict=True):
+            assert low <= least and high >= greatest and (low == least or high == greatest), "as large as can be"
 
 
 def test_gaussian_is_an_interval_between_its_own_bounds(make_world: Callable[..., World], open_tab: Open) -> None:

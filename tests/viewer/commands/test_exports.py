@@ -125,6 +125,20 @@ def test_a_page_shows_how_much_each_feature_counts(cartpole: Path, tmp_path: Pat
         assert page.locator(".stage").count() == 0, "there is no picture: the rows have its place"
 
 
+@pytest.mark.browser
+def test_bars_of_q_values_begin_at_zero(tmp_path: Path) -> None:
+    run, rated = tmp_path / "run.mcap", np.float32([-4, -1, 2, *[0] * 6])
+    with RecordingWriter(run, hello()) as steps:
+        for number in range(2):
+            kept = {name: array for name, array in step(number).arrays.items() if not name.startswith("output/")}
+            steps.add(step(number, arrays={**kept, "output/q_values": rated}))
+    export(run, "--out", tmp_path / "run.html")
+    with played(tmp_path / "run.html") as page:
+        read = "bars => bars.map(bar => [parseFloat(bar.style.left), parseFloat(bar.style.width)])"
+        drawn = page.locator(".policy .fill").evaluate_all(read)
+        np.testing.assert_allclose(drawn[:4], [[0, 200 / 3], [50, 50 / 3], [200 / 3, 100 / 3], [200 / 3, 0]], atol=0.01)
+
+
 def record_both(path: Path) -> tuple[Path, Path]:
     """A dict observation of a picture and a vector, and maps of both."""
     spaces = {"body": Box(shape=(3,), dtype="float32", low=-9, high=9)}

@@ -101,11 +101,12 @@ function drawLine(context, {from, last}, field, x, y, box) {
   context.lineWidth = 1.5
   context.lineJoin = "round"
   context.strokeStyle = line
+  const ground = Math.max(box.top, Math.min(box.bottom, y(0)))  // from zero, as bars are
   let begin = null, path = null
   const finish = end => {
     context.stroke(path)
     const area = new Path2D(path)
-    area.lineTo(x(end), box.bottom); area.lineTo(x(begin), box.bottom); area.closePath()
+    area.lineTo(x(end), ground); area.lineTo(x(begin), ground); area.closePath()
     context.globalAlpha = 0.12; context.fillStyle = line; context.fill(area); context.globalAlpha = 1
   }
   for (let p = from; p <= last; p++) {

@@ -2,7 +2,7 @@
 
 import {subscribe} from "./feed.js"
 import {card, dress, h, number, put} from "./kit.js"
-import {KINDS, scaleOf, share} from "./policy.js"
+import {alignedAtZero, KINDS, markZero, scaleOf, share} from "./policy.js"
 
 const SIDES = ["left", "right"]
 
@@ -32,10 +32,12 @@ export async function render({model, el}) {
     if (!known) return
     const [title, text] = KINDS[both[0].kind]
     put(heading, title)
-    put(caption, text)
+    const rated = both[0].kind === "q_values"
+    put(caption, rated ? `${text}, each policy on its own scale` : text)
     if (rows.length !== both[0].rows.length) makeRows(both[0].rows.length)
     table.classList.toggle("interval", both[0].kind === "gaussian")
-    const scales = both[0].kind === "q_values" ? both.map(scaleOf) : both.map(() => scaleOf(merged(both)))
+    const scales = rated ? alignedAtZero(both.map(scaleOf)) : both.map(() => scaleOf(merged(both)))
+    markZero(table, rated ? scales[0] : null)
     rows.forEach((row, index) => {
       put(row.name, both[0].rows[index].name)
       row.name.title = both[0].rows[index].name
@@ -59,7 +61,7 @@ function makeRow() {
   return {root, name, sides}
 }
 
-/** Both on one scale, so that their bars can be compared; Q-values of two policies have a scale each. */
+/** Both on one scale, so that their bars can be compared; Q-values of two policies have a scale each, with one zero. */
 function merged([one, other]) {
   return {...one, low: Math.min(one.low, other.low), high: Math.max(one.high, other.high), rows: [...one.rows, ...other.rows]}
 }

@@ -46,6 +46,7 @@ export async function render({model, el}) {
     if (table.children.length !== source.rows.length) makeRows(source.rows.length)
     const draw = source.kind === "gaussian" ? drawInterval : drawBar
     const scale = scaleOf(source)
+    markZero(table, source.kind === "q_values" ? scale : null)
     source.rows.forEach((row, index) => {
       const explained = source.explained.includes(index)
       rows[index].root.classList.toggle("explained", explained)
@@ -78,6 +79,19 @@ export function scaleOf({kind, rows, low, high}) {
   const values = rows.map(row => row.value).filter(value => value !== null)
   const lowest = Math.min(0, ...values), highest = Math.max(0, ...values)
   return {low: lowest, high: highest > lowest ? highest : lowest + 1}
+}
+
+/** Draw a line where zero is in each track of a table, where bars may go to its left; none without a scale. */
+export function markZero(table, scale) {
+  table.classList.toggle("zeroed", scale !== null && scale.low < 0)
+  if (scale !== null) table.style.setProperty("--zero", `${share(0, scale)}%`)
+}
+
+/** Scales as long as before or longer, in all of which zero is at the same place. */
+export function alignedAtZero(scales) {
+  const sizes = scales.map(({low, high}) => Math.max(-low, high))
+  const below = Math.max(...scales.map(({low}, index) => -low / sizes[index])), above = Math.max(...scales.map(({high}, index) => high / sizes[index]))
+  return sizes.map(size => ({low: -size * below, high: size * above}))
 }
 
 export const share = (value, {low, high}) => Math.max(0, Math.min(1, (value - low) / (high - low))) * 100

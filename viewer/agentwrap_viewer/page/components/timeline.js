@@ -238,7 +238,7 @@ function drawLane(context, scale, {name, values: {data, shape: [count]}}, index)
   const x = k => x0 + k / Math.max(1, count - 1) * (x1 - x0)
   if (name === "reward" && isSparse(data)) return drawRewards(context, data, count, x, y)
   context.fillStyle = context.strokeStyle = colour({value: "value", entropy: "return", distance: "against"}[name] || name)
-  drawBand(context, data, count, x, y, bottom)
+  drawBand(context, data, count, x, y, Math.max(top, Math.min(bottom, y(0))))
 }
 
 function rangeOf(data, name) {
@@ -248,21 +248,21 @@ function rangeOf(data, name) {
   return high > low ? {low, high} : {low: low - 0.5, high: low + 0.5}
 }
 
-/** A line through the middles, a band between least and largest value, and a faint ground; with gaps where none is known. */
-function drawBand(context, data, count, x, y, bottom) {
+/** A line through the middles, a band between least and largest value, and a faint area from zero; with gaps where none is known. */
+function drawBand(context, data, count, x, y, ground) {
   for (let from = 0; from < count; from++) {
     if (!Number.isFinite(data[2 * from])) continue
     let to = from
     while (to + 1 < count && Number.isFinite(data[2 * to + 2])) to++
     const band = new Path2D(), line = new Path2D(), area = new Path2D()
-    area.moveTo(x(from), bottom)
+    area.moveTo(x(from), ground)
     for (let k = from; k <= to; k++) {
       band.lineTo(x(k), y(data[2 * k + 1]))
       line.lineTo(x(k), y((data[2 * k] + data[2 * k + 1]) / 2))
-      area.lineTo(x(k), y(data[2 * k + 1]))
+      area.lineTo(x(k), y((data[2 * k] + data[2 * k + 1]) / 2))
     }
     for (let k = to; k >= from; k--) band.lineTo(x(k), y(data[2 * k]))
-    area.lineTo(x(to), bottom)
+    area.lineTo(x(to), ground)
     context.globalAlpha = 0.12; context.fill(area)
     context.globalAlpha = 0.45; context.fill(band)
     context.globalAlpha = 1; context.stroke(line)

@@ -152,12 +152,16 @@ function drawFigures() {
   find(".place").textContent = `step ${at + 1} of ${count}`
   if (!run.policy) return
   const values = run.policy.values[at] || [], chances = run.policy.kind === "probabilities"
-  const low = chances ? 0 : Math.min(...values, 0), high = chances ? 1 : Math.max(...values, low + 1e-9)
+  const low = chances ? 0 : Math.min(...values, 0), high = chances ? 1 : Math.max(...values, low < 0 ? 0 : 1e-9)
+  const place = value => 100 * (value - low) / (high - low)
+  find(".rows").classList.toggle("zeroed", low < 0)
+  find(".rows").style.setProperty("--zero", `${place(0)}%`)
   find(".rows").childNodes.forEach((row, index) => {
-    const value = values[index]
+    const value = values[index] ?? null, end = place(value ?? 0), {style} = row.querySelector(".fill")
     row.classList.toggle("taken", run.policy.taken[at] === index)
-    row.querySelector(".fill").style.width = `${value === undefined || value === null ? 0 : 100 * (value - low) / (high - low)}%`
-    row.querySelector(".number").textContent = chances && typeof value === "number" ? (100 * value).toFixed(1) : shown(value)
+    style.left = `${Math.min(place(0), end)}%`
+    style.width = `${Math.abs(end - place(0))}%`
+    row.querySelector(".number").textContent = chances && value !== null ? (100 * value).toFixed(1) : shown(value)
   })
 }
 
