@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 
 import torch
 import torch.nn.functional as F
@@ -19,13 +19,13 @@ class Costs:
         group: One more group of windows: calls, and a worse use of vector units.
         moved: One number that is copied from one place to another.
         block: Not a cost: the most numbers that convolutions bring together at a time for each thread of a processor;
-            see ``patches``. 2**19 are 2 MiB, which a core's cache often has.
+            see ``patches``. 2**18 are 1 MiB; twice that took as long where it was measured, and the memory.
         piece: The outputs in one of the products that its threads share.
     """
 
     group: float
     moved: float
-    block: int = 2**19
+    block: int = 2**18
     piece: int = 256
 
     def window(self, multiply_adds: float, read: float, written: float) -> float:
@@ -42,8 +42,8 @@ _FEW, _SMALL = 15, 4
 #: How often a call is measured: at least, at most, and after how many seconds no more than at least.
 _FEWEST_TURNS, _MOST_TURNS, _MOST_SECONDS = 8, 48, 0.1
 
-#: Inputs under a kernel, where blocks are measured.
-_TAPS = 8
+#: Inputs under a kernel, and rows of the table, where blocks are measured.
+_TAPS, _ROWS = 8, 4096
 
 #: Turns in which each way is taken.
 _TURNS = 6
@@ -94,27 +94,23 @@ def _in_blocks(device: torch.device, threads: int) -> Costs:
     usual = Costs(0.0, 0.0)
     if device.type != "cpu":
         return usual
-    rows, table = torch.arange(2 * threads * usual.block // _CHANNELS, dtype=torch.int32), torch.randn(4096, _CHANNELS)
-    rows, numbers = rows % len(table), _TAPS * _CHANNELS
-    weight, results = torch.randn(1, numbers, _CHANNELS), torch.empty(len(rows) // _TAPS, _CHANNELS)
+    numbers, outputs = _TAPS * _CHANNELS, 2 * threads * usual.block // (_TAPS * _CHANNELS)
+    table, rows = torch.randn(_ROWS, _CHANNELS), torch.arange(outputs * _TAPS, dtype=torch.int32) % _ROWS
+    weight, under = torch.randn(1, numbers, _CHANNELS), torch.empty(outputs * _TAPS, _CHANNELS)
+    results = torch.empty(outputs, _CHANNELS)
 
-    def by(each: Costs) -> Callable[[], None]:
-        outputs = threads * each.block // numbers
-        under, pieces = torch.empty(outputs * _TAPS, _CHANNELS), outputs // each.piece
-        blocks = list(zip(torch.split(rows, outputs * _TAPS), torch.split(results, outputs), strict=True))
-
-        def act() -> None:
-            for some, result in blocks:
-                torch.index_select(table, 0, some, out=under)
-                product = under.view(pieces, -1, numbers), weight.expand(pieces, -1, -1)
-                torch.bmm(*product, out=result.view(pieces, -1, _CHANNELS))
-
-        return act
+    def by(each: Costs) -> None:
+        block = threads * each.block // numbers
+        pieces, there = block // each.piece, under[: block * _TAPS]
+        for some, result in zip(torch.split(rows, block * _TAPS), torch.split(results, block), strict=True):
+            torch.index_select(table, 0, some, out=there)
+            product = there.view(pieces, -1, numbers), weight.expand(pieces, -1, -1)
+            torch.bmm(*product, out=result.view(pieces, -1, _CHANNELS))
 
     for name in ("block", "piece"):
         kept = getattr(usual, name)
         ways = [replace(usual, **{name: size}) for size in (kept, kept // 2, kept * 2)]
-        usual = ways[fastest([by(way) for way in ways], device, budget=0.02)]
+        usual = ways[fastest([partial(by, way) for way in ways], device, budget=0.02)]
     return usual
 
 

@@ -20,9 +20,8 @@ from agentwrap_viewer.program import Values
 from .changes import low
 from .costs import Costs
 from .geometry import Axis, Field, Ints, Listed, Size, grouped
-from .held import Held
 from .maps import convolution_axes
-from .values import Boxes, Image, Map, Planned, Site
+from .values import Boxes, Hold, Image, Map, Planned, Site
 
 #: Operators that change image and change alike, and those that change the image alone.
 _SCALING = {f"aten.{name}" for name in ("_to_copy.default", "mul.Tensor", "div.Tensor", "mul.Scalar", "div.Scalar")}
@@ -160,7 +159,7 @@ def _most_on_one(low: Ints, high: Ints, size: Size) -> int:
 
 
 def windows_of(
-    shape: tuple[int, ...], kind: Image, masks: torch.Tensor, boxes: Boxes, costs: Costs, hold: Held
+    shape: tuple[int, ...], kind: Image, masks: torch.Tensor, boxes: Boxes, costs: Costs, hold: Hold
 ) -> tuple[_Perturb, Map] | None:
     """Perturb an image in windows, one for each mask, and lay them out as a feature map.
 
@@ -170,7 +169,7 @@ def windows_of(
         masks: float32 (N, H, W).
         boxes: Where they differ from zero.
         costs: What things cost where this runs.
-        hold: Returns a tensor as the plan keeps it.
+        hold: Takes note of a tensor that the plan keeps, and returns it.
 
     Returns:
         What makes a table of the pair (image, change), and what it makes; None where the masks cover the image.
@@ -234,7 +233,7 @@ class _Pieces:
     field: Field
 
 
-def _mask_pieces(masks: torch.Tensor, axes: tuple[Axis, Axis], hold: Held) -> _Pieces:
+def _mask_pieces(masks: torch.Tensor, axes: tuple[Axis, Axis], hold: Hold) -> _Pieces:
     """Cut out, for each output pixel, the piece under the kernel of those masks that touch it.
 
     Some at a time: all pieces at once would take as much memory as the result. By NumPy, whose calls wait for no other
@@ -249,8 +248,7 @@ def _mask_pieces(masks: torch.Tensor, axes: tuple[Axis, Axis], hold: Held) -> _P
     first, beyond = (int(pixel[0]), int(pixel[-1]) + 1) if len(pixel) else (0, 1)
     most = int(numbers.max(initial=1))
     place = np.arange(len(pixel)) - (numbers.cumsum() - numbers)[pixel]  # among the masks that touch a pixel
-    kept = hold.zeros((beyond - first, most, taps + 1))
-    pieces = kept.numpy()
+    pieces = np.zeros((beyond - first, most, taps + 1), np.float32)
     pieces[pixel - first, place, taps] = 1
     for some in np.array_split(np.arange(len(pixel)), -(-len(pixel) * taps // PIECES_AT_A_TIME)):
         cut = under[which[some], pixel[some] // size[1], pixel[some] % size[1]]
@@ -260,7 +258,7 @@ def _mask_pieces(masks: torch.Tensor, axes: tuple[Axis, Axis], hold: Held) -> _P
     rows[which, pixel] = start + (pixel - first) * most + place
     low, high = _boxes(touched)
     field = Field(size, low, high, Listed(rows.reshape(-1, *size)), start + (beyond - first) * most)
-    return _Pieces(kept if masks.device.type == "cpu" else hold(kept.to(masks.device)), slice(first, beyond), field)
+    return _Pieces(hold(torch.from_numpy(pieces).to(masks.device)), slice(first, beyond), field)
 
 
 def _under(array: Any, axis: Axis, dimension: int) -> Any:

@@ -17,7 +17,6 @@ from .clean import CleanMaps, Example
 from .costs import Costs
 from .flat import linear_rule
 from .geometry import Ints
-from .held import Held
 from .image import boxes_of, image_rule, windows_of
 from .maps import flattened, map_rule
 from .tables import row_index, take
@@ -69,7 +68,7 @@ class Plan:
             kept: What follows from weights, for all plans of one program.
             low: Whether what masks change is multiplied in bfloat16.
         """
-        self.count, self.dense, self.whole, self._hold = len(masks), list[str](), False, Held()
+        self.count, self.dense, self.whole, self.bytes = len(masks), list[str](), False, 0
         self._program, self._masks, self._image, self._costs = program, masks, image, costs
         self._example, self._low = example, low
         self._clean: dict[int, int] = {}
@@ -83,8 +82,7 @@ class Plan:
         for slot in program.outputs:
             if isinstance(self._kind(slot), Image | Map):
                 self._build(slot)
-        self.bytes = self._hold.bytes
-        del self._hold, self._masks, self._kinds, self._boxes  # what is needed of them is in the acts
+        del self._masks, self._kinds, self._boxes  # what is needed of them is in the acts
 
     def run(
         self,
@@ -118,6 +116,10 @@ class Plan:
 
     def _index(self, rows: Ints) -> Rows:
         return row_index(rows, self._masks.device, self._hold)
+
+    def _hold(self, tensor: torch.Tensor) -> torch.Tensor:
+        self.bytes += tensor.nbytes
+        return tensor
 
     def _site(self, step: Step) -> Site:
         def clean(slot: int = step.out) -> int:

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .held import Held
-from .values import Rows
+from .values import Hold, Rows
 
 
 def take(table: torch.Tensor, rows: Rows) -> torch.Tensor:
@@ -16,8 +15,8 @@ def take(table: torch.Tensor, rows: Rows) -> torch.Tensor:
     return table[rows] if isinstance(rows, slice) else table.index_select(0, rows)
 
 
-def row_index(rows: Any, device: torch.device, hold: Held) -> Rows:
-    """Return what ``take`` is given for these rows, as ``hold`` keeps it."""
+def row_index(rows: Any, device: torch.device, hold: Hold) -> Rows:
+    """Return what ``take`` is given for these rows; ``hold`` takes note of it."""
     flat = np.ascontiguousarray(rows.reshape(-1))
     if len(flat) and (np.diff(flat) == 1).all():
         return slice(int(flat[0]), int(flat[0]) + len(flat))

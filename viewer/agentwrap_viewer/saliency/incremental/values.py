@@ -13,7 +13,6 @@ from agentwrap_viewer.program import Step, Values
 
 from .costs import Costs
 from .geometry import Field, Ints
-from .held import Held
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,8 @@ Kind = Image | Map | Plain
 Rows = slice | torch.Tensor
 Action = Callable[[Values], Any]
 Planned = tuple[Action, Kind]
+#: Takes note of a tensor that a plan keeps, and returns it.
+Hold = Callable[[torch.Tensor], torch.Tensor]
 #: The smallest boxes [low, high) in which masks are not zero, each (N, 2).
 Boxes = tuple[Ints, Ints]
 
@@ -93,7 +94,7 @@ class Site:
         clean: Gives the slot in which the clean result will be found, as rows (pixels, C); of a slot, what is in that.
         low: Whether changes are multiplied in bfloat16; see ``changes``.
         costs: What things cost where this runs.
-        hold: Returns a tensor as the plan keeps it.
+        hold: Takes note of a tensor that the plan keeps, and returns it.
         index: Makes what ``take`` is given of an array of rows.
     """
 
@@ -106,7 +107,7 @@ class Site:
     clean: Callable[..., int]
     low: bool
     costs: Costs
-    hold: Held
+    hold: Hold
     index: Callable[[Ints], Rows]
 
     @property
