@@ -32,7 +32,8 @@ class Acting(nn.Module):
         self.agent, self.before = view.agent, view.before or nn.Identity()
         self.before.to(device_of(view.agent))  # its statistics and the like: an adapter makes them anywhere
         self._act, self._entry, self._watch = view.act or _call, view.entry, dict(view.watch or {})
-        self._state, self._kept = dict(view.state), dict(view.kept)
+        self._state = dict(view.state)
+        self._kept = {name: each.shape for name, each in view.kept.items()}  # what reads it is the library's
         memory = [place for each in view.state.values() for place in (each.enters, each.leaves)]
         places = (*self._watch.values(), *memory)
         find_layers(view.agent, [name for name in (view.entry, *(place.module for place in places)) if name])
@@ -88,8 +89,7 @@ class Acting(nn.Module):
     def initial(self) -> dict[str, torch.Tensor]:
         """Return the recurrent state that an episode begins with, for one environment."""
         device = device_of(self.agent)
-        shapes = {name: each.shape for name, each in self._state.items()}
-        shapes |= {name: each.shape for name, each in self._kept.items()}
+        shapes = {name: each.shape for name, each in self._state.items()} | self._kept
         return {name: torch.zeros(shape, device=device) for name, shape in shapes.items()}
 
     def _run(self, observation: Observation, state: Mapping[str, torch.Tensor]) -> Any:

@@ -86,11 +86,11 @@ def check_policy(policy: Any, env: gym.Env[Any, Any], *, steps: int = 5, seed: i
 
 def _watch(view: PolicyView, env: gym.Env[Any, Any], steps: int, seed: int, state: Any) -> Iterator[str]:
     """What is found when a policy acts while hooks look on, and of what is exported of it."""
+    check = None if view.watch is None else _Check(view)  # now what prepares observations is where the agent is
     observations = list(_observations(view, env, steps, seed))
-    if view.watch is None:
+    if check is None:
         yield "the policy is called itself: no adapter is involved"
     else:
-        check = _Check(view)
         for observation, begins in observations:
             yield from check.act(observation, begins=begins)
         yield from check.summary()

@@ -2,7 +2,7 @@
 
 Numbers lie in the processor's memory all the same. Tensors say that they are on `DEVICE`; operators that mix them with
 others raise, as does what reads them without fetching them first. What a GPU allows is allowed: copying from one device
-to the other, and numbers of the processor that have no axes.
+to the other, indices of the processor, and numbers of it that have no axes.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ import torch
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
+from agentwrap_export.decompositions import gru_cell, lstm_cell
+
 _setup_privateuseone_for_python_backend("elsewhere")
 
 #: A kind of device that PyTorch knows by name, and that does nothing of its own.
 DEVICE = torch.device("elsewhere:0")
 
-_COPYING = {"aten::_to_copy", "aten::copy_", "aten::_copy_from"}
+_MIXING = {"aten::_to_copy", "aten::copy_", "aten::_copy_from", "aten::index"}
 
 
 class MixedDevicesError(RuntimeError):
@@ -57,7 +59,7 @@ def _run(func: Any, *args: Any, **kwargs: Any) -> Any:
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
     away = [tensor for tensor in tensors if isinstance(tensor, Elsewhere)]
     name = func._schema.name
-    if away and name not in _COPYING and any(tensor.ndim and not isinstance(tensor, Elsewhere) for tensor in tensors):
+    if away and name not in _MIXING and any(tensor.ndim and not isinstance(tensor, Elsewhere) for tensor in tensors):
         raise MixedDevicesError(f"{func}: {[(str(tensor.device), tuple(tensor.shape)) for tensor in tensors]}")
     there = bool(away)
     if kwargs.get("device") is not None:
@@ -65,9 +67,14 @@ def _run(func: Any, *args: Any, **kwargs: Any) -> Any:
         kwargs["device"] = torch.device("cpu") if there else kwargs["device"]
     if name == "aten::_copy_from":
         return args[1].copy_(args[0]) if not away else _here(args[1]).copy_(_here(args[0]))
-    result = func(*tree_map(_here, args), **tree_map(_here, kwargs))
+    compute = _FUSED.get(name, func)
+    result = compute(*tree_map(_here, args), **tree_map(_here, kwargs))
     written = _written(func, args, kwargs)
     return written if written is not None else tree_map(_there, result) if there else result
+
+
+#: What PyTorch calls on devices like this one alone.
+_FUSED = {"aten::_thnn_fused_lstm_cell": lstm_cell, "aten::_thnn_fused_gru_cell": gru_cell}
 
 
 def _here(leaf: Any) -> Any:
@@ -97,5 +104,12 @@ def _implement(name: str) -> None:
 
 
 _LIBRARY = torch.library.Library("aten", "IMPL")
-for _name in ("empty_strided.default", "empty.memory_format", "_copy_from.default", "_local_scalar_dense.default"):
+for _name in (
+    "empty_strided.default",
+    "empty.memory_format",
+    "_copy_from.default",
+    "_local_scalar_dense.default",
+    "zero_.default",
+    "_thnn_fused_gru_cell.default",
+):
     _implement(_name)

@@ -21,6 +21,7 @@ import numpy as np
 
 from agentwrap.distributions import Categorical, Deterministic, Distribution, Gaussian
 from agentwrap.errors import PolicyTypeError
+from agentwrap.hooks import device_of
 from agentwrap.policy import PolicyView, State, Watch
 
 from .recurrent import given_to, states_of
@@ -196,7 +197,7 @@ def _mean_of_atoms(agent: Any, logits: torch.Tensor) -> torch.Tensor:
 def _predict_greedy(agent: Any, observation: Any) -> int:
     import torch
 
-    return int(agent.get_action(torch.Tensor(observation)[None])[0])
+    return int(agent.get_action(torch.as_tensor(observation, device=device_of(agent)).float()[None])[0])
 
 
 def _free_log_std(agent: Any, mean: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 import numpy as np
 
+from agentwrap.hooks import device_of
+
 from .preparation import Preparation
 
 if TYPE_CHECKING:
@@ -103,7 +105,7 @@ def predict(
     state: Mapping[str, torch.Tensor] | None = None,
 ) -> Any:
     """Act as an env runner does, but for chance, with the connector that scales actions by default."""
-    whole, kept = _prepared(prepared, observation, state or {})
+    whole, kept = _prepared(prepared, observation, state or {}, device_of(policy))
     batch: dict[str, Any] = {"obs": whole}
     if policy.is_stateful():
         batch = {"obs": whole.unsqueeze(1), "state_in": _state_in(policy, state or {})}
@@ -118,16 +120,18 @@ def predict(
     return taken if state is None else (taken, {**after, **kept})
 
 
-def _prepared(prepared: Preparation, observation: Any, state: Mapping[str, torch.Tensor]) -> tuple[Any, Any]:
+def _prepared(
+    prepared: Preparation, observation: Any, state: Mapping[str, torch.Tensor], device: torch.device | None
+) -> tuple[Any, Any]:
     """Return an observation of the environment as connectors make it, batch first, and what they keep of it."""
     import torch
 
     given = observation.items() if isinstance(observation, Mapping) else (("", observation),)
-    tensors = {key: torch.as_tensor(np.asarray(part))[None] for key, part in given}
+    tensors = {key: torch.as_tensor(np.asarray(part), device=device)[None] for key, part in given}
     whole: Any = tensors.get("", tensors)
     if prepared.kept and prepared.before is not None:
         stack, kept = prepared.before(whole, state)
-        return stack, kept
+        return stack, {name: each.cpu() for name, each in kept.items()}
     if prepared.before is not None:
         return prepared.before(whole), {}
     return {key: part.float() for key, part in tensors.items()} if whole is tensors else whole.float(), {}

@@ -177,8 +177,9 @@ def _free_log_std(policy: Any, mean: torch.Tensor) -> torch.Tensor:
 
 
 def _unscaled(policy: Any, mean: torch.Tensor) -> torch.Tensor:
-    low, high = (mean.new_tensor(np.ravel(bound)) for bound in (policy.action_space.low, policy.action_space.high))
-    return low + 0.5 * (mean + 1.0) * (high - low)
+    space = policy.action_space
+    low, span = (mean.new_tensor(np.ravel(bound)) for bound in (space.low, space.high - space.low))
+    return low + 0.5 * (mean + 1.0) * span
 
 
 # What follows from the outputs.

@@ -26,6 +26,7 @@ import gymnasium as gym
 from agentwrap.distributions import Categorical, Deterministic, Distribution
 from agentwrap.errors import PolicyTypeError
 from agentwrap.extras import TORCHRL
+from agentwrap.hooks import device_of
 from agentwrap.policy import PolicyView, Preprocessed, Watch
 
 from .preparation import Preparation
@@ -227,7 +228,7 @@ def _predict(
     from tensordict import TensorDict
     from tensordict.nn import InteractionType, set_interaction_type
 
-    device = next((parameter.device for parameter in policy.parameters()), None)
+    device = device_of(policy)
     given, kept = _prepared(prepared, told, observed, observation, state or {}, device)
     memories = [part for part in parts if part.enters]
     for part in memories:
@@ -243,7 +244,7 @@ def _predict(
         taken = action.cpu().numpy()
     if not memories and not kept:
         return taken
-    return taken, kept | {
+    return taken, {name: each.cpu() for name, each in kept.items()} | {
         part.prefix + name: acted[key].cpu().transpose(0, 1)
         for part in memories
         for key, name in zip(part.leaves, ("hidden", "cell"), strict=False)

@@ -21,6 +21,7 @@ from agentwrap_protocol.operators import OPERATORS
 
 from .arrays import tensor_to_array
 from .call import EXPLAINED, Call, Layout, close, find_layout, prepare, single, undisturbed
+from .decompositions import decompositions
 from .errors import ExportError
 from .program import GraphWriter, Program, dtype_name, head_input, obstacle, sort_program
 from .wrapping import unwrapped
@@ -160,7 +161,7 @@ def _trace(forward: _Forward, call: Call, layout: Layout, *, squeeze: bool) -> P
     dynamic = tuple(None if axis is None else {axis: rows} for axis in layout.axes)
     try:
         exported = torch.export.export(forward, tensors, dynamic_shapes=(dynamic,), strict=False)
-        return sort_program(exported.run_decompositions(), prefix="policy.")
+        return sort_program(exported.run_decompositions(decompositions()), prefix="policy.")
     except ExportError:
         raise
     except Exception as error:
