@@ -22,11 +22,12 @@ class Progress(NamedTuple):
 
 
 class Heartbeats:
-    """One a second from when somebody begins to listen."""
+    """One a second from when somebody begins to listen, and one at the end."""
 
     def __init__(self) -> None:
         self._next = self._last = 0.0
         self._step_at_last = 0
+        self._pace = 0.0
 
     def begin(self, step: int) -> None:
         """The next one is due a second from now, and tells the pace from this step on."""
@@ -45,7 +46,7 @@ class Heartbeats:
         return max(0, math.ceil((self._next - time.monotonic()) * 1000))
 
     def make(self, stream: str, reached: Progress, *, sent: int, dropped: int) -> Heartbeat:
-        """Make the one that is due, and begin to wait for the next.
+        """Make the one that is due, or the last of all, and begin to wait for the next.
 
         Args:
             stream: Identity of the stream.
@@ -54,12 +55,14 @@ class Heartbeats:
             dropped: Steps dropped so far, since those who send were too slow.
         """
         now = time.monotonic()
+        if self.due or not self._pace:  # the last of all comes early: its own time may be next to nothing
+            self._pace = (reached.step - self._step_at_last) / max(now - self._last, 1e-3)
         beat = Heartbeat(
             stream=stream,
             time=time.time(),
             step=reached.step,
             episode=reached.episode,
-            steps_per_second=(reached.step - self._step_at_last) / (now - self._last),
+            steps_per_second=self._pace,
             sent=sent,
             dropped=dropped,
             recorded=reached.recorded,

@@ -193,6 +193,9 @@ class Publisher:
         """Say bye, send what waits, end the thread. Takes at most about a second; may be called again."""
         if self._closed:
             return
+        beat = self._heartbeat() if self.wants(m.Heartbeat.kind) else None
+        if beat is not None:  # how far the agent came: its last steps need not be among those that were sent
+            self.publish(beat)
         self.publish(m.Bye(stream=self.stream, time=time.time(), reason=reason))
         self._closed = True
         self.watched = False
@@ -345,15 +348,21 @@ class Publisher:
         self._heartbeats.begin(progress().step if progress is not None else 0)
 
     def _beat(self) -> None:
-        progress = self._progress()
-        if progress is None or not self._is_beating or not self._heartbeats.due:
+        beat = self._heartbeat() if self._is_beating and self._heartbeats.due else None
+        if beat is None:
             return
-        beat = self._heartbeats.make(self.stream, progress(), sent=self._sent_steps, dropped=self._outbox.dropped_steps)
         if self.wants(m.Heartbeat.kind):
             self._send(self._numbered(beat))
         environments = self._environments()
         if environments is not None and self.wants(m.Environments.kind):
             self._send(self._numbered(environments()))
+
+    def _heartbeat(self) -> m.Heartbeat | None:
+        progress = self._progress()
+        if progress is None:
+            return None
+        sent, dropped = self._sent_steps, self._outbox.dropped_steps
+        return self._heartbeats.make(self.stream, progress(), sent=sent, dropped=dropped)
 
 
 def _weak(method: Callable[P, R] | None) -> Callable[[], Callable[P, R] | None]:

@@ -101,6 +101,7 @@ EXTRAS = {
     "agentwrap_export": ("torch",),
     "agentwrap": ("torch",),
     "agentwrap.adapters.torchrl": ("torch", "torchrl"),
+    "agentwrap.torchrl": ("torch", "torchrl"),
     "agentwrap.callbacks": ("sb3",),
     "agentwrap.rllib": ("torch", "rllib"),
     "agentwrap.demo": ("torch", "atari"),

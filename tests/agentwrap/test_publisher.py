@@ -334,6 +334,15 @@ def test_closing_says_bye_sends_what_waits_and_frees_the_port(owner: Owner, list
         again.bind(endpoint)
 
 
+def test_closing_tells_how_far_the_agent_came(owner: Owner, listener: Listener) -> None:
+    listener.wait(m.Hello)
+    owner.steps = 149  # of which none was sent
+    owner.publisher.close()
+    listener.wait(m.Bye)
+    beat = listener.of(m.Heartbeat)[-1]
+    assert beat.step == 149 and beat.steps_per_second > 0
+
+
 def test_a_port_that_is_taken_leaves_nothing_open(owner: Owner) -> None:
     with pytest.raises(PortTakenError):
         Publisher(STREAM, owner.publisher.endpoint, hello=owner.hello, progress=owner.progress)
