@@ -251,7 +251,7 @@ def test_features_are_replaced_by_what_was_seen(touch):
         bench.step(number)
     found = bench.work_all()[-1]
     assert found.forwards == 4 * 16
-    seen = np.stack([touch.observe(number) for number in range(40)])[np.linspace(0, 39, 16).round().astype(int)]
+    seen = np.stack([touch.observe(number) for number in range(39)])[np.linspace(0, 38, 16).round().astype(int)]
     change = (touch.observe(39) - seen) * np.array([4.0, 2.0, 1.0, 0.0])
     np.testing.assert_allclose(found.arrays["features/critic"], (0.5 * change**2).mean(0), rtol=1e-4, atol=1e-6)
 

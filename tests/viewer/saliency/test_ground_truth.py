@@ -198,6 +198,7 @@ def test_feature_perturbation_is_half_the_mean_squared_change():
     assert actor.method == "feature_perturbation" and actor.forwards == 6
 
 
-def test_feature_perturbation_without_history_replaces_by_zero():
-    saliency = explain(lambda batch: batch, np.array([1.0, -4.0]), target="actor")
+@pytest.mark.parametrize("history", [None, np.float32([[1, -4], [1, -4]])], ids=["none", "itself alone"])
+def test_feature_perturbation_without_history_replaces_by_zero(history):
+    saliency = explain(lambda batch: batch, np.array([1.0, -4.0]), target="actor", history=history)
     np.testing.assert_allclose(saliency.grid, [0.5, 8.0])

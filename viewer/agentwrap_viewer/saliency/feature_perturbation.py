@@ -40,6 +40,8 @@ class FeaturePerturbation(PerturbingMethod):
     def perturb(self, context: Context) -> ReplacedFeatures:
         """Say what is perturbed: each feature, by each background sample."""
         history = context.history if self.background == "seen" else context.history[:0]
+        if len(history):  # the observation itself says nothing of other times: of a run's first step there is no more
+            history = history[(history != context.observation).any(1)]
         if not len(history):
             history = torch.zeros_like(context.observation)[None]
         spread = torch.linspace(0, len(history) - 1, min(self.samples, len(history)), device=history.device)

@@ -29,8 +29,9 @@ export async function render({model, el}) {
   function arrange(view) {
     const states = view === "states"
     root.classList.toggle("mapped", states)
-    if (states) slots.policy.before(slots.stage)
-    else slots.states.after(slots.stage)
+    if (states) slots.policy.before(slots.stage, slots.features)
+    else slots.states.after(slots.stage, slots.features)
+    placeReturns()
   }
 
   const stops = [
