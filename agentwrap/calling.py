@@ -67,6 +67,10 @@ class CallingCapture:
         """Why the policy is not called, for people; None where nothing stands in the way."""
         return self._guard.reason(CALLING) or self._probing.problem
 
+    @property
+    def misfit(self) -> None:
+        """What others call the function with is not seen."""
+
     def attach(self) -> None:
         """Begin; there is nothing to put hooks on."""
         self.attached = self.closely = True

@@ -26,7 +26,8 @@ from .choosing import Choosing, given_to
 from .guard import Guard
 from .holding import Held, Holding
 from .hooks import CompiledHook, Hook, is_tensor
-from .matching import Shapes, single_observation
+from .matching import Shape, Shapes, single_observation
+from .misfits import resized, strange, told
 from .outputs import doubts, output_names
 from .within import Within
 
@@ -102,12 +103,19 @@ class PolicyCapture:
         self._versions: tuple[int | None, ...] = ()  # of the outputs of the newest call that was looked at closely
         self._choosing = Choosing(self._inner, self._guard)
         self._calls_unlike = 0
+        self._strange: str | None = None  # of calls that are not taken for acts
+        self._resized: str | None = None  # of those that are
         self._looks_before = False  # calls have to be seen when they begin too
 
     @property
     def problem(self) -> str | None:
         """Why nothing of the policy's calls can be shown, for people; None where nothing stands in the way."""
         return self._guard.reason(CAPTURING)
+
+    @property
+    def misfit(self) -> str | None:
+        """What speaks for it that observations are changed on their way to the policy, for people."""
+        return self._resized if self._names else self._strange
 
     @property
     def attached(self) -> bool:
@@ -186,8 +194,18 @@ class PolicyCapture:
         """
         if isinstance(seen, tuple):
             # the ones before, which nobody looked at, may have been about this step
-            return self._choosing.choose(self._recall(seen), observation, others=self._glanced_at_several)
-        return self._choosing.choose(seen or [], observation)
+            call = self._choosing.choose(self._recall(seen), observation, others=self._glanced_at_several)
+        else:
+            call = self._choosing.choose(seen or [], observation)
+        if call is not None and call.unlike:
+            self._note_size(call, observation)
+        return call
+
+    def _note_size(self, call: Call, observation: Mapping[str, Array]) -> None:
+        for each in call.unlike:
+            given, returned = tuple(each.tensor.shape)[call.batched :], observation.get(each.array)
+            if self._resized is None and returned is not None and resized(given, returned.shape):
+                self._resized = told(given, returned.shape, shown=True)
 
     def arrays(self, call: Call) -> dict[str, Array]:
         """Return what a chosen call computed and, where it cannot be told from the observation, what it was given.
@@ -322,6 +340,10 @@ class PolicyCapture:
 
     def _note_unlike(self, first: Any) -> None:
         self._calls_unlike += 1
+        shape: Shape = tuple(getattr(first, "shape", ()))
+        returned = self._expected.get("observation")
+        if self._strange is None and returned is not None and strange(shape, returned):
+            self._strange = told(shape, returned, shown=False)
         if self._calls_unlike == PATIENCE and not self._names:
             given, expected = tuple(getattr(first, "shape", ())), dict(self._expected)
             self._guard.warn_once(

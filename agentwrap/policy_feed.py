@@ -46,8 +46,8 @@ UNCALLED = 120
 #: What they are told.
 NOT_CALLED = (
     f"It has not acted in {UNCALLED} steps that were looked at. That is so while an agent still explores at random. "
-    "Otherwise: seen are calls of the very object that the environment was wrapped with, for one observation; not "
-    "those of a copy, nor of its layers one by one."
+    "Otherwise: seen are calls of the very object that the environment was wrapped with, for one observation of it; "
+    "not those of a copy, nor of its layers one by one, nor for what a wrapper outside makes of observations."
 )
 
 
@@ -57,7 +57,8 @@ class Capture(Protocol):
     ``PolicyCapture`` where the policy itself is called, ``BatchCapture`` where that is with the observations of several
     environments, ``WatchCapture`` where a library calls parts of it, ``CallingCapture`` where it is a function whose
     calls cannot be seen. ``row`` is which row of a batch is the environment's, where the policy is called with those
-    of several; ``glances`` whether calls are seen, as far as they go, that are not looked at closely.
+    of several; ``glances`` whether calls are seen, as far as they go, that are not looked at closely; ``misfit`` what
+    speaks for it that observations are changed on their way to the policy, for people.
     """
 
     row: int
@@ -69,6 +70,8 @@ class Capture(Protocol):
     def attached(self) -> bool: ...  # noqa: D102
     @property
     def closely(self) -> bool: ...  # noqa: D102
+    @property
+    def misfit(self) -> str | None: ...  # noqa: D102
     def attach(self) -> None: ...  # noqa: D102
     def look_closely(self, closely: bool) -> None: ...  # noqa: D102
     def detach(self) -> None: ...  # noqa: D102
@@ -163,6 +166,8 @@ class PolicyFeed:
             self._count_uncalled(publisher)
         if call is not None and call.names != self.info.outputs:
             self._tell(publisher, outputs=call.names, parameters=_count(self._policy), problem=problem)
+        if call is not None and self.capture.misfit is not None and self.info.graph != "failed":
+            self._tell_why(self.capture.misfit, publisher)
         if call is not None and self.info.graph == "pending" and publisher.wants(PolicyGraph.kind):
             if isinstance(call, Called):
                 self._tell(publisher, graph="failed", problem=NO_GRAPH, probe=self.probing.info)
@@ -175,8 +180,16 @@ class PolicyFeed:
 
     def _count_uncalled(self, publisher: Publisher | Outlets) -> None:
         self._uncalled += 1
-        if self._uncalled == UNCALLED and self._policy is not None and self.info.graph == "pending":
-            self._tell(publisher, problem=NOT_CALLED)
+        if self._uncalled >= UNCALLED and self._policy is not None and self.info.graph == "pending":
+            self._tell_why(self.capture.misfit or NOT_CALLED, publisher)
+
+    def _tell_why(self, why: str, publisher: Publisher | Outlets) -> None:
+        """Say why nothing of the policy's calls is shown, or why something else than people think."""
+        if why == self.info.problem:
+            return
+        if why != NOT_CALLED:
+            self._guard.warn_once("matching", why)
+        self._tell(publisher, problem=why)
 
     def policy_changed(self) -> None:
         """Take note that the policy computes something else from now on; from any thread."""
@@ -215,7 +228,7 @@ class PolicyFeed:
             sources=exported.sources,
             every=max(self._weights_every, SUM_SECONDS),
         )
-        self._tell(publisher, graph="exported", problem=None)
+        self._tell(publisher, graph="exported", problem=self.capture.misfit)
 
     def _probe_instead(self, call: Call | Act, problem: str, publisher: Publisher | Outlets) -> None:
         """A policy that cannot be exported may be called all the same."""

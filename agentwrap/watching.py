@@ -23,6 +23,7 @@ from .capture import CAPTURING
 from .guard import Guard
 from .holding import Held, Holding
 from .hooks import Hook, HookSwitch, device_of, find_layers
+from .misfits import NEVER_PREPARED
 from .policy import PolicyView, Watch
 
 #: Most rows of a call that may be an act: of as many environments, one of which is ours.
@@ -34,7 +35,8 @@ MOST_ACTS = 8
 #: Seconds for a step from which on hooks may stay where they are: they take some 40 µs.
 SLOW = 0.0025
 
-#: Steps of which none may have been acted on with the environment's observation, until the user is told.
+
+#: Steps of which none may have been acted on with the environment's observation, until that is a sign.
 PATIENCE = 100
 
 
@@ -209,7 +211,8 @@ class WatchCapture:
             if row is not None:
                 act.row, self._unlike = row, -1
                 return self._with_arguments(act, given)
-        self._tell_unlike()
+        if self._unlike >= 0:  # else it has been called with the environment's own: these were others'
+            self._unlike += 1
         return None
 
     def _find_row(self, act: Act, given: Observation) -> int | None:
@@ -288,17 +291,10 @@ class WatchCapture:
                     found["action_mask"] = mask[act.row].cpu().numpy()
         return found
 
-    def _tell_unlike(self) -> None:
-        if self._unlike < 0:
-            return  # it has been called with the environment's own: these were others'
-        self._unlike += 1
-        if self._unlike == PATIENCE:
-            self._guard.warn_once(
-                "matching",
-                f"the policy has acted in {PATIENCE} steps, but never on what the environment returned, as the library "
-                "would prepare it: there is nothing to show of it. Wrap the environment outermost, so that nothing "
-                "changes observations between it and the policy, or name what does (agentwrap.policy.Preprocessed)",
-            )
+    @property
+    def misfit(self) -> str | None:
+        """What speaks for it that observations are changed on their way to the policy, for people."""
+        return NEVER_PREPARED if self._unlike >= PATIENCE else None
 
     # Hooks. What they return would replace the policy's result, so they return nothing.
 

@@ -314,5 +314,6 @@ def _fitting(given: gym.Space[Any], wanted: gym.Space[Any]) -> gym.Space[Any]:
             return given
     raise PolicyTypeError(
         f"the environment's observations are {given}, but the policy takes {wanted}: where the model's own VecEnv "
-        "stacks frames, wrap an environment that does the same (gymnasium.wrappers.FrameStackObservation)"
+        "stacks frames, wrap an environment that does the same (gymnasium.wrappers.FrameStackObservation), "
+        "InterpretWrapper outermost"
     )

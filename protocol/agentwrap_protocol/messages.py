@@ -110,7 +110,7 @@ class PolicyInfo(msgspec.Struct, frozen=True, kw_only=True):
         parameters: Number of scalar parameters.
         outputs: Names of the outputs captured, e.g. ``("logits", "value")``; empty until a first call was seen.
         graph: ``pending`` until the first call, ``exported``, or ``failed``.
-        problem: Where ``failed``: which operation stood in the way.
+        problem: Where ``failed``: which operation stood in the way. Else what may be wrong with its calls.
         probe: Where ``failed``: how the policy can be asked instead, None where it cannot.
         distribution: How its outputs become an action, None where that is not known.
     """

@@ -314,6 +314,8 @@ def test_notices_name_what_stands_in_the_way() -> None:
     probe = ProbeInfo(inputs=(given,), outputs=("logits",), rows=64, ms_per_s=50.0)
     asked = view(step(0), introduction=hello(policy=msgspec.structs.replace(policy, probe=probe)))
     assert "no-maps" not in notices(asked)
+    misfit = PolicyInfo(type="P", graph="exported", outputs=("logits",), problem="called with (2, 4)")
+    assert notices(view(step(0), introduction=hello(policy=misfit)))["misfit"]["text"] == "called with (2, 4)"
     assert Explanation().update(asked)["probed"] == {"ms_per_s": 50.0, "why": policy.problem}
     assert Policy().update(asked)["probed"]
 

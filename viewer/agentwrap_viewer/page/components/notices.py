@@ -166,10 +166,12 @@ def _about_explainer(view: View) -> list[dict[str, Any]]:
         text = policy.problem or "The policy could not be exported."
         return [_notice("no-maps", "warning", "No maps: this policy cannot be exported", text)]
     if policy is not None and policy.graph == "pending" and policy.problem:
-        return [_notice("no-call", "warning", "No call of the policy seen yet", policy.problem)]
+        return [_notice("no-call", "warning", "Nothing of the policy to show yet", policy.problem)]
     if state == "unable":
         problem = store.explainer.problem if store.explainer else None
         return [_notice("unable", "warning", "No maps for this policy", problem or "")]
+    if policy is not None and policy.graph == "exported" and policy.problem:
+        return [_notice("misfit", "warning", "The policy is called with something else", policy.problem)]
     if state == "none":
         return [_notice("no-explainer", "info", "No explainer runs", "Steps are shown without maps.")]
     if state == "ready" and store.explainer is not None and store.explainer.problem:
