@@ -14,10 +14,12 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from fakes import hello, saliency_map, step
 
 from agentwrap import demo as agent
+from agentwrap_protocol.messages import Bye, Explainer
 from agentwrap_viewer import cli, open_recording
-from agentwrap_viewer.demo import why_without_maps
+from agentwrap_viewer.demo import has_ended, why_without_maps
 from agentwrap_viewer.page.store import Store
 
 FIGURES = {
@@ -151,6 +153,20 @@ def test_the_example_holds_what_both_agents_computed() -> None:
             replica = recording.policy(step.policy_version)
             logits = replica(replica.inputs_from_step(step.arrays))["logits"]
             torch.testing.assert_close(logits[0], torch.tensor(step.arrays["output/logits"]), rtol=1e-4, atol=1e-4)
+
+
+def test_the_demo_ends_when_a_step_of_its_agent_is_explained_or_none_will_be() -> None:
+    store = Store()
+    store.add(hello())
+    store.add(step(0))
+    store.add(Bye(stream="0" * 32))
+    assert not has_ended(store)
+    unable = Store()
+    for message in (hello(), Explainer(stream="e" * 32, state="unable", problem="no"), Bye(stream="0" * 32)):
+        unable.add(message)
+    assert has_ended(unable)
+    store.add(saliency_map(step(0)))
+    assert has_ended(store)
 
 
 def test_without_maps_the_demo_says_why() -> None:

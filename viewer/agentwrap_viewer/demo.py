@@ -168,8 +168,12 @@ def agent_command(endpoint: str, *, policy: str, steps: int | None) -> list[str]
 
 
 def has_ended(store: Store) -> bool:
-    """Whether the agent has played its steps."""
-    return store.connection == "ended" or store.silent_for > GONE
+    """Whether the agent has played its steps, and one of them is explained or none will be."""
+    if store.silent_for > GONE:
+        return True
+    unable = store.explainer is not None and store.explainer.state == "unable"
+    explained = unable or store.explainer_problem is not None or store.maps.newest is not None
+    return store.connection == "ended" and explained
 
 
 def say_where(address: str) -> None:

@@ -160,11 +160,18 @@ def test_request_for_another_stream_is_refused(bench):
         bench.ask(1, source="c" * 32)
 
 
-def test_request_is_answered_after_the_agent_has_ended(bench):
+def test_last_step_is_explained_though_the_agent_has_ended(bench):
     bench.step(1)
     bench.put(Bye(stream=STREAM))
     assert bench.engine.status()["state"] == "waiting"
-    assert bench.work_all() == []
+    last = bench.work_all()[-1]
+    assert (last.step, last.refined) == (1, 1)
+
+
+def test_request_is_answered_after_the_agent_has_ended(bench):
+    bench.step(1)
+    bench.work_all()
+    bench.put(Bye(stream=STREAM))
     bench.ask(1)
     assert bench.work_all()[-1].refined == 1
 

@@ -117,8 +117,6 @@ class Engine:
             case ev.StreamUpdated(hello):
                 if self._policy.take_probe(hello.policy.probe):
                     self._schedule, self._failure = Schedule(self._begin), None
-            case ev.StreamEnded():
-                self._schedule.withdraw()  # what is asked for can still be explained
             case ev.GraphReceived(graph):
                 self._policy.take_graph(graph)
                 self._schedule, self._failure = Schedule(self._begin), None

@@ -93,10 +93,6 @@ class Schedule:
             newest,
         ]
 
-    def withdraw(self) -> None:
-        """The stream has ended: its newest step need not be explained any more."""
-        self._newest, self._beginning = [], []
-
     def ask(self, moment: Moment) -> None:
         """Explain this before newer steps, or beside them if it is to be whole."""
         (self._whole if moment.whole else self._asked).add(moment)
