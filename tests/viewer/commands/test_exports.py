@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import av
 import minari
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from recordings import Pictures, record_cartpole, record_pictures
 
 from agentwrap_protocol.spaces import Box, Dict, Discrete, Tuple
 from agentwrap_viewer import cli, open_recording
-from agentwrap_viewer.recording import strip
+from agentwrap_viewer.recording import curves, strip
 from agentwrap_viewer.recording.writer import RecordingWriter
 
 CHROMIUM = "/usr/bin/chromium"
@@ -188,6 +189,25 @@ def test_a_film_has_bars_of_features_beside_its_frames(tmp_path: Path) -> None:
         longest.append([wide[index * strip.ROW :][: strip.ROW].max() for index in range(3)])
     assert [round(wide / longest[0][2], 1) for wide in longest[0]] == [0.2, 0.5, 1.0]
     assert longest[1] == [longest[0][2], longest[0][0], 0], "the critic's are as long for the same share"
+
+
+def test_a_film_without_pictures_has_features_and_curves(cartpole: Path, tmp_path: Path) -> None:
+    export(cartpole, "--steps", "10:30", "--method", "gradient", "--target", "critic", "--out", tmp_path / "run.gif")
+    with Image.open(tmp_path / "run.gif") as film:
+        pixels = [np.asarray(frame.convert("RGB")).astype(int) for frame in ImageSequence.Iterator(film)]
+    assert len(pixels) == 20 and {each.shape for each in pixels} == {(420, strip.WIDTH + curves.WIDTH, 3)}
+    for place, picture in enumerate(pixels):
+        at = strip.WIDTH + curves.MARGIN + round(place / 19 * (curves.WIDTH - 2 * curves.MARGIN))
+        below = picture[60:-12, strip.WIDTH :]
+        lines = (np.abs(below - strip.LIGHT).max(2) < 8).mean(0) > 0.9
+        assert np.flatnonzero(lines).tolist() == [at - strip.WIDTH], "the line is at the step shown"
+        assert (np.abs(picture[54:, : strip.WIDTH] - strip.FOR).max(2) < 8).any() or place, "bars of what counts"
+    ends = [np.abs(picture[:, strip.WIDTH :] - curves.COLOURS["return"]).max(2) < 40 for picture in pixels]
+    assert all(each.any() for each in ends)
+    export(cartpole, "--steps", "10:14", "--out", tmp_path / "run.mp4", "--height", "841")
+    with av.open(str(tmp_path / "run.mp4")) as film:
+        stream = film.streams.video[0]
+        assert (stream.width, stream.height, len(list(film.decode(stream)))) == (2 * 740, 842, 4)
 
 
 def test_foxglove_says_that_it_has_pictures_maps_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """Recordings as films: the frames, and over them what the agent depends on, in the page's colours.
 
-What it depends on of vectors stands beside the frames, see ``strip.py``.
+What it depends on of vectors stands beside the frames, see ``strip.py``. Of agents that see vectors and show no picture
+the film is that and the curves of its steps, see ``curves.py``.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +44,8 @@ class Film:
     that the text beside them is sharp.
 
     Attributes:
-        recording: Where the frames are; where it has none, pictures among the observations are taken.
+        recording: Where the frames are; where it has none, pictures among the observations are taken, or else features
+            and curves are drawn.
         maps: Maps to lay over them; steps without a map are shown without.
         indices: Which steps.
         height: Least height in pixels of those that are enlarged.
@@ -63,8 +66,10 @@ class Film:
         Raises:
             RecordingError: A step has no picture, or one of another size than those before.
         """
+        return self._of_features() if self._is_blind() else self._of_pictures()
+
+    def _of_pictures(self) -> Iterator[Picture]:
         recording, maps = self.recording, self.maps
-        explained = {} if maps is None else maps.explained
         hello = recording.hello
         space, shape = None if hello is None else hello.observation_space, None
         beside = has_features(maps)
@@ -72,14 +77,42 @@ class Film:
             step = recording.steps[index]
             picture = picture_of(step, space)
             if picture is None:
-                raise _unusable(recording, step, "has neither a frame nor a picture as observation")
+                raise _unusable(recording, step, "has neither a frame nor a picture or a vector as observation")
             shape = shape or picture.shape[:2]
             if picture.shape[:2] != shape:
                 raise _unusable(recording, step, "has a frame of another size than those before")
             picture = picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
-            message = maps.saliency_map(explained[step.step]) if maps is not None and step.step in explained else None
+            message = self._map_of(step)
             picture = picture if message is None else overlaid(picture, message)
             yield self._with_features(picture, step, message) if beside else picture
+
+    def _is_blind(self) -> bool:
+        """Whether the first step has vectors and no picture."""
+        step, hello = self.recording.steps[self.indices[0]], self.recording.hello
+        space = None if hello is None else hello.observation_space
+        return picture_of(step, space) is None and described(step, hello, None) is not None
+
+    def _of_features(self) -> Iterator[Picture]:
+        from .curves import Curves
+        from .strip import HEIGHT, Strip
+
+        height = -(-(self.height or HEIGHT) // 2) * 2  # even, as H.264 asks for
+        strip, curves = Strip(height), Curves(self.recording, self.indices, height)
+        without = "no map of this step" if self.maps is not None else "without maps"
+        for place, index in enumerate(self.indices):
+            step = self.recording.steps[index]
+            vectors = described(step, self.recording.hello, self._map_of(step))
+            if vectors is None:
+                raise _unusable(self.recording, step, "has no vector as observation, as those before have")
+            yield np.hstack([strip.draw(vectors, without=without), curves.draw(place)])
+
+    @cached_property
+    def _explained(self) -> dict[int, int]:
+        return {} if self.maps is None else self.maps.explained
+
+    def _map_of(self, step: Step) -> SaliencyMap | None:
+        known = self.maps is not None and step.step in self._explained
+        return self.maps.saliency_map(self._explained[step.step]) if self.maps is not None and known else None
 
     def _with_features(self, picture: Picture, step: Step, message: SaliencyMap | None) -> Picture:
         from .strip import Strip

@@ -40,14 +40,14 @@ class Strip:
         self._times = max(1, round(height / HEIGHT))
         self._size = (WIDTH * self._times, height)
         self._height = height // self._times  # in units of so many pixels, as all lengths below
-        self._font = _font(TEXT * self._times)
+        self._font = font(TEXT * self._times)
         self._canvas = ImageDraw.Draw(Image.new("RGB", (1, 1)))
 
-    def draw(self, vectors: Vectors) -> Picture:
-        """Return the strip of a step, uint8 (height, width, 3); without scores it says that there is no map."""
+    def draw(self, vectors: Vectors, *, without: str = "no map of this step") -> Picture:
+        """Return the strip of a step, uint8 (height, width, 3); where there are no scores it says ``without``."""
         image = Image.new("RGB", self._size, GROUND)
         self._canvas = ImageDraw.Draw(image)
-        by = f"by {' and '.join(vectors.methods)}" if vectors.methods else "no map of this step"
+        by = f"by {' and '.join(vectors.methods)}" if vectors.methods else without
         self._text(MARGIN, MARGIN + 6, by, WIDTH - 2 * MARGIN, MUTED)
         self._keys(_legend(vectors), MARGIN + 26)
         top, count = MARGIN + 42, len(vectors.names)
@@ -69,7 +69,9 @@ class Strip:
 
     def _row(self, vectors: Vectors, index: int, middle: float, row: int) -> None:
         self._text(MARGIN, middle, vectors.names[index], BEGIN - MARGIN - 8, LIGHT)
-        self._text(WIDTH - MARGIN, middle, f"{vectors.values[index]:.3g}", WIDTH - END - MARGIN - 4, LIGHT, anchor="rm")
+        self._text(
+            WIDTH - MARGIN, middle, _number(float(vectors.values[index])), WIDTH - END - MARGIN - 4, LIGHT, anchor="rm"
+        )
         bars = max(1, len(vectors.scores))
         each = min(12, (row - 3) // bars)
         for place, (target, scores) in enumerate(vectors.scores.items()):
@@ -98,8 +100,13 @@ class Strip:
         return float(self._font.getlength(shown)) / self._times
 
 
+def _number(value: float) -> str:
+    return f"{value:.3g}" if abs(value) >= 0.1 else f"{value:.2g}"  # small ones have zeros before
+
+
 @cache
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return the letters of films, of a size in pixels."""
     return ImageFont.load_default(size)
 
 
