@@ -68,6 +68,7 @@ ALLOWED = {
     },
     "agentwrap_viewer.recording.foxglove": {"agentwrap_viewer.recording", "mcap", "PIL"},
     "agentwrap_viewer.recording.animation": {"numpy", "PIL"},
+    "agentwrap_viewer.recording.curves": {"agentwrap_viewer.recording", "numpy", "PIL"},
     "agentwrap_viewer.recording.films": {
         *("agentwrap_viewer.recording", "agentwrap_viewer.page.pictures", "agentwrap_viewer.page.vectors"),
         *("agentwrap_protocol", "av", "numpy", "PIL"),

@@ -11,7 +11,7 @@ import numpy as np
 from agentwrap_protocol.messages import SaliencyMap, Step
 from agentwrap_viewer.page.pin import Pin
 from agentwrap_viewer.page.store import Store, value_of
-from agentwrap_viewer.page.vectors import feature_names, scores_of, vectors_of
+from agentwrap_viewer.page.vectors import feature_names, methods_of, scores_of, vectors_of
 from agentwrap_viewer.page.view import View
 
 from .element import Element
@@ -97,13 +97,15 @@ def _entry(view: View, step: Step, message: SaliencyMap) -> dict[str, Any]:
     acting = msgspec.structs.replace(step, arrays={**arrays, **outputs})
     described = describe(acting, view.hello) if view.hello is not None else {"kind": "none", "rows": []}
     value = value_of(acting) if "output/value" in outputs else float("nan")
+    heat = heat_of(dataclasses.replace(view, step=step, saliency_map=message))
+    drawn = [heat[0]["method"]] if heat else methods_of(message)  # of several entries one is drawn, by its own method
     return {
         "version": message.policy_version,
         "name": view.store.name_of_version(message.policy_version),
         "began": view.store.version_began(message.policy_version),
         "refined": message.refined,
-        "method": message.method,
-        "heat": heat_of(dataclasses.replace(view, step=step, saliency_map=message)),
+        "method": " and ".join(drawn) or message.method,
+        "heat": heat,
         **_features(view, step, message),
         "kind": described["kind"],
         "rows": described["rows"][:MOST],
