@@ -170,6 +170,24 @@ def test_a_speed_chosen_while_paused_waits_for_play() -> None:
             world.cursor.set_speed(7.0)
 
 
+def test_playing_does_not_wait_for_long_pauses_of_the_agent() -> None:
+    world = World(5)
+    for number in range(5, 10):
+        world.store.add(step(number, time=1060 + number / 10))
+    world.cursor.go(3)
+    world.cursor.play()
+    world.now = 0.15
+    assert world.shown() == 4
+    assert world.cursor.wait() == pytest.approx(0.95)
+    world.now = 1.0
+    assert world.shown() == 4
+    world.now = 1.15
+    assert world.shown() == 5, "after a second, where the agent took a minute"
+    assert world.cursor.wait() == pytest.approx(0.05)
+    world.now = 1.31
+    assert world.shown() == 7, "and then as before"
+
+
 def test_playing_fast_ends_live() -> None:
     world = World(10)
     world.cursor.go(5)

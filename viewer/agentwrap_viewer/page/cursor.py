@@ -25,6 +25,9 @@ MAP_LIFE = 2.0
 #: long, steps without any would be most of what it shows.
 PATIENCE = 0.25
 
+#: Seconds of the agent's time that playing waits for one step at most: not for as long as the export of a policy took.
+LONGEST = 1.0
+
 
 class Cursor:
     """A tab's place in the store. Moving it never holds up the agent, nor another tab.
@@ -182,7 +185,8 @@ class Cursor:
         if following is None:
             return None
         due, began = self._anchor
-        return max(0.002, (following.time - due) / self.speed - (self._clock() - began))
+        at = following.time - self._too_long(following)
+        return max(0.002, (at - due) / self.speed - (self._clock() - began))
 
     def _hold(self, step: Step | None) -> None:
         self._held = step
@@ -215,10 +219,20 @@ class Cursor:
             self._drop_anchor()
         due, began = self._anchor
         shown_until = due + (self._clock() - began) * self.speed
-        while (following := steps.at(self._position + 1)) is not None and following.time <= shown_until:
+        while (following := steps.at(self._position + 1)) is not None:
+            skipped = self._too_long(following)
+            if following.time - skipped > shown_until:
+                break
             self._position += 1
+            shown_until += skipped
+            self._anchor = self._anchor[0] + skipped, began
         if self._position == steps.last and (self.speed > 1 or self._store.over):
             self.live()
+
+    def _too_long(self, following: Step) -> float:
+        """Seconds of the pause before the step that follows which are not waited for."""
+        step = self._store.steps.at(self._position)
+        return 0.0 if step is None else max(0.0, following.time - step.time - LONGEST)
 
     def _drop_anchor(self) -> None:
         step = self._store.steps.at(self._position)
