@@ -137,3 +137,18 @@ def test_a_machine_that_is_too_busy_to_measure_is_not_measured_for_long(monkeypa
     monkeypatch.setattr(costs, "timed", lambda way, device: calls.append(way) or 3.0)
     assert costs.fastest([lambda: None, lambda: None], torch.device("cpu")) == 0
     assert len(calls) == 2
+
+
+def test_layout_is_measured_once_for_windows_of_all_sizes(monkeypatch):
+    calls = []
+    monkeypatch.setattr(costs, "timed", lambda way, device: calls.append(way) or 1.0)
+    choices.channels_last.cache_clear()
+    try:
+        for window in ((5, 5), (6, 7)):
+            like = choices.Convolution(
+                torch.device("cpu"), 1, torch.float32, (4, 3, 3, 3), (1, 1), (1, 1), window=window
+            )
+            choices.channels_last(like)
+            assert len(calls) == 2  # one turn, too slow for another
+    finally:
+        choices.channels_last.cache_clear()

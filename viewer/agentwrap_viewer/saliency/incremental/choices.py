@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from functools import cache
 
 import torch
@@ -13,22 +14,14 @@ from .costs import fastest
 _MOST_MULTIPLY_ADDS, _MOST_WINDOWS = 2**23, 16
 
 
-@cache
-def channels_last(
-    device: torch.device,
-    threads: int,
-    of: torch.dtype,
-    weight: tuple[int, ...],
-    stride: tuple[int, ...],
-    dilation: tuple[int, ...],
-    window: tuple[int, int],
-) -> bool:
-    """Whether windows of a convolution are computed faster with channels last, as tables have them, than turned.
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution of windows; equal to others whose windows differ.
 
-    Measured once for each convolution of a process: what lies in a table is given to it as it is, or turned, and the
-    result turned back.
+    Those of two plans differ by a pixel or two. To measure each of them took longer than it gave, and the weights made
+    for it left holes in the heap, half a gigabyte on VGG-16.
 
-    Args:
+    Attributes:
         device: Where.
         threads: torch's threads.
         of: The numbers that are multiplied.
@@ -37,15 +30,33 @@ def channels_last(
         dilation: Likewise.
         window: Height and width of what one window reads.
     """
-    out, channels, *kernel = weight
+
+    device: torch.device
+    threads: int
+    of: torch.dtype
+    weight: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    window: tuple[int, int] = field(compare=False)
+
+
+@cache
+def channels_last(layer: Convolution) -> bool:
+    """Whether windows of a convolution are computed faster with channels last, as tables have them, than turned.
+
+    Measured once for each convolution of a process, by the first windows it is asked about: what lies in a table is
+    given to it as it is, or turned, and the result turned back.
+    """
+    device, of, stride, dilation = layer.device, layer.of, layer.stride, layer.dilation
+    out, channels, *kernel = layer.weight
     sides = [
         (length - apart * (taps - 1) - 1) // step + 1
-        for length, apart, taps, step in zip(window, dilation, kernel, stride, strict=True)
+        for length, apart, taps, step in zip(layer.window, dilation, kernel, stride, strict=True)
     ]
     each = out * channels * kernel[0] * kernel[1] * sides[0] * sides[1]
     count = max(1, min(_MOST_WINDOWS, _MOST_MULTIPLY_ADDS // each))
-    last = torch.randn(count, *window, channels, device=device).to(of).permute(0, 3, 1, 2)
-    by_pixel = torch.randn(weight, device=device).to(of).contiguous(memory_format=torch.channels_last)
+    last = torch.randn(count, *layer.window, channels, device=device).to(of).permute(0, 3, 1, 2)
+    by_pixel = torch.randn(layer.weight, device=device).to(of).contiguous(memory_format=torch.channels_last)
     by_channel = by_pixel.contiguous()
     rows = torch.empty(count * sides[0] * sides[1], out, device=device)
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from agentwrap_viewer.program import Values
 
 from .changes import LOW, Differences
-from .choices import channels_last
+from .choices import Convolution, channels_last
 from .geometry import Axis, Field, Group, Ints, grouped
 from .patches import from_patches, patches_of
 from .tables import take
@@ -119,7 +119,8 @@ def _is_best_last(site: Site, axes: tuple[Axis, Axis], field: Field) -> bool:
     window = axes[0].needed(height), axes[1].needed(width)
     stride, dilation = ((axes[0].stride, axes[1].stride), (axes[0].dilation, axes[1].dilation))
     of = LOW if site.low else weight.dtype
-    return channels_last(site.masks.device, torch.get_num_threads(), of, tuple(weight.shape), stride, dilation, window)
+    threads, shape = torch.get_num_threads(), tuple(weight.shape)
+    return channels_last(Convolution(site.masks.device, threads, of, shape, stride, dilation, window))
 
 
 def _max_pool(site: Site, kind: Map) -> Planned | None:
