@@ -6,6 +6,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -347,3 +348,36 @@ class FakeExplainer(Publisher):
         self._thread.join()
         self._control.close()
         super().close()
+
+
+#: A user's own method, as a module.
+OWN_METHOD = """
+from dataclasses import dataclass
+import torch
+from agentwrap_viewer.saliency import MaskMethod, option, register
+from agentwrap_viewer.saliency.masks import patch_masks
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class Erase(MaskMethod):
+    name = "erase"
+    title = "Erase"
+    doc = "How much the value falls when a square is painted black."
+    accepts = targets = ("critic",)
+    side: int = option(2, doc="side of the square", minimum=1)
+    def make_masks(self, layout):
+        return patch_masks(layout.size, self.side, self.side)
+    def baseline(self, image, layout):
+        return torch.zeros_like(image)
+    def score(self, clean, perturbed, target):
+        return (clean.columns(target) - perturbed.columns(target))[:, 0]
+"""
+
+
+def own_method_package(folder: Path) -> None:
+    """Put a package ``eraser`` into a folder, whose entry point is the own method, as an installer would."""
+    (folder / "eraser.py").write_text(OWN_METHOD)
+    info = folder / "eraser-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: eraser\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[agentwrap.saliency]\nerase = eraser\n")

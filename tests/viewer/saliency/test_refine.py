@@ -96,6 +96,18 @@ def test_chunks_do_not_change_the_map(policy, chunk, evaluation):
 
 
 @pytest.mark.parametrize("evaluation", ["auto", "dense"])
+def test_one_mask_alone_scores_as_among_a_thousand_in_one_batch(policy, evaluation):
+    options = {"method": "occlusion", "patch": 21, "target": "chosen", "evaluation": evaluation}
+    many = explain(policy, OBSERVATION, patch_stride=2, chunk=2000, **options)
+    assert many.forwards == many.grid.size == 1024
+    one = explain(policy, OBSERVATION, patch_stride=64, **options)
+    assert one.forwards == one.grid.size == 1
+    np.testing.assert_allclose(one.grid[0, 0], many.grid[0, 0], rtol=0, atol=1e-4 * np.abs(many.grid).max())
+    parts = explain(policy, OBSERVATION, patch_stride=2, chunk=300, **options)
+    np.testing.assert_allclose(parts.grid, many.grid, rtol=0, atol=1e-4 * np.abs(many.grid).max())
+
+
+@pytest.mark.parametrize("evaluation", ["auto", "dense"])
 def test_threads_do_not_change_the_map(policy, evaluation):
     whole = explain(policy, OBSERVATION, target="actor", evaluation=evaluation)
     before = torch.get_num_threads()

@@ -8,9 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+import torch
+from fakes import OWN_METHOD, own_method_package
 
 import agentwrap_viewer.saliency.api
 from agentwrap_viewer.saliency import MaskMethod, Option, SaliencyError, explain, methods, option, register, registry
+
+#: Options of methods for a small picture; other ones are left as they are.
+SMALL = {"patch": 4, "patch_stride": 4, "n": 8, "s": 4, "disc_radius": 2.0, "mask_sigma": 2.0}
 
 
 @pytest.fixture
@@ -28,38 +33,28 @@ def test_methods_that_there_are():
         assert {*method.targets, *method.fallback} <= {*method.accepts, *method.accepts_continuous}
 
 
-METHOD = """
-from dataclasses import dataclass
-import torch
-from agentwrap_viewer.saliency import MaskMethod, option, register
-from agentwrap_viewer.saliency.masks import patch_masks
-
-@register
-@dataclass(frozen=True, kw_only=True)
-class Erase(MaskMethod):
-    name = "erase"
-    title = "Erase"
-    doc = "How much the value falls when a square is painted black."
-    accepts = targets = ("critic",)
-    side: int = option(2, doc="side of the square", minimum=1)
-    def make_masks(self, layout):
-        return patch_masks(layout.size, self.side, self.side)
-    def baseline(self, image, layout):
-        return torch.zeros_like(image)
-    def score(self, clean, perturbed, target):
-        return (clean.columns(target) - perturbed.columns(target))[:, 0]
-"""
-
-
 def test_own_method_is_one_class(scratch_registry, tmp_path, monkeypatch):
-    assert len(METHOD.strip().splitlines()) <= 20
-    (tmp_path / "eraser.py").write_text(METHOD)
+    assert len(OWN_METHOD.strip().splitlines()) <= 20
+    (tmp_path / "eraser.py").write_text(OWN_METHOD)
     monkeypatch.syspath_prepend(tmp_path)
     eraser = importlib.import_module("eraser")
     image = np.arange(16, dtype=np.float32).reshape(4, 4)
     (saliency,) = explain(lambda batch: {"value": batch.sum((1, 2))}, image, method="erase")
     np.testing.assert_allclose(saliency.grid, [[10, 18], [42, 50]])
     assert saliency.options == {"side": 2} and methods()["erase"] is eraser.Erase
+
+
+@pytest.mark.parametrize("name", sorted(methods()))
+def test_map_holds_the_options_with_their_defaults(name):
+    method = methods()[name]
+    policy = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 4, 4), torch.nn.Flatten(), torch.nn.Linear(32, 3)).eval()
+    picture = np.random.default_rng(0).uniform(size=(1, 16, 16)).astype(np.float32)
+    if "image" not in method.observations:
+        policy, picture = torch.nn.Linear(5, 3).eval(), picture[0, 0, :5]
+    small = {key: value for key, value in SMALL.items() if key in method.options()}
+    defaults = {key: item.default for key, item in method.options().items()}
+    explained = explain(policy, picture, method=name, target=method.targets[0], **small)
+    assert explained.options == {**defaults, **small}
 
 
 def test_name_of_another_method_is_refused(scratch_registry):
@@ -81,11 +76,7 @@ print(explain(lambda batch: {"value": batch.sum((1, 2))}, np.ones((4, 4)), metho
 
 
 def test_method_of_another_package_is_in_the_menu(tmp_path):
-    (tmp_path / "eraser.py").write_text(METHOD)
-    info = tmp_path / "eraser-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: eraser\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[agentwrap.saliency]\nerase = eraser\n")
+    own_method_package(tmp_path)
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     result = subprocess.run([sys.executable, "-c", MENU], capture_output=True, text=True, env=environment, check=False)
     assert result.returncode == 0, result.stderr
