@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .errors import MissingExtraError
+from .errors import MissingExtraError, PolicyTypeError
 from .extras import RLLIB
 from .multi_agent import OneAgent, OneOfSeveral
 from .policy import Preprocessed
@@ -78,7 +78,9 @@ class InterpretRLlibCallback(RLlibCallback):  # type: ignore[misc]
             if wanted is not None and known and wanted not in known:
                 raise ValueError(f"{what}={wanted!r}: there is none of that id; there are {known}")
 
-        def begin(shown: OneAgent, module: Any, agent: Any) -> Stream:
+        def begin(shown: OneAgent, module: Any, agent: Any, shared: bool) -> Stream:
+            if shared and len(environments) > 1:
+                _check_order(env_runner._env_to_module, module)
             options = self._with_name(env, env_runner, f", agent {agent}, module {module}")
             return Stream(shown, _with_connectors(modules[module], env_runner, agent), **options)
 
@@ -95,6 +97,20 @@ class InterpretRLlibCallback(RLlibCallback):  # type: ignore[misc]
         spec = getattr(env, "spec", None)
         env_id = spec.id if spec else type(env.unwrapped).__name__
         return {"name": f"{env_id}{who}, env runner {env_runner.worker_index}", **self._options}
+
+
+def _check_order(env_to_module: Any, module: Any) -> None:
+    """Refuse statistics that go on between rows of several agents.
+
+    Raises:
+        PolicyTypeError: There are such.
+    """
+    if any(type(connector).__name__ == "MeanStdFilter" for connector in env_to_module.connectors):
+        raise PolicyTypeError(
+            f"the module {module} acts for several agents in several environments at once, and of its rows it is not "
+            "known which agent's statistics (MeanStdFilter) they were normalised with: set num_envs_per_env_runner=1, "
+            "or give each agent a module of its own"
+        )
 
 
 def _with_connectors(module: Any, env_runner: Any, agent: Any = None) -> Preprocessed:

@@ -1,6 +1,7 @@
 """What RLlib's env-to-module connectors do with observations, as a part of the computation that is exported.
 
-``MeanStdFilter`` normalises with statistics that go on with each observation, of one environment after the other.
+``MeanStdFilter`` normalises with statistics that go on with each observation, of one environment after the other; with
+several agents each has its own, and its rows are told from others' where it has its module to itself.
 ``FrameStackingEnvToModule`` joins what earlier connectors made of the newest observations. ``FlattenObservations``
 makes a vector of them. RLlib's own connectors that only put observations into a batch change nothing.
 """
@@ -180,7 +181,7 @@ def _refresh(filters: list[_Filter], stack: FrameStack | None, given: torch.Tens
         stat = known[each.agent].running_stats
         last = place == len(filters) - 1  # what comes out of the others is not seen
         rows = None
-        if seen is not None and last and each.agent is None:
+        if seen is not None and last:
             rows = seen.detach().cpu().numpy().reshape(len(seen), *stat.shape)
         each.module.update(*_as_it_was(each.connector, stat, rows, row))
 

@@ -19,10 +19,12 @@ from ray.rllib.connectors.connector_v2 import ConnectorV2  # noqa: E402
 from ray.rllib.connectors.env_to_module import FlattenObservations, MeanStdFilter  # noqa: E402
 from ray.rllib.connectors.env_to_module.frame_stacking import FrameStackingEnvToModule  # noqa: E402
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig  # noqa: E402
+from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner  # noqa: E402
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner  # noqa: E402
+from ray.rllib.examples.envs.classes.multi_agent import MultiAgentCartPole  # noqa: E402
 from streams import arrived, listening  # noqa: E402
 
-from agentwrap import PolicyTypeError  # noqa: E402
+from agentwrap import AgentwrapWarning, PolicyTypeError  # noqa: E402
 from agentwrap.policy import Preprocessed, view_policy  # noqa: E402
 from agentwrap.rllib import InterpretRLlibCallback  # noqa: E402
 from agentwrap.testing import check_policy  # noqa: E402
@@ -123,6 +125,37 @@ def test_of_environments_in_processes_of_their_own_each_is_known_with_its_statis
         runner.sample(num_timesteps=1)
         runner.env.env._stream.wanted = 1  # as if a viewer had chosen it
         assert {step.environment for step in compared(runner, runner.env.env.endpoint)} == {1}
+    finally:
+        runner.stop()
+
+
+def several_agents(*, shared: bool, envs: int) -> Any:
+    return (
+        configured(MultiAgentCartPole, lambda: [MeanStdFilter(multi_agent=True)], num_envs_per_env_runner=envs)
+        .environment(MultiAgentCartPole, env_config={"num_agents": 2})
+        .multi_agent(
+            policies={"p0"} if shared else {"p0", "p1"},
+            policy_mapping_fn=lambda agent, episode, **kwargs: "p0" if shared else f"p{agent}",
+        )
+    )
+
+
+@pytest.mark.parametrize(("shared", "envs"), [(False, 2), (True, 1)])
+def test_of_several_agents_each_is_known_with_its_statistics(shared: bool, envs: int) -> None:
+    runner = MultiAgentEnvRunner(config=several_agents(shared=shared, envs=envs), worker_index=1)
+    try:
+        runner.sample(num_timesteps=4)
+        compared(runner, runner.env.unwrapped.envs[0].endpoint)
+    finally:
+        runner.stop()
+
+
+def test_statistics_of_agents_that_share_a_module_in_several_environments_are_refused() -> None:
+    lenient = partial(InterpretRLlibCallback, **{**OPTIONS, "strict": False})  # RLlib makes another of what is raised
+    runner = MultiAgentEnvRunner(config=several_agents(shared=True, envs=2).callbacks(lenient), worker_index=1)
+    try:
+        with pytest.warns(AgentwrapWarning, match="p0 acts for several agents in several environments"):
+            runner.sample(num_timesteps=4)
     finally:
         runner.stop()
 
