@@ -5,10 +5,12 @@ Outputs are those of one observation, without a batch axis, as arrays.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import gymnasium as gym
 import numpy as np
 
 from agentwrap_protocol.messages import DistributionInfo
@@ -106,6 +108,24 @@ class Deterministic:
     def mode(self, outputs: Outputs) -> Any:
         """The action, shaped as ``low`` is."""
         return np.clip(outputs["mean"].reshape(self.low.shape), self.low, self.high)
+
+
+def switches_of(space: gym.Space[Any], logits: tuple[int, ...]) -> MultiCategorical | None:
+    """Say what logits are that have two numbers for each switch: off and on, of one switch after the other.
+
+    One number for each needs no saying: that is how likely it is on. Two rows of numbers, all off and all on, are read
+    by nobody here.
+
+    Args:
+        space: The action space.
+        logits: Shape of the logits for one observation, perhaps with a batch axis of 1.
+    """
+    if not isinstance(space, gym.spaces.MultiBinary):
+        return None
+    count = math.prod(space.shape)
+    shape = logits[1:] if len(logits) > 1 and logits[0] == 1 else logits
+    pairs = shape == (2 * count,) or shape == (*space.shape, 2)
+    return MultiCategorical((2,) * count) if pairs else None
 
 
 #: Most choices or elements of an action whose counts or bounds are told to viewers (SPEC section 4).

@@ -17,6 +17,8 @@ import gymnasium as gym
 from agentwrap_export.pytree import distinct
 from agentwrap_export.results import named_leaves
 
+from .distributions import switches_of
+
 if TYPE_CHECKING:
     import torch
 
@@ -94,7 +96,9 @@ def name_leaves(
     own_names = {own for own, _ in leaves if own}
     aliases = {own: ALIASES.get(own, own) for own in own_names if ALIASES.get(own) not in own_names}
     sizes = [math.prod(shape) for own, shape in leaves if not own]
-    by_size = iter(_names_by_size(sizes, head, action_size(action_space), {*own_names, *aliases.values()}))
+    switches = math.prod(action_space.shape) if isinstance(action_space, gym.spaces.MultiBinary) else 0
+    given = {*own_names, *aliases.values()}
+    by_size = iter(_names_by_size(sizes, head, action_size(action_space), given, switches=switches))
     taken: set[str] = set()
     return tuple(distinct(aliases.get(own, own) if own else next(by_size), taken) for own, _ in leaves)
 
@@ -113,6 +117,15 @@ def doubts(names: Sequence[str], tensors: Sequence[torch.Tensor], action_space: 
     actions = action_size(action_space)
     sizes = {name: tensor.numel() for name, tensor in zip(names, tensors, strict=True)}
     head = next((name for name in ("logits", "q_values", "mean") if name in sizes), None)
+    shapes = {name: tuple(tensor.shape) for name, tensor in zip(names, tensors, strict=True)}
+    if head == "logits" and switches_of(action_space, shapes[head]) is not None:
+        if shapes[head][-1:] == (2,) and math.prod(shapes[head][:-1]) == actions:  # their shape says what they are
+            return None
+        return (
+            f"the policy's logits have {sizes[head]} numbers for the {actions} switches of {action_space}: they are "
+            f"taken for off and on of one switch after the other; return them as ({actions}, 2) to confirm it, or one "
+            "number for each switch"
+        )
     if head is not None and actions is not None and sizes[head] != actions:
         return (
             f"the policy's {head} have {sizes[head]} numbers, but {action_space} takes {actions}: what is shown as "
@@ -138,8 +151,13 @@ def action_size(space: gym.Space[Any]) -> int | None:
     return None
 
 
-def _names_by_size(sizes: list[int], head: str, actions: int | None, given: set[str]) -> list[str]:
-    """Names for the tensors of a tuple, from the number of elements of each; not those in ``given``."""
+def _names_by_size(
+    sizes: list[int], head: str, actions: int | None, given: set[str], *, switches: int = 0
+) -> list[str]:
+    """Names for the tensors of a tuple, from the number of elements of each; not those in ``given``.
+
+    Of switches there may be one logit for each, or two: off and on.
+    """
     names = [f"output_{index}" for index in range(len(sizes))]
     free = list(range(len(sizes)))
 
@@ -149,7 +167,7 @@ def _names_by_size(sizes: list[int], head: str, actions: int | None, given: set[
             names[found] = name
             free.remove(found)
 
-    assign(head, actions)
+    assign(head, actions if actions in sizes or not switches else 2 * switches)
     # with one action, value and log_std look alike: the usual orders are (mean, value) and (mean, log_std, value)
     if head == "mean" and (actions != 1 or sum(sizes[index] == 1 for index in free) > 1):
         assign("log_std", actions)

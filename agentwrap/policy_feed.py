@@ -18,7 +18,7 @@ from .batches import BatchCapture
 from .calling import Called, CallingCapture
 from .calls import Call
 from .capture import PolicyCapture
-from .distributions import describe
+from .distributions import describe, switches_of
 from .errors import ExportError
 from .guard import Guard
 from .outputs import check_spelling
@@ -141,7 +141,7 @@ class PolicyFeed:
         if outputs is not None:
             check_spelling(outputs)
         self.version, self.stale = 0, False
-        self._guard, self._quiet = guard, quiet
+        self._guard, self._quiet, self._action_space = guard, quiet, action_space
         self._problem: str | None = None
         self._weights_every, self._next_weights = weights_every, 0.0
         self._weights: WeightsWatch | None = None  # of what was exported
@@ -165,7 +165,9 @@ class PolicyFeed:
         if call is None and not self.info.outputs:
             self._count_uncalled(publisher)
         if call is not None and call.names != self.info.outputs:
-            self._tell(publisher, outputs=call.names, parameters=_count(self._policy), problem=problem)
+            told = self.info.distribution or _switches(self._action_space, call)
+            count = _count(self._policy)
+            self._tell(publisher, outputs=call.names, parameters=count, distribution=told, problem=problem)
         if call is not None and self.capture.misfit is not None and self.info.graph != "failed":
             self._tell_why(self.capture.misfit, publisher)
         if call is not None and self.info.graph == "pending" and publisher.wants(PolicyGraph.kind):
@@ -300,6 +302,15 @@ def _distribution(view: PolicyView | CallableView) -> DistributionInfo | None:
     if isinstance(view, CallableView):
         return None
     return describe(view.distribution, view.watch or view.names or ())
+
+
+def _switches(space: gym.Space[Any], call: Call | Act | Called) -> DistributionInfo | None:
+    """What is told of logits that no adapter has named, where the action is several switches."""
+    if isinstance(call, Call):
+        shapes = {name: held[0].shape for name, held in zip(call.names, call.outputs, strict=True)}
+    else:
+        shapes = {name: array.shape for name, array in call.outputs.items()} if isinstance(call, Called) else {}
+    return describe(switches_of(space, tuple(shapes["logits"])), call.names) if "logits" in shapes else None
 
 
 def _count(policy: nn.Module | None) -> int:

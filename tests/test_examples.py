@@ -100,6 +100,11 @@ def test_an_actor_of_torchrl_learns(tmp_path: Path) -> None:
     assert "episode   20:" in result.stdout and "agentwrap view" in result.stderr
 
 
+def test_an_actor_of_torchrl_learns_behind_transforms(tmp_path: Path) -> None:
+    result = run("torchrl_transforms.py", "--episodes", "21", cwd=tmp_path)
+    assert "episode   20:" in result.stdout and "agentwrap view" in result.stderr
+
+
 def test_a_gaussian_policy_learns_in_mujoco(tmp_path: Path) -> None:
     pytest.importorskip("mujoco", reason='the example needs pip install "gymnasium[mujoco]"')
     result = run("mujoco_pendulum.py", "--episodes", "16", cwd=tmp_path)

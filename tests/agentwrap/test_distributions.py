@@ -11,10 +11,13 @@ import torch
 from sb3_contrib import QRDQN, MaskablePPO
 from sb3_models import make
 from stable_baselines3 import DQN, PPO, SAC, TD3
+from torch import nn
 
+from agentwrap import AgentwrapWarning
 from agentwrap.distributions import Bernoulli, Categorical, MultiCategorical, describe
 from agentwrap.policy import PolicyView, view_policy
-from agentwrap_protocol.messages import DistributionInfo
+from agentwrap_protocol.messages import DistributionInfo, Hello, Step
+from agentwrap_viewer.page.components.policy import describe as describe_outputs
 
 SMALL = {"buffer_size": 100}
 
@@ -91,3 +94,44 @@ def test_what_there_are_no_words_for_is_left_open() -> None:
     assert describe(MultiCategorical((2,) * 5000), ("logits",)) is None, "more than a message may hold"
     assert describe(Bernoulli(), ()) == DistributionInfo(kind="bernoulli")
     assert describe(Categorical("q_values"), ("q_values",)) == DistributionInfo(kind="deterministic")
+
+
+class Grouped(nn.Module):
+    """Off and on of each of three switches, as shapes say them."""
+
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.head, self.shape = nn.Linear(3, 6), shape
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(x).reshape(-1, *self.shape)
+
+
+class Drawn(Switches):
+    """Ends after five steps of noise."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        return self.np_random.random(3, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        return self.np_random.random(3, np.float32), 0.0, False, False, {}
+
+
+@pytest.mark.parametrize("shape", [(6,), (3, 2)])
+def test_two_logits_of_each_switch_are_told_as_off_and_on(shape: Any, wrap: Any, listen: Any, recwarn: Any) -> None:
+    policy = Grouped(*shape)
+    env = wrap(policy, Drawn(gym.spaces.MultiBinary(3)), fps=1e6)
+    listener = listen(env, "hello", "step")
+    observation, _ = env.reset(seed=0)
+    for _ in range(3):
+        logits = policy(torch.as_tensor(observation)[None])
+        observation, *_ = env.step(logits.reshape(3, 2).argmax(1).numpy())
+    hello = listener.wait(Hello, lambda hello: hello.policy.outputs)
+    assert hello.policy.distribution == DistributionInfo(kind="multi_categorical", counts=(2, 2, 2))
+    sent = listener.wait(Step, lambda step: "output/logits" in step.arrays)
+    rows = describe_outputs(sent, hello)["rows"]
+    assert [row["group"] for row in rows] == [f"choice {index // 2}" for index in range(6)]
+    assert all(abs(off["value"] + on["value"] - 1) < 1e-6 for off, on in zip(rows[::2], rows[1::2], strict=True))
+    warned = [str(each.message) for each in recwarn if issubclass(each.category, AgentwrapWarning)]
+    assert len(warned) == (shape == (6,)) and all("return them as (3, 2)" in text for text in warned)

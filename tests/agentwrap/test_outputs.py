@@ -14,6 +14,7 @@ from agentwrap_export.results import output_tensors
 DISCRETE = gym.spaces.Discrete(9)
 BOX = gym.spaces.Box(-1, 1, (3,), np.float32)
 BOX1 = gym.spaces.Box(-2, 2, (1,), np.float32)
+SWITCHES = gym.spaces.MultiBinary(3)
 
 
 def t(*shape: int) -> torch.Tensor:
@@ -28,6 +29,8 @@ def t(*shape: int) -> torch.Tensor:
         (t(1, 3), BOX, ("mean",)),
         (t(1, 5), gym.spaces.MultiDiscrete([2, 3]), ("logits",)),
         (t(1, 4), gym.spaces.MultiBinary(4), ("logits",)),
+        ((t(1, 6), t(1, 1)), SWITCHES, ("logits", "value")),
+        ((t(1, 6), t(1, 3)), SWITCHES, ("output_0", "logits")),
         ((t(1, 9), t(1, 1)), DISCRETE, ("logits", "value")),
         ((t(9), t()), DISCRETE, ("logits", "value")),
         ([t(1), t(1, 9)], DISCRETE, ("value", "logits")),
@@ -92,6 +95,10 @@ def test_a_normal_gives_the_logarithm_of_its_deviation():
         (("output_0",), (t(1, 7),), gym.spaces.Text(5), None),
         (("logits",), (t(1),), DISCRETE, "logits have 1 numbers, but Discrete(9) takes 9"),
         (("q_values",), (t(1, 10),), DISCRETE, "q_values have 10 numbers"),
+        (("logits",), (t(1, 3),), SWITCHES, None),
+        (("logits",), (t(1, 3, 2),), SWITCHES, None),
+        (("logits",), (t(1, 6),), SWITCHES, "off and on of one switch after the other; return them as (3, 2)"),
+        (("logits",), (t(1, 2, 3),), SWITCHES, "logits have 6 numbers, but MultiBinary(3) takes 3"),
         (("mean", "value"), (t(1, 1), t(1, 1)), BOX1, 'outputs=("mean", "log_std")'),
         (("mean", "log_std", "value"), (t(1, 1), t(1, 1), t(1, 1)), BOX1, None),
     ],

@@ -15,7 +15,9 @@ from torch import nn
 from torchrl.envs import (
     CatFrames,
     CatTensors,
+    CenterCrop,
     Compose,
+    Crop,
     DoubleToFloat,
     FlattenObservation,
     GrayScale,
@@ -23,6 +25,7 @@ from torchrl.envs import (
     GymWrapper,
     ObservationNorm,
     RenameTransform,
+    Resize,
     RewardSum,
     SerialEnv,
     StepCounter,
@@ -34,6 +37,7 @@ from torchrl.envs import (
     VecNorm,
     VecNormV2,
 )
+from torchrl.envs.utils import ExplorationType, set_exploration_type
 from torchrl.modules import MLP, ConvNet, ProbabilisticActor, ValueOperator
 from torchrl.modules.tensordict_module import ActorValueOperator
 
@@ -168,6 +172,21 @@ CASES: dict[str, tuple[Callable[[], Any], Callable[[], list[Any]], Callable[[], 
         lambda: stacked_pixels(NORM(0.2, 0.5, in_keys=PIXELS, standard_normal=True)),
         lambda: seeing("pixels", 4),
     ),
+    "resized": (
+        lambda: GymWrapper(Pictures(), categorical_action_encoding=True),
+        lambda: [ToTensorImage(), Resize(8, 10, in_keys=PIXELS)],
+        lambda: seeing("pixels", 3),
+    ),
+    "cut out of the middle": (
+        lambda: GymWrapper(Pictures(), categorical_action_encoding=True),
+        lambda: [ToTensorImage(), CenterCrop(8, 10, in_keys=PIXELS)],
+        lambda: seeing("pixels", 3),
+    ),
+    "cut out": (
+        lambda: GymWrapper(Pictures(), categorical_action_encoding=True),
+        lambda: [ToTensorImage(), Crop(8, 10, top=1, left=2, in_keys=PIXELS)],
+        lambda: seeing("pixels", 3),
+    ),
     "pixels and a vector": (
         lambda: GymWrapper(Pictures(), categorical_action_encoding=True),
         lambda: stacked_pixels(DoubleToFloat(in_keys=["far"]), RenameTransform(["far"], ["near"])),
@@ -184,6 +203,16 @@ CASES: dict[str, tuple[Callable[[], Any], Callable[[], list[Any]], Callable[[], 
         lambda: actor("all", 4, actions=3),
     ),
 }
+
+
+#: TorchRL resizes and crops with torchvision, which is no dependency of ours.
+NEEDS = {name: "torchvision" for name in ("resized", "cut out of the middle", "cut out")}
+
+
+@pytest.fixture(autouse=True)
+def what_it_needs(request: pytest.FixtureRequest) -> None:
+    if "name" in request.fixturenames and (needed := NEEDS.get(request.getfixturevalue("name"))):
+        pytest.importorskip(needed)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -235,10 +264,15 @@ def test_several_environments_at_once_are_streamed(listen: Any) -> None:
     wrapper: Any = interpret(env, policy, endpoint="tcp://127.0.0.1:*", fps=1e6, quiet=True, strict=True)
     wrapper._stream.wanted = 1  # as if a viewer had chosen it
     listener = listen(wrapper, "step", "policy_graph", "weights")
-    with torch.no_grad():
+    with torch.no_grad(), set_exploration_type(ExplorationType.DETERMINISTIC):
         rollout = env.rollout(8, policy)
     steps = eventually(lambda: found if len(found := listener.of(Step)) == 8 else None)
     assert np.allclose([step.arrays["output/value"] for step in steps], rollout["state_value"][1, :, 0], atol=1e-5)
+    replica = Replica.from_messages(listener.wait(PolicyGraph), listener.wait(Weights))
+    for place, step in enumerate(steps):
+        computed = replica(replica.inputs_from_step(step.arrays))["logits"][0]
+        assert torch.allclose(computed, rollout["logits"][1, place], atol=1e-5)
+        assert computed.argmax() == rollout["action"][1, place] == step.arrays["action"]
     env.close()
 
 
