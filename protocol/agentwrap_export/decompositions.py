@@ -1,13 +1,13 @@
-"""What PyTorch computes with one operator on a GPU, told in operators of a graph.
+"""What PyTorch has no decomposition for, told in operators of a graph.
 
 On the processor cells of recurrent layers and attention are made of operators that a graph may use. On a GPU they are
-kernels of their own, which no decomposition of PyTorch's takes apart, so they are taken apart here, on every device.
+kernels of their own, so they are taken apart here, on every device. So is resizing as torchvision does it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
     table[_aten._thnn_fused_lstm_cell.default] = lstm_cell
     table[_aten._thnn_fused_gru_cell.default] = gru_cell
     table[_aten.scaled_dot_product_attention.default] = _attention
+    table[_aten._upsample_bilinear2d_aa.default] = _resize
     return table
 
 
@@ -70,3 +71,20 @@ def _attention(
         attn_mask = torch.zeros_like(attn_mask, dtype=query.dtype).masked_fill(attn_mask.logical_not(), -math.inf)
     output: torch.Tensor = _aten._scaled_dot_product_attention_math(query, key, value, attn_mask, *args, **kw)[0]
     return output
+
+
+def _resize(pictures: torch.Tensor, size: Sequence[int], align_corners: bool, *scales: float | None) -> torch.Tensor:
+    """Resize (…, H, W) as ``torch.nn.functional.interpolate(…, mode="bilinear", antialias=True)`` does."""
+    if align_corners or any(scale is not None for scale in scales):
+        raise NotImplementedError("of resizing with antialias=True only that to a size, without align_corners")
+    rows, columns = (_shares(pictures, axis - 2, int(length)) for axis, length in enumerate(size))
+    return rows @ pictures @ columns.T
+
+
+def _shares(pictures: torch.Tensor, axis: int, length: int) -> torch.Tensor:
+    """How much each pixel along an axis has of each new one, (new, old): less with its distance, 1 in all."""
+    ratio = pictures.shape[axis] / length
+    old = torch.arange(pictures.shape[axis], device=pictures.device, dtype=pictures.dtype) + 0.5
+    new = (torch.arange(length, device=pictures.device, dtype=pictures.dtype) + 0.5) * ratio
+    shares = (1 - (old - new[:, None]).abs() / max(ratio, 1.0)).clamp(min=0)
+    return shares / shares.sum(dim=1, keepdim=True)

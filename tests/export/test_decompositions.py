@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import linear, scaled_dot_product_attention
+from torch.nn.functional import interpolate, linear, scaled_dot_product_attention
 
 from agentwrap_export.decompositions import gru_cell, lstm_cell
 from agentwrap_export.export import export_policy
@@ -56,3 +56,22 @@ def test_attention_is_exported(attend: Any) -> None:
     found = Replica(exported.graph, exported.constants, weights)({exported.graph.inputs[0].name: x})["logits"]
     torch.testing.assert_close(found, module(x).detach(), atol=1e-6, rtol=1e-5)
     assert not any("scaled_dot_product" in node.op for node in exported.graph.nodes)
+
+
+class Resized(nn.Module):
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.size, self.head = size, nn.Linear(3 * size[0] * size[1], 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(interpolate(x, self.size, mode="bilinear", antialias=True).flatten(1))
+
+
+@pytest.mark.parametrize("size", [(8, 10), (12, 20), (17, 5)])
+def test_resizing_is_exported(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    module, x = Resized(size), torch.rand(3, 3, 12, 14)
+    exported = export_policy(module, (x[:1],), {}, output_names=("logits",), batched=True)
+    weights = {name: tensor.detach().numpy() for name, tensor in exported.parameters.items()}
+    found = Replica(exported.graph, exported.constants, weights)({exported.graph.inputs[0].name: x})["logits"]
+    torch.testing.assert_close(found, module(x).detach(), atol=1e-5, rtol=1e-5)
