@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
@@ -134,7 +135,8 @@ def _dask(jobs: int, address: str | None) -> Iterator[int]:
         if address is not None:
             client = Client(address, timeout="10s")
         else:
-            client = Client(n_workers=jobs, threads_per_worker=1, dashboard_address=None)
+            # that a worker is killed at the end because it is slow to go concerns nobody
+            client = Client(n_workers=jobs, threads_per_worker=1, dashboard_address=None, silence_logs=logging.ERROR)
     except (OSError, ValueError) as error:
         raise LaunchError(f"no Dask cluster answers at {address}: {error}") from error
     with client:
