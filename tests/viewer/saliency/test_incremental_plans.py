@@ -7,6 +7,7 @@ from torch import nn
 from agentwrap_export.export import export_policy
 from agentwrap_viewer.replica import Replica
 from agentwrap_viewer.saliency.incremental import Incremental, evaluator
+from agentwrap_viewer.saliency.incremental import costs as costs_module
 from agentwrap_viewer.saliency.incremental.costs import costs
 from agentwrap_viewer.saliency.masks import patch_masks
 
@@ -62,3 +63,16 @@ def test_costs_are_measured_once_for_a_device_and_a_number_of_threads():
     assert measured.moved > 0
     assert measured.group >= 0
     assert np.isfinite([measured.moved, measured.group]).all()
+
+
+@pytest.mark.parametrize("best", range(3))
+@pytest.mark.parametrize("threads", [1, 2])
+def test_blocks_are_measured_whichever_size_is_best(threads, best, monkeypatch):
+    def all_of(ways, device, budget):
+        for way in ways:
+            way()
+        return best
+
+    monkeypatch.setattr(costs_module, "fastest", all_of)
+    found = costs_module._in_blocks(torch.device("cpu"), threads)
+    assert (found.block, found.piece) == tuple(int(usual * (1, 0.5, 2)[best]) for usual in (2**18, 256))

@@ -101,7 +101,7 @@ def _in_blocks(device: torch.device, threads: int) -> Costs:
 
     def by(each: Costs) -> None:
         block = threads * each.block // numbers
-        pieces, there = block // each.piece, under[: block * _TAPS]
+        pieces, there = max(1, block // each.piece), under[: block * _TAPS]  # half a block is less than two pieces
         for some, result in zip(torch.split(rows, block * _TAPS), torch.split(results, block), strict=True):
             torch.index_select(table, 0, some, out=there)
             product = there.view(pieces, -1, numbers), weight.expand(pieces, -1, -1)
