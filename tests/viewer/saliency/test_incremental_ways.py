@@ -139,6 +139,26 @@ def test_a_machine_that_is_too_busy_to_measure_is_not_measured_for_long(monkeypa
     assert len(calls) == 2
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("better", [1, -1])
+def test_blocks_and_pieces_are_those_that_take_least(threads, better, monkeypatch):
+    def timed(way, device):
+        way()
+        (each,) = way.args
+        return 1e-4 * (each.block * each.piece / 2**26) ** better  # well within the budget
+
+    monkeypatch.setattr(costs, "timed", timed)
+    usual, found = Costs(0.0, 0.0), costs._in_blocks(torch.device("cpu"), threads)
+    times = 0.5 if better == 1 else 2
+    assert (found.block, found.piece) == (times * usual.block, times * usual.piece)
+
+
+def test_smallest_blocks_may_be_one_large_piece(monkeypatch):
+    monkeypatch.setattr(costs, "timed", lambda way, device: way() or 1e-7 * way.args[0].block / way.args[0].piece)
+    usual, found = Costs(0.0, 0.0), costs._in_blocks(torch.device("cpu"), 1)
+    assert (found.block, found.piece) == (usual.block // 2, 2 * usual.piece)
+
+
 def test_layout_is_measured_once_for_windows_of_all_sizes(monkeypatch):
     calls = []
     monkeypatch.setattr(costs, "timed", lambda way, device: calls.append(way) or 1.0)
