@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from agentwrap_viewer.replica import Prepared, Replica
     from agentwrap_viewer.saliency.masks import Masks
 
-#: Most numbers of perturbed images in a block, and most images: larger blocks leave the processor's cache.
-BLOCK_NUMBERS, BLOCK_IMAGES = 2**23, 400
+#: Most numbers in a block that the largest map of all its images would have, were it whole (a replica refuses 2**28),
+#: and most images. Larger blocks took less time wherever it was measured; see ``docs/performance.md``.
+BLOCK_NUMBERS, BLOCK_IMAGES = 3 * 2**26, 2000
 
 #: Most images in a block of a level, where plans allow: who goes level by level looks at other things between blocks.
 #: Measured on the Nature CNN and one busy core: 8 ms of 52, where the last level in one block of 208 took 28.
@@ -104,8 +105,18 @@ class Incremental:
 
     def blocks(self, indices: torch.Tensor, most: int | None = None) -> list[torch.Tensor]:
         """Cut masks into blocks that are evaluated together, always the same for the same masks."""
-        most = most or min(BLOCK_IMAGES, max(1, BLOCK_NUMBERS // self._change.numel()))
+        most = most or min(BLOCK_IMAGES, max(1, BLOCK_NUMBERS // self._largest()))
         return list(torch.tensor_split(indices, -(-len(indices) // most)))
+
+    def _largest(self) -> int:
+        """Return how many numbers the largest map of one image has."""
+        if self._clean is None and self.clean() is None:
+            return self._change.numel()
+        assert self._clean is not None
+        run = self._clean.run
+        example = _PLANS.setdefault(run.program, _Plans()).example(run)
+        made = (example[step.out] for step in run.program.steps)
+        return max([self._change.numel(), *(value.numel() for value in made if isinstance(value, torch.Tensor))])
 
     def level_blocks(self, indices: torch.Tensor, count: int, most: int | None = None) -> list[torch.Tensor]:
         """Cut one level of ``count`` masks altogether into smaller blocks, so many that all their plans are kept."""
