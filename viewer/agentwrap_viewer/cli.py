@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
+import select
 import sys
 from collections.abc import Sequence
 
@@ -14,11 +16,29 @@ from .commands.arguments import VIEWER_NEEDS, add_endpoint, add_explaining, add_
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit status: 0, 1 where it cannot run, 2 for wrong arguments, 130 for Ctrl-C."""
+    """Run a command and return its exit status.
+
+    It is 0, 1 where the command cannot run, 2 for wrong arguments, 130 for Ctrl-C, 141 where nobody reads what it
+    prints.
+    """
     try:
-        return _main(argv)
+        status = _main(argv)
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt:  # while it starts; once the page is served, Ctrl-C is the way to end it
         return 130
+    except BrokenPipeError:
+        if not _nobody_reads():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at the end
+        return 141
+
+
+def _nobody_reads() -> bool:
+    """Whether standard output is a pipe of which the other end has been closed, as ``head`` does."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def _main(argv: Sequence[str] | None) -> int:

@@ -29,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from .settings import Settings
 
     torch.set_num_threads(arguments.threads)
+    torch.backends.cudnn.allow_tf32 = False  # a GPU's convolutions would have ten bits, and maps are small differences
     try:
         settings = Settings().changed(
             None, method=arguments.method, target=arguments.target, budget_ms=arguments.budget_ms

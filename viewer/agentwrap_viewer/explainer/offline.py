@@ -70,12 +70,14 @@ def explain(task: Mapping[str, Any], indices: Sequence[int], *, threads: int | N
         CannotExplain: A step cannot be explained; the text says which and why.
     """
     recording = _opened(task["path"])
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
+    before = torch.get_num_threads(), torch.backends.cudnn.allow_tf32
+    torch.set_num_threads(threads or before[0])
+    torch.backends.cudnn.allow_tf32 = False  # see __main__
     try:
         return [_explained(recording, task, index) for index in indices]
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
 
 
 def _explained(recording: Recording, task: Mapping[str, Any], index: int) -> list[bytes]:
