@@ -375,7 +375,12 @@ def test_a_notice_is_closed_until_what_it_is_about_comes_again(world: World, ope
 
     world.agent = FakeAgent(endpoint)
     world.agent.play(20)
-    tab.until(lambda: tab.find(".status[data-state=connected]").count(), "the new stream")
+    store = world.viewer.store
+
+    def its_step() -> object:
+        return store.newest if store.stream == world.agent.stream else None
+
+    tab.until(lambda: world.viewer.do(its_step), "a step to be seen: without one there is nothing but the notice")
     world.agent.close("once more")
     ended.wait_for()
 
