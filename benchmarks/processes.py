@@ -142,10 +142,13 @@ def helper(*arguments: str, nice: int = 0) -> Iterator[Helper]:
 
 
 @contextmanager
-def drain(endpoint: str, *, nice: int = 0) -> Iterator[Helper]:
-    """Subscribe to a stream from another process, and drop everything."""
+def drain(endpoint: str, *, nice: int = 0, meanwhile: Callable[[], Any] = lambda: time.sleep(0.1)) -> Iterator[Helper]:
+    """Subscribe to a stream from another process, and drop everything; ``meanwhile`` is called until something came."""
     with helper("-c", DRAIN, endpoint, nice=nice) as process:
-        process.line()
+        deadline = time.monotonic() + PATIENCE
+        while not process.has_line() and time.monotonic() < deadline:
+            meanwhile()
+        process.line(timeout=0.1)
         yield process
 
 

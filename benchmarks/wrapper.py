@@ -25,8 +25,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
+import msgspec
 import numpy as np
 import torch
+import zmq
 from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 
@@ -71,6 +73,47 @@ class Player:
         return passed / steps * 1e6, computed / steps * 1e6
 
 
+class Sending(gym.Wrapper[Any, Any, Any, Any]):
+    """Renders, copies and sends picture and observation 60 times a second, in straight lines, and nothing else."""
+
+    def __init__(self, env: Env, policy: torch.nn.Module, *, endpoint: str) -> None:
+        super().__init__(env)
+        self._due, self._steps = 0.0, 0
+        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUB)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.bind(endpoint)
+        self._encode = msgspec.msgpack.Encoder().encode
+
+    def say_hello(self) -> None:
+        """Send a first message."""
+        self._socket.send_multipart([b"hello", b""])
+
+    def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
+        """Reset."""
+        self._observation, info = self.env.reset(**options)
+        return self._observation, info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Step."""
+        now = time.perf_counter()
+        arrays: list[Any] = []
+        if now >= self._due:
+            self._due = max(self._due + 1 / 60, now - 1 / 60)
+            arrays = [np.array(self._observation), np.array(self.env.render())]
+        result = self.env.step(action)
+        self._observation = result[0]
+        self._steps += 1
+        if arrays:
+            header = self._encode((self._steps, int(action), float(result[1]), result[2], result[3]))
+            self._socket.send_multipart([b"step", header, *arrays], copy=False)
+        return result
+
+    def close(self) -> None:
+        """End."""
+        self._socket.close()
+        self.env.close()
+
+
 class Bench:
     """Makes the variants, and ends what they started."""
 
@@ -110,6 +153,14 @@ class Bench:
     def niced(self) -> Player:
         """Wrap, with such a subscriber that leaves the cores to the agent: what its process takes shows in between."""
         return self.drained(nice=10)
+
+    def sent(self) -> Player:
+        """Send picture and observation to such a subscriber, and nothing of the policy."""
+        endpoint = free_endpoint()
+        player = self._player("render, copy and send alone", functools.partial(Sending, endpoint=endpoint))
+        assert isinstance(player.env, Sending)
+        self._stack.enter_context(drain(endpoint, meanwhile=player.env.say_hello))
+        return player
 
     def viewed(self) -> Player:
         """Wrap, with explainer, page and browser on the same cores, niced."""
@@ -204,6 +255,7 @@ def measure_enduro(rounds: int, steps: int, view: bool) -> list[Row]:
                 bench.unwatched,
                 bench.drained,
                 bench.niced,
+                bench.sent,
                 bench.recorded,
                 bench.logged,
                 bench.again,

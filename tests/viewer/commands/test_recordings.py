@@ -117,10 +117,14 @@ def test_explain_survives_being_cut_off(run: Path, capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize("backend", ["loky", "ray", "dask"])
-def test_two_processes_compute_the_same_maps_as_one(
+def test_two_processes_go_on_and_compute_the_same_maps_as_one(
     run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, backend: str
 ) -> None:
     said(capsys, "explain", run, "--out", tmp_path / "1.mcap", "--steps", "::2")
+    said(capsys, "explain", run, "--out", tmp_path / "2.mcap", "--steps", "0:8:2")
+    with open_recording(tmp_path / "2.mcap") as begun:
+        before = {number: begun.saliency_map(index).time for number, index in begun.explained.items()}
+    assert sorted(before) == [0, 2, 4, 6]
     options = (
         "explain",
         str(run),
@@ -136,6 +140,7 @@ def test_two_processes_compute_the_same_maps_as_one(
     subprocess.run([sys.executable, "-m", "agentwrap_viewer", *options], check=True, capture_output=True)
     with open_recording(tmp_path / "1.mcap") as one, open_recording(tmp_path / "2.mcap") as two:
         assert sorted(one.explained) == sorted(two.explained) == list(range(0, 30, 2))
+        assert {number: two.saliency_map(two.explained[number]).time for number in before} == before
         for number, index in one.explained.items():
             left, right = one.saliency_map(index).arrays, two.saliency_map(two.explained[number]).arrays
             assert left.keys() == right.keys()
