@@ -142,6 +142,31 @@ def test_plays_pauses_and_repeats_a_range(address: str, recording: Recording, op
     assert tab.errors == []
 
 
+def test_a_tab_that_is_loaded_anew_is_where_it_was(address: str, open_tab: Callable[..., Tab]) -> None:
+    tab = open_tab("about:blank", shown=False)
+    tab.page.add_init_script(
+        "shown = []; document.addEventListener('agentwrap:painted', event => shown.push(event.detail.step))"
+    )
+    tab.open(address)
+    tab.page.get_by_label("Go to step", exact=True).fill("47")
+    tab.page.get_by_label("Go to step", exact=True).press("Enter")
+    tab.find("button.loop").click()
+    tab.find("select.speed").select_option("0.25")
+    tab.until(lambda: tab.step() == 47 and tab.find("button.loop[aria-pressed=true]").count(), "step 47, repeated")
+    tab.page.reload(wait_until="commit")
+    tab.until(lambda: tab.step() == 47, "step 47 again")
+    assert set(tab.page.evaluate("shown.filter(step => step !== null)")) == {47}, "another step was shown before"
+    assert tab.find("button.loop[aria-pressed=true]").count() and tab.find("select.speed").input_value() == "0.25"
+
+    tab.press("Space")
+    tab.until(lambda: tab.step() > 49, "later steps")
+    tab.page.reload(wait_until="commit")
+    tab.find(".transport[data-mode=playing]").wait_for()
+    tab.until(lambda: tab.step() > 49, "it to go on from there")
+    assert min(tab.page.evaluate("shown.filter(step => step !== null)")) >= STEPS // 3, "it left the range repeated"
+    assert tab.errors == []
+
+
 def test_a_torn_file_without_a_policy_plays_and_says_so(tmp_path: Path, open_tab: Callable[..., Tab]) -> None:
     path, torn = tmp_path / "run.mcap", tmp_path / "torn.mcap"
     env = InterpretWrapper(

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,8 +71,8 @@ def test_a_page_plays_an_episode_with_its_maps_and_without_a_network(run: Path, 
         assert max(page.locator("canvas.heat").evaluate(pixels)[3::4]) == 0
         page.keyboard.press("Space")
         page.wait_for_selector("canvas.frame[data-step='29']")
-        dot = page.locator(".moments .mark", has_text="terminated").locator(".dot")
-        red, *_ = re.findall(r"\d+", dot.evaluate("dot => getComputedStyle(dot).backgroundColor"))
+        shape = page.locator(".moments .mark", has_text="terminated").locator(".glyph path")
+        red, *_ = re.findall(r"\d+", shape.evaluate("shape => getComputedStyle(shape).fill"))
         assert int(red) > 150, "as on the timeline"
         assert page.locator(".row.taken").count() == 1 and "step 15 of 15" in page.locator(".place").inner_text()
         browser.close()
@@ -124,6 +125,32 @@ def test_a_page_shows_how_much_each_feature_counts(cartpole: Path, tmp_path: Pat
         shown = [float(text) for text in page.locator(".observation .value").all_inner_texts()]
         np.testing.assert_allclose(shown, recording.steps[2].arrays["observation"], rtol=0.06)
         assert page.locator(".stage").count() == 0, "there is no picture: the rows have its place"
+
+
+@pytest.mark.browser
+def test_a_page_draws_marks_that_lie_close_as_one(run: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copy(run, tmp_path))
+    with open_recording(run) as recording:
+        for number in (6, 7):
+            recording.bookmarks.add(number, f"note {number}")
+    export(run, "--steps", "0:60", "--out", tmp_path / "run.html")
+    with played(tmp_path / "run.html", viewport={"width": 390, "height": 844}) as page:
+        page.evaluate(
+            "written = []; const write = CanvasRenderingContext2D.prototype.fillText;"
+            "CanvasRenderingContext2D.prototype.fillText = function (text, ...at) "
+            "{ written.push(String(text)); write.call(this, text, ...at) }; null"
+        )
+        page.keyboard.press("End")
+        assert "2" in page.evaluate("written"), "how many marks are drawn as one"
+        assert page.locator(".moments .mark[data-kind=bookmark] .glyph").count() == 2
+        box = page.locator(".timeline").bounding_box()
+        assert box is not None
+        x = box["x"] + page.evaluate("x(7, find('.timeline').clientWidth)")
+        page.mouse.move(x, box["y"] + box["height"] - 5)
+        said = page.locator(".timeline").get_attribute("title")
+        assert said is not None and said.split("\n") == ["bookmark: note 7", "bookmark: note 6"]
+        page.mouse.click(x, box["y"] + box["height"] - 5)
+        assert page.locator(".figures .step").inner_text() == "7"
 
 
 @pytest.mark.browser

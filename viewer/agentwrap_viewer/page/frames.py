@@ -104,6 +104,16 @@ class Repeat(Command, frozen=True, tag="repeat"):
     last: Annotated[int, Meta(ge=0, le=2**62)] | None = None
 
 
+class Resume(Command, frozen=True, tag="resume"):
+    """Go on where a tab was that is loaded anew or lost its connection, in the recording of this ``stream``."""
+
+    stream: Annotated[str, Meta(max_length=200)]
+    step: Annotated[int, Meta(ge=0, le=2**62)]
+    speed: float
+    playing: bool
+    loop: tuple[Annotated[int, Meta(ge=0, le=2**62)], Annotated[int, Meta(ge=0, le=2**62)]] | None = None
+
+
 class ExplainWith(Command, frozen=True, tag="explain_with"):
     """Explain steps with this version of the policy, or with each step's own (None); of a recording."""
 
@@ -159,6 +169,7 @@ COMMANDS = msgspec.json.Decoder(
     | Follow
     | Jump
     | Repeat
+    | Resume
     | ExplainWith
     | Record
     | List
@@ -308,8 +319,10 @@ class FrameSocket(PageSocket):
         return MAX_COMMAND
 
     def open(self) -> None:
-        """Begin to send."""
+        """Begin to send; first do what the tab asks for in its address, so that nothing else is shown before."""
         self.set_nodelay(True)
+        if begin := self.get_query_argument("begin", ""):
+            self.on_message(begin[:MAX_COMMAND])
         self._pump = asyncio.create_task(self._send_views(), name="frames")
 
     def on_message(self, message: str | bytes) -> None:

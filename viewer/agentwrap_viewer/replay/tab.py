@@ -6,7 +6,7 @@ from typing import Any
 
 from agentwrap_viewer.page.components import all_components
 from agentwrap_viewer.page.components.timeline import Marked, Playback, Timeline
-from agentwrap_viewer.page.frames import Bookmark, Command, ExplainWith, Jump, Repeat, Tab
+from agentwrap_viewer.page.frames import Bookmark, Command, ExplainWith, Jump, Repeat, Resume, Tab
 from agentwrap_viewer.page.packet import EncodedCache
 from agentwrap_viewer.page.receiver import Receiver
 from agentwrap_viewer.page.ring import Series
@@ -64,7 +64,7 @@ class ReplayTab(Tab):
     def _parts(self) -> list[Component]:
         own: list[Component] = [
             RecordedSeries(self._recorded),
-            Playback(lambda: self._recorded.columns),
+            Playback(lambda: self._recorded.columns, self._recorded.stream),
             Timeline(lambda: self._recorded.columns),
             Marked(self._recorded.marks, lambda step: self._recorded.columns.position_of(step)),
         ]
@@ -99,6 +99,10 @@ class ReplayTab(Tab):
                 self._place.repeat(first, last)
             case Repeat():
                 self._place.repeat_not()
+            case Resume(stream=stream):
+                if stream != self._recorded.stream:
+                    raise ValueError(f"the place was in another recording, {stream}")
+                self._resume(command)
             case ExplainWith(version):
                 self._place.choose_version(version)
             case Bookmark(step=step, note=str(note)):
@@ -109,3 +113,12 @@ class ReplayTab(Tab):
                 self._recorded.notify()
             case _:
                 super().obey(command)
+
+    def _resume(self, place: Resume) -> None:
+        """Take a place in this recording; what of it there cannot be is left as it is at the beginning."""
+        self._place.go(self._recorded.columns.position_of(place.step))
+        if place.loop is not None:
+            self._place.repeat(*place.loop)
+        self._place.set_speed(place.speed)
+        if place.playing:
+            self._place.play()

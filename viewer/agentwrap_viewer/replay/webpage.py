@@ -33,8 +33,8 @@ from .features import features_of, with_options
 _PLAYER = Path(__file__).parent / "player"
 _COMPONENTS = Path(components.__file__).parent
 
-#: Modules of the live page that the player is made of too, each after those that it imports.
-SHARED = ("elements.js", "heat.js", "bars.js")
+#: Modules of the live page that the player is made of too, after those that they import; ``colour`` is its own.
+SHARED = ("elements.js", "heat.js", "bars.js", "marks.js")
 
 #: Most steps in one file: all of it is in the browser's memory.
 MOST = 5000

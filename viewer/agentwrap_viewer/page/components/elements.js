@@ -18,17 +18,17 @@ export function put(element, text) {
 
 // ---- numbers --------------------------------------------------------------------------------------------------------
 
-const grouped = new Intl.NumberFormat("en-US")
+const thousands = new Intl.NumberFormat("en-US")
 
 export function integer(value) {
-  return value === null || value === undefined ? "–" : grouped.format(Math.round(value))
+  return value === null || value === undefined ? "–" : thousands.format(Math.round(value))
 }
 
 /** Three significant digits or so, never more than needed; "–" where there is no number. */
 export function number(value) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–"
   const size = Math.abs(value)
-  if (size >= 10000) return grouped.format(Math.round(value))
+  if (size >= 10000) return thousands.format(Math.round(value))
   if (size >= 100) return value.toFixed(Number.isInteger(value) ? 0 : 1)
   if (Number.isInteger(value)) return value.toFixed(0)
   if (size >= 0.095) return value.toFixed(2)

@@ -3,6 +3,7 @@
 
 import {take} from "./history.js"
 import {inflate} from "./inflate.js"
+import {placeKept} from "./place.js"
 
 // Milliseconds between two drawings of what is read rather than watched. They are drawn together, because each change of
 // a text costs a layout of the page.
@@ -43,6 +44,8 @@ export function send(command) {
 function connect() {
   const address = new URL("frames", document.baseURI)
   address.protocol = address.protocol.replace("http", "ws")
+  const begin = placeKept()
+  if (begin !== null) address.searchParams.set("begin", begin)
   socket = new WebSocket(address)
   socket.binaryType = "arraybuffer"
   const mine = socket

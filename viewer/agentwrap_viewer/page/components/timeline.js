@@ -5,6 +5,7 @@ import {colour, crisp, dress, h, integer, number, onTheme, put} from "./kit.js"
 import {drawMarks, grouped, marksNear, neighbouring, said, STRIP} from "./marks.js"
 import {momentsPanel} from "./moments.js"
 import {pinButton} from "./pinned.js"
+import {keepPlace} from "./place.js"
 import {button, listenForKeys, playActions, playButton, rests, speedSelect} from "./playback.js"
 
 const LEFT = 56, RIGHT = 14, TOP = 15  // CSS pixels around the lanes: their names, a count of marks, and the episodes' numbers above
@@ -56,6 +57,7 @@ export async function render({model, el}) {
 
   function draw(source) {
     now = source
+    keepPlace(now)
     root.dataset.mode = now.mode
     toggle.show(rests(now))
     const looped = now.loop !== null

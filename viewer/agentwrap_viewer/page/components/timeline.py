@@ -120,12 +120,13 @@ class Playback:
 
     Args:
         columns: Returns what is known of the steps.
+        stream: Identity of the stream that was recorded, by which a tab that is loaded anew knows its place again.
     """
 
     name = "transport"
 
-    def __init__(self, columns: Callable[[], Columns]) -> None:
-        self._columns = columns
+    def __init__(self, columns: Callable[[], Columns], stream: str | None) -> None:
+        self._columns, self._stream = columns, stream
 
     def update(self, view: View) -> dict[str, Any]:
         """Return mode, speed, the step shown and where it is, in steps and in seconds, and the range repeated."""
@@ -146,4 +147,5 @@ class Playback:
             "seconds": float(columns.clock[position]),
             "duration": float(columns.clock[-1]),
             "loop": cursor.loop,
+            "stream": self._stream,
         }

@@ -5,14 +5,16 @@ const find = selector => document.querySelector(selector)
 const count = run.steps.length
 
 const SPEEDS = [0.1, 0.25, 0.5, 1, 2, 4], AHEAD = 8, KEPT = 64
-const LEFT = 56, RIGHT = 8, TOP = 8, STRIP = 12
+const LEFT = 56, RIGHT = 8, TOP = 8
 const DENSE = 4  // pixels that a reward's line needs to be told from its neighbours
-const MARKS = {bookmark: "--strong", terminated: "--bad", value_drop: "--value", td_error: "--reward", entropy_peak: "--entropy"}
+const NEAR = 3   // marks named beside the pointer
+
+const marks = run.marks.map(mark => ({...mark, position: mark.index, step: run.steps[mark.index]}))
 
 let at = 0, playing = false, speed = 1, targets = "both", opacity = 0.75, scores = null, shares = null, last = 0, due = 0
 
 const element = (tag, name, text = "") => Object.assign(document.createElement(tag), {className: name, textContent: text})
-const colour = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim()
+const colour = name => getComputedStyle(document.documentElement).getPropertyValue(`--aw-${name}`).trim()
 const shown = value => value === null || value === undefined ? "–" : Number.isInteger(value) ? String(value) : value.toPrecision(3)
 const bytes = text => Uint8Array.from(atob(text), letter => letter.charCodeAt(0))
 
@@ -166,41 +168,47 @@ function drawFigures() {
 }
 
 function buildMoments() {
-  find(".moments").hidden = !run.marks.length
-  for (const {index, kind, text} of run.marks) {
-    const line = element("button", "mark"), dot = element("span", "dot")
-    dot.style.background = `var(${MARKS[kind] || "--muted"})`
-    const what = kind.replaceAll("_", " ").replace(/^td /, "TD ")
-    line.append(dot, element("span", "where", run.steps[index]), element("span", "what", what), element("span", "said", text))
-    line.addEventListener("click", () => { pause(); go(index) })
-    find(".moments .list").append(line)
-  }
+  find(".moments").hidden = !marks.length
+  find(".moments .list").append(...marks.map(mark => line(mark, integer(mark.step), () => { pause(); go(mark.position) })))
 }
 
 // ---- timeline -------------------------------------------------------------------------------------------------------
 
 const x = (index, wide) => LEFT + index / Math.max(1, count - 1) * (wide - LEFT - RIGHT)
 
+const floorOf = high => high - (marks.length ? STRIP : 2)
+const groupsOf = wide => grouped(marks, position => x(position, wide))
+
+/** The marks under the pointer, nearest first: none above their strip. */
+function marksUnder(event) {
+  const canvas = event.currentTarget, wide = canvas.clientWidth, box = canvas.getBoundingClientRect()
+  if (event.clientY - box.top < floorOf(canvas.clientHeight)) return []
+  return marksNear(groupsOf(wide), position => x(position, wide), event.clientX - box.left)
+}
+
+/** Marks in words, a line each. */
+function inWords(near) {
+  const more = near.length > NEAR ? [`and ${integer(near.length - NEAR)} more`] : []
+  return [...near.slice(0, NEAR).map(said), ...more].join("\n")
+}
+
 function drawTimeline() {
   const canvas = find(".timeline"), {clientWidth: wide, clientHeight: high} = canvas, ratio = devicePixelRatio || 1
   canvas.width = wide * ratio; canvas.height = high * ratio
   const context = canvas.getContext("2d"), lanes = Object.entries(run.curves)
-  const bottom = high - (run.marks.length ? STRIP : 2), lane = (bottom - TOP) / Math.max(1, lanes.length)
+  const bottom = floorOf(high), lane = (bottom - TOP) / Math.max(1, lanes.length)
   context.scale(ratio, ratio)
   context.font = "11px system-ui, sans-serif"
   run.episodes.forEach((episode, index) => {
-    if (index && episode !== run.episodes[index - 1]) line(context, x(index, wide), TOP, bottom, colour("--line"))
+    if (index && episode !== run.episodes[index - 1]) rule(context, x(index, wide), TOP, bottom, colour("line"))
   })
   lanes.forEach(([name, values], number) => drawLane(context, name, values, TOP + number * lane + 2, TOP + (number + 1) * lane - 2, wide))
-  for (const {index, kind} of run.marks) {
-    context.fillStyle = colour(MARKS[kind] || "--muted")
-    context.beginPath(); context.arc(x(index, wide), high - STRIP / 2, 3.5, 0, 2 * Math.PI); context.fill()
-  }
-  line(context, x(at, wide), 2, high, colour("--strong"), 1.5)
+  drawMarks(context, groupsOf(wide), bottom + STRIP / 2)
+  rule(context, x(at, wide), 2, high, colour("strong"), 1.5)
   canvas.setAttribute("aria-valuemin", 0); canvas.setAttribute("aria-valuemax", count - 1); canvas.setAttribute("aria-valuenow", at)
 }
 
-function line(context, where, from, to, stroke, width = 1) {
+function rule(context, where, from, to, stroke, width = 1) {
   context.strokeStyle = stroke
   context.lineWidth = width
   context.beginPath(); context.moveTo(where, from); context.lineTo(where, to); context.stroke()
@@ -211,11 +219,11 @@ function drawLane(context, name, values, top, bottom, wide) {
   let low = known.reduce((a, b) => Math.min(a, b), name === "value" ? Infinity : 0), high = known.reduce((a, b) => Math.max(a, b), name === "value" ? -Infinity : 0)
   if (!(high > low)) { low -= 0.5; high += 0.5 }
   const y = value => bottom - (value - low) / (high - low) * (bottom - top)
-  context.fillStyle = colour("--muted")
+  context.fillStyle = colour("muted")
   context.textAlign = "right"; context.textBaseline = "middle"
   context.fillText(name, LEFT - 8, (top + bottom) / 2)
   if (name === "reward") return drawRewards(context, values, y, wide)
-  context.strokeStyle = colour(`--${name}`)
+  context.strokeStyle = colour(name === "entropy" ? "return" : name)
   context.lineWidth = 1
   context.beginPath()
   values.forEach((value, index) => {
@@ -227,14 +235,14 @@ function drawLane(context, name, values, top, bottom, wide) {
 
 /** A line for each reward; where nearly every step has one, lines would be a block: an outline with steps then. */
 function drawRewards(context, values, y, wide) {
-  const paint = value => colour(value > 0 ? "--reward" : "--bad"), given = values.filter(Boolean).length
+  const paint = value => colour(value > 0 ? "reward" : "bad"), given = values.filter(Boolean).length
   if (given * DENSE < x(count - 1, wide) - LEFT) return values.forEach((value, index) => {
-    if (value) line(context, x(index, wide), y(0), y(value), paint(value))
+    if (value) rule(context, x(index, wide), y(0), y(value), paint(value))
   })
   context.lineWidth = 1
   values.forEach((value, index) => {
     const from = x(index, wide), to = x(Math.min(index + 1, count - 1), wide), before = index ? values[index - 1] : value
-    context.strokeStyle = value ? paint(value) : colour("--muted")
+    context.strokeStyle = value ? paint(value) : colour("muted")
     context.beginPath(); context.moveTo(from, y(before)); context.lineTo(from, y(value)); context.lineTo(to, y(value)); context.stroke()
   })
 }
@@ -306,11 +314,16 @@ function build() {
   for (const [name, by] of [["back", -1], ["on", 1]]) find(`.${name}`).addEventListener("click", () => { pause(); go(at + by) })
   const canvas = find(".timeline")
   const under = event => {
+    const [near] = marksUnder(event)
+    if (near) return near.position
     const box = canvas.getBoundingClientRect()
     return Math.round((event.clientX - box.left - LEFT) / (box.width - LEFT - RIGHT) * (count - 1))
   }
   canvas.addEventListener("pointerdown", event => { canvas.setPointerCapture(event.pointerId); pause(); go(under(event)) })
-  canvas.addEventListener("pointermove", event => { if (event.buttons & 1) go(under(event)) })
+  canvas.addEventListener("pointermove", event => {
+    canvas.title = inWords(marksUnder(event))
+    if (event.buttons & 1) go(under(event))
+  })
   document.addEventListener("keydown", event => {
     const by = event.shiftKey ? 10 : 1
     const keys = {" ": toggle, ArrowLeft: () => { pause(); go(at - by) }, ArrowRight: () => { pause(); go(at + by) },
