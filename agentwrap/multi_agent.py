@@ -33,8 +33,7 @@ class OneOfSeveral(gym.Wrapper[Any, Any, Any, Any]):
         env: The environment, which other code steps.
         module: Id of the module, by default that of the agent shown first.
         agent: Id of the agent, by default the first that has the module.
-        begin: Begins the stream, given the agent as an environment of its own, the module's id, the agent's, and
-            whether others that act have the module too.
+        begin: Begins the stream, given the agent as an environment of its own, the module's id and the agent's.
         strict: Raise what goes wrong, instead of warning of it.
 
     Attributes:
@@ -49,7 +48,7 @@ class OneOfSeveral(gym.Wrapper[Any, Any, Any, Any]):
         *,
         module: Any = None,
         agent: Any = None,
-        begin: Callable[[OneAgent, Any, Any, bool], Stream],
+        begin: Callable[[OneAgent, Any, Any], Stream],
         strict: bool = False,
     ) -> None:
         super().__init__(env)
@@ -116,8 +115,7 @@ class OneOfSeveral(gym.Wrapper[Any, Any, Any, Any]):
             return
         if self._stream is None:
             self._spaces = self._spaces_of(self.agent)
-            shared = any(self._episode.module_for(agent) == self.module for agent in actions if agent != self.agent)
-            self._stream = self._begin_stream(OneAgent(self.env, *self._spaces), self.module, self.agent, shared)
+            self._stream = self._begin_stream(OneAgent(self.env, *self._spaces), self.module, self.agent)
             self.endpoint = self._stream.endpoint
         elif before == self.agent:
             return  # the reset has told already

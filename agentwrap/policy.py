@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata
@@ -121,11 +121,14 @@ class Preprocessed:
         policy: What acts.
         by: The library's own object: RLlib's env-to-module pipeline, TorchRL's ``TransformedEnv``.
         agent: Whose observations, where ``by`` is there for several agents.
+        agents: Where several share the policy: returns whose each row of its newest act was, None where that is not
+            known.
     """
 
     policy: Any
     by: Any
     agent: Any = None
+    agents: Callable[[], Sequence[Any] | None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +153,7 @@ class PolicyView:
             name, and returns the observation prepared and what is kept of it for the next act.
         refresh: Brings what ``before`` holds (running statistics) up to date with an act: called with what ``entry``
             was called with and the row of it that is the environment's, where the library has an order of rows.
+        row: Returns which row of the newest act that is, where the library says so; None where it does not.
         names: Names of the outputs where there is no ``watch``; None to find them by their sizes.
         distribution: The action distribution that follows from the outputs, where it is known.
         mask: Reads which options the library left free, called with the agent and the first output as it was seen,
@@ -170,6 +174,7 @@ class PolicyView:
     kept: Mapping[str, Kept] = field(default_factory=dict)
     before: nn.Module | None = None
     refresh: Callable[[Any, int], None] | None = None
+    row: Callable[[], int | None] | None = None
     names: tuple[str, ...] | None = None
     distribution: Distribution | None = None
     mask: Callable[[nn.Module, torch.Tensor], torch.Tensor | None] | None = None

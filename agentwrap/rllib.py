@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .errors import MissingExtraError, PolicyTypeError
+from .errors import MissingExtraError
 from .extras import RLLIB
 from .multi_agent import OneAgent, OneOfSeveral
 from .policy import Preprocessed
@@ -78,11 +78,9 @@ class InterpretRLlibCallback(RLlibCallback):  # type: ignore[misc]
             if wanted is not None and known and wanted not in known:
                 raise ValueError(f"{what}={wanted!r}: there is none of that id; there are {known}")
 
-        def begin(shown: OneAgent, module: Any, agent: Any, shared: bool) -> Stream:
-            if shared and len(environments) > 1:
-                _check_order(env_runner._env_to_module, module)
+        def begin(shown: OneAgent, module: Any, agent: Any) -> Stream:
             options = self._with_name(env, env_runner, f", agent {agent}, module {module}")
-            return Stream(shown, _with_connectors(modules[module], env_runner, agent), **options)
+            return Stream(shown, _of_one_agent(modules, module, agent, env_runner), **options)
 
         strict = bool(self._options.get("strict"))
         environments[0] = OneOfSeveral(env, module=self._module, agent=self._agent, begin=begin, strict=strict)
@@ -99,20 +97,17 @@ class InterpretRLlibCallback(RLlibCallback):  # type: ignore[misc]
         return {"name": f"{env_id}{who}, env runner {env_runner.worker_index}", **self._options}
 
 
-def _check_order(env_to_module: Any, module: Any) -> None:
-    """Refuse statistics that go on between rows of several agents.
-
-    Raises:
-        PolicyTypeError: There are such.
-    """
-    if any(type(connector).__name__ == "MeanStdFilter" for connector in env_to_module.connectors):
-        raise PolicyTypeError(
-            f"the module {module} acts for several agents in several environments at once, and of its rows it is not "
-            "known which agent's statistics (MeanStdFilter) they were normalised with: set num_envs_per_env_runner=1, "
-            "or give each agent a module of its own"
-        )
-
-
-def _with_connectors(module: Any, env_runner: Any, agent: Any = None) -> Preprocessed:
+def _with_connectors(module: Any, env_runner: Any) -> Preprocessed:
     """Name the module together with what its env runner does with observations before."""
-    return Preprocessed(module, env_runner._env_to_module, agent)
+    return Preprocessed(module, env_runner._env_to_module)
+
+
+def _of_one_agent(modules: Any, module: Any, agent: Any, env_runner: Any) -> Preprocessed:
+    """Likewise the module that acts for an agent, perhaps for others too."""
+
+    def agents() -> list[Any] | None:
+        # how the env runner itself finds whose the actions are that a module computes
+        rows = env_runner._shared_data.get("memorized_map_structure", {}).get(module)
+        return None if rows is None else [agent for _, agent in rows]
+
+    return Preprocessed(modules[module], env_runner._env_to_module, agent, agents)

@@ -95,6 +95,7 @@ class WatchCapture:
         self.glances = False
         self._acting, self._agent, self._guard = cast(Acting, view.module), view.agent, guard or Guard()
         self._refresh, self._mask, self._learns, self._kept = view.refresh, view.mask, view.learns, dict(view.kept)
+        self._row_told = view.row
         self._prepares = view.before is not None
         self._can_change = self._prepares or bool(self._kept) or self._refresh is not None
         self._as_it_is = False  # the library makes nothing else of an observation
@@ -226,14 +227,16 @@ class WatchCapture:
 
     def _bring_up_to(self, act: Act) -> bool:
         """Take over what the library's preparation held at an act; False where that is not known."""
+        told = None if self._row_told is None else self._row_told()
+        own = self.row if told is None else told
         if self._refresh is not None:
-            self._refresh(act.given, self.row)
+            self._refresh(act.given, own)
         for name, each in self._kept.items():
             found = each.read(act.given)
             if found is None:
                 return False
             rows = found if found.dim() == len(each.shape) else found[None]
-            row = min(self.row, len(rows) - 1)
+            row = min(own, len(rows) - 1)
             kept = rows[row : row + 1].detach().float().clone()  # libraries reuse their buffers
             act.kept[name] = kept.to(device_of(self._agent))
         return True

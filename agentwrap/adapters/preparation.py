@@ -19,9 +19,11 @@ class Preparation:
     Attributes:
         before: See ``PolicyView``, as for the others.
         refresh: Likewise.
+        row: Likewise.
         kept: Likewise.
     """
 
     before: nn.Module | None = None
     refresh: Callable[[Any, int], None] | None = None
+    row: Callable[[], int | None] | None = None
     kept: Mapping[str, Kept] = field(default_factory=dict)

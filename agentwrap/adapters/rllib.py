@@ -60,8 +60,8 @@ class RLlib:
             PolicyTypeError: It has none of the encoders and heads that are known, it holds those of several agents, or
                 the environment's observations are changed by connectors that cannot be followed.
         """
-        by, agent = (policy.by, policy.agent) if isinstance(policy, Preprocessed) else (None, None)
-        policy = policy.policy if isinstance(policy, Preprocessed) else policy
+        told = policy if isinstance(policy, Preprocessed) else Preprocessed(policy, None)
+        policy = told.policy
         name = type(policy).__name__
         head = next((head for head in ("pi", "af") if hasattr(policy, head)), None)
         encoder = next((place for place in ENCODERS if _find(policy, place) is not None), None)
@@ -71,7 +71,7 @@ class RLlib:
                 "an adapter, see agentwrap.policy.register_adapter"
             )
         space = env.observation_space
-        prepared = _preparation(policy, by, agent, space)
+        prepared = _preparation(told, space)
         squashed = encoder == "pi_encoder"
         as_they_are = prepared.before is None and isinstance(space, gym.spaces.Dict)
         return PolicyView(
@@ -80,6 +80,7 @@ class RLlib:
             entry=_first(policy, space) if as_they_are else _entry(policy, encoder),
             before=prepared.before,
             refresh=prepared.refresh,
+            row=prepared.row,
             kept=prepared.kept,
             act=recurrent_act if policy.is_stateful() else act,
             state=_states(policy),
@@ -95,17 +96,17 @@ def _find(policy: Any, place: str) -> Any:
     return policy
 
 
-def _preparation(module: Any, by: Any, agent: Any, given: gym.Space[Any]) -> Preparation:
+def _preparation(told: Preprocessed, given: gym.Space[Any]) -> Preparation:
     """Return what stands between the environment's observations and the module's.
 
     Raises:
         PolicyTypeError: That cannot be followed, or the module takes something else than what comes out.
     """
-    if by is None:
-        found, space = _told_by_size(given, module.observation_space)
+    wanted, name = told.policy.observation_space, type(told.policy).__name__
+    if told.by is None:
+        found, space = _told_by_size(given, wanted)
     else:
-        found, space = preparation_by(by, given, agent)
-    wanted, name = module.observation_space, type(module).__name__
+        found, space = preparation_by(told.by, given, told.agent, told.agents)
     if not _fits(space, wanted):
         raise PolicyTypeError(
             f"the environment's observations are {given}, but {name} takes {wanted}: where connectors make the one of "

@@ -1,14 +1,14 @@
 """What RLlib's env-to-module connectors do with observations, as a part of the computation that is exported.
 
 ``MeanStdFilter`` normalises with statistics that go on with each observation, of one environment after the other; with
-several agents each has its own, and its rows are told from others' where it has its module to itself.
+several agents each has its own, also where they share a module: env runners know whose each of its rows is.
 ``FrameStackingEnvToModule`` joins what earlier connectors made of the newest observations. ``FlattenObservations``
 makes a vector of them. RLlib's own connectors that only put observations into a batch change nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -41,13 +41,20 @@ _BATCHING = {
 }
 
 
-def preparation_by(pipeline: Any, given: gym.Space[Any], agent: Any = None) -> tuple[Preparation, gym.Space[Any]]:
+#: Whose each row of the newest act was, where that is known.
+Agents = Callable[[], Sequence[Any] | None]
+
+
+def preparation_by(
+    pipeline: Any, given: gym.Space[Any], agent: Any = None, agents: Agents | None = None
+) -> tuple[Preparation, gym.Space[Any]]:
     """Say what a pipeline of connectors does with observations.
 
     Args:
         pipeline: An ``EnvToModulePipeline``, as env runners have it.
         given: The environment's observations.
         agent: Id of the agent whose observations they are, where there are several.
+        agents: Returns the ids of those whose observations a module's newest call was with, in order.
 
     Returns:
         That, and the space of what comes out.
@@ -55,7 +62,7 @@ def preparation_by(pipeline: Any, given: gym.Space[Any], agent: Any = None) -> t
     Raises:
         PolicyTypeError: A connector changes observations in a way that cannot be followed; the text names it.
     """
-    found = _Found(given, agent)
+    found = _Found(given, agent, agents or (lambda: None))
     for connector in pipeline.connectors:
         name, own = type(connector).__name__, type(connector).__module__.startswith("ray.rllib.connectors.")
         follow = _FOLLOWED.get(name) if own else None
@@ -72,8 +79,8 @@ def preparation_by(pipeline: Any, given: gym.Space[Any], agent: Any = None) -> t
 class _Found:
     """The steps of a pipeline as they are found, and the space of what comes out of the last one."""
 
-    def __init__(self, space: gym.Space[Any], agent: Any) -> None:
-        self.space, self.agent = space, agent
+    def __init__(self, space: gym.Space[Any], agent: Any, agents: Agents) -> None:
+        self.space, self.agent, self.agents = space, agent, agents
         self.steps: list[Any] = []
         self.stack: FrameStack | None = None
         self._shape: tuple[int, ...] = ()
@@ -133,14 +140,15 @@ class _Found:
 
         from .preprocessing import Chain
 
-        refresh = partial(_refresh, self._filters, self.stack) if self._filters else None
+        refresh = partial(_refresh, self._filters, self.stack, self.agents) if self._filters else None
+        row = partial(_first_of, self.agent, self.agents)
         if refresh is not None:
             refresh(None, 0)
         if self.stack is None:
-            return Preparation(nn.Sequential(*self.steps) if self.steps else None, refresh)
+            return Preparation(nn.Sequential(*self.steps) if self.steps else None, refresh, row)
         shape = self.stack.shape_of(self._shape)
         kept = {self.stack.name: Kept(shape, partial(_earlier, self.stack, shape))}
-        return Preparation(Chain(self.steps), refresh, kept)
+        return Preparation(Chain(self.steps), refresh, row, kept)
 
 
 _FOLLOWED: dict[str, Callable[[_Found, Any], None]] = {
@@ -172,7 +180,15 @@ class _Filter:
     agent: Any
 
 
-def _refresh(filters: list[_Filter], stack: FrameStack | None, given: torch.Tensor | None, row: int) -> None:
+def _first_of(agent: Any, agents: Agents) -> int | None:
+    """The row of an agent in the first environment, which comes before the others."""
+    known = agents()
+    return None if known is None or agent not in known else list(known).index(agent)
+
+
+def _refresh(
+    filters: list[_Filter], stack: FrameStack | None, agents: Agents, given: torch.Tensor | None, row: int
+) -> None:
     seen = given if stack is None or given is None else given.narrow(-1, stack.kept, given.shape[-1] - stack.kept)
     for place, each in enumerate(filters):
         known = each.connector._filters
@@ -180,20 +196,21 @@ def _refresh(filters: list[_Filter], stack: FrameStack | None, given: torch.Tens
             continue  # nothing has passed it yet
         stat = known[each.agent].running_stats
         last = place == len(filters) - 1  # what comes out of the others is not seen
-        rows = None
-        if seen is not None and last:
-            rows = seen.detach().cpu().numpy().reshape(len(seen), *stat.shape)
-        each.module.update(*_as_it_was(each.connector, stat, rows, row))
+        later: list[Array] = []
+        if seen is not None and last and each.connector._update_stats:
+            rows, known = seen.detach().cpu().numpy().reshape(len(seen), *stat.shape), agents()
+            whose = known if known is not None and len(known) == len(rows) else [each.agent] * len(rows)
+            later = [rows[place] for place in range(row + 1, len(rows)) if whose[place] == each.agent]
+        each.module.update(*_as_it_was(each.connector, stat, later))
 
 
-def _as_it_was(connector: Any, stat: Any, rows: Array | None, row: int) -> tuple[Array, Array]:
-    """Return mean and standard deviation as they were when a row was filtered.
+def _as_it_was(connector: Any, stat: Any, later: Sequence[Array]) -> tuple[Array, Array]:
+    """Return mean and standard deviation as they were when a row was filtered, before ``later`` ones of its agent.
 
     A filter takes in one environment's observation after the other, and normalises each with what it knows by then.
     What came after ours is taken out again: it is known from what it was made into.
     """
     count, mean, squares = stat.num_pushes, stat.mean_array, stat.sum_sq_diff_array
-    later = rows[row + 1 :] if rows is not None and connector._update_stats else ()
     for normalised in reversed(later):
         if count < 2:
             break

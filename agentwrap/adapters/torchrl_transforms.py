@@ -101,7 +101,7 @@ def preparation_by(env: Any, given: gym.Space[Any], reads: Sequence[Any], told: 
     if not modules and list(reads) == list(names.values()):
         return Preparation()
     refresh = found.refresh if found.statistics else None
-    return Preparation(Transforms(names, modules, reads, keeps=bool(found.kept)), refresh, found.kept)
+    return Preparation(Transforms(names, modules, reads, keeps=bool(found.kept)), refresh, kept=found.kept)
 
 
 def entries_of(given: Mapping[str, Any], observation: Any) -> dict[Any, torch.Tensor]:

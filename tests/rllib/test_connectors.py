@@ -24,7 +24,7 @@ from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner  # noqa: 
 from ray.rllib.examples.envs.classes.multi_agent import MultiAgentCartPole  # noqa: E402
 from streams import arrived, listening  # noqa: E402
 
-from agentwrap import AgentwrapWarning, PolicyTypeError  # noqa: E402
+from agentwrap import PolicyTypeError  # noqa: E402
 from agentwrap.policy import Preprocessed, view_policy  # noqa: E402
 from agentwrap.rllib import InterpretRLlibCallback  # noqa: E402
 from agentwrap.testing import check_policy  # noqa: E402
@@ -140,22 +140,13 @@ def several_agents(*, shared: bool, envs: int) -> Any:
     )
 
 
-@pytest.mark.parametrize(("shared", "envs"), [(False, 2), (True, 1)])
-def test_of_several_agents_each_is_known_with_its_statistics(shared: bool, envs: int) -> None:
-    runner = MultiAgentEnvRunner(config=several_agents(shared=shared, envs=envs), worker_index=1)
+@pytest.mark.parametrize(("shared", "envs", "agent"), [(False, 2, 0), (True, 1, 0), (True, 2, 0), (True, 2, 1)])
+def test_of_several_agents_each_is_known_with_its_statistics(shared: bool, envs: int, agent: int) -> None:
+    watched = partial(InterpretRLlibCallback, agent=agent, **OPTIONS)
+    runner = MultiAgentEnvRunner(config=several_agents(shared=shared, envs=envs).callbacks(watched), worker_index=1)
     try:
         runner.sample(num_timesteps=4)
         compared(runner, runner.env.unwrapped.envs[0].endpoint)
-    finally:
-        runner.stop()
-
-
-def test_statistics_of_agents_that_share_a_module_in_several_environments_are_refused() -> None:
-    lenient = partial(InterpretRLlibCallback, **{**OPTIONS, "strict": False})  # RLlib makes another of what is raised
-    runner = MultiAgentEnvRunner(config=several_agents(shared=True, envs=2).callbacks(lenient), worker_index=1)
-    try:
-        with pytest.warns(AgentwrapWarning, match="p0 acts for several agents in several environments"):
-            runner.sample(num_timesteps=4)
     finally:
         runner.stop()
 
@@ -187,8 +178,9 @@ def compared(runner: Any, endpoint: str) -> list[Step]:
             if f"output/{output}" in step.arrays:
                 found, wanted = computed[output][0].numpy(), step.arrays[f"output/{output}"]
                 assert np.allclose(found, wanted, atol=1e-5, rtol=1e-5), (output, found, wanted)
-    # nearly all steps were recognised, not a few by chance
-    assert np.median(np.diff([step.step for step in steps])) == 1
+    # nearly all steps were recognised, not a few by chance; not where another's episode ends, of several agents
+    numbers = [step.step for step in steps]
+    assert len(numbers) > 0.75 * (numbers[-1] - numbers[0] + 1), numbers
     return steps
 
 
