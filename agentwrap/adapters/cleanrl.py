@@ -1,8 +1,9 @@
 """Agents in the style of CleanRL: a module without ``forward`` that the script asks ``get_action_and_value``.
 
 Where its acts begin is found by trying: the first submodule that this function calls. The outputs are those of the
-submodules with CleanRL's names: ``actor`` or ``actor_mean`` with ``actor_logstd``, and ``critic``. An agent with a
-submodule ``lstm``, ``gru`` or ``rnn`` is asked ``get_action_and_value(x, state, done)``, as in ``ppo_atari_lstm.py``.
+submodules with CleanRL's names, ``actor`` or ``actor_mean`` with ``actor_logstd``, and ``critic``; where they bear
+others, of those that compute what the function returns (`heads`). An agent with a submodule ``lstm``, ``gru`` or
+``rnn`` is asked ``get_action_and_value(x, state, done)``, as in ``ppo_atari_lstm.py``.
 Q-networks have a ``forward`` and are watched as they are; that what they return are Q-values is known by the name of
 the class. That of ``c51.py`` has none and is asked ``get_action``: its Q-values are the means of what ``network`` says
 of each action's atoms. Actors of SAC (``fc_mean``, ``fc_logstd``), TD3 and DDPG (``fc_mu``) have a ``forward`` too, and
@@ -29,6 +30,8 @@ from .recurrent import given_to, states_of
 if TYPE_CHECKING:
     import torch
 
+    from .heads import Heads
+
 
 class CleanRL:
     """Adapter for agents and Q-networks as CleanRL's scripts define them."""
@@ -44,10 +47,10 @@ class CleanRL:
         return asked or _is_q_network(policy) or _is_c51(policy) or _is_actor(policy) or _is_actor_critic(policy)
 
     def view(self, policy: Any, env: gym.Env[Any, Any]) -> PolicyView:
-        """Describe the agent by its submodules' names.
+        """Describe the agent by its submodules' names, or by what they compute.
 
         Raises:
-            PolicyTypeError: It has others.
+            PolicyTypeError: None of them computes its outputs.
         """
         if _is_q_network(policy):
             return PolicyView(agent=policy, names=("q_values",))
@@ -64,22 +67,18 @@ class CleanRL:
                 distribution=Categorical("q_values"),
                 predict=partial(_predict_greedy, policy),
             )
-        heads = [name for name in ("actor", "actor_mean") if hasattr(policy, name)]
-        if not heads:
-            raise PolicyTypeError(
-                f"{type(policy).__name__} has neither actor nor actor_mean, where its outputs would be: write an "
-                "adapter, see agentwrap.policy.register_adapter"
-            )
         memory = next((name for name in ("lstm", "gru", "rnn") if hasattr(policy, name)), None)
         act = _act if memory is None else partial(_recurrent_act, memory)
         state = {} if memory is None else states_of(getattr(policy, memory), memory)
+        empty = _empty(policy, state)
+        heads = _heads(policy, act, env, empty)
         return PolicyView(
             agent=policy,
-            watch=_watch(policy, heads[0]),
-            entry=_entry(policy, env.observation_space, act, state),
+            watch=_watch(policy, heads, env.action_space),
+            entry=_entry(policy, env.observation_space, act, empty),
             act=act,
             state=state,
-            distribution=_distribution(heads[0], env.action_space),
+            distribution=_distribution(env.action_space),
         )
 
 
@@ -133,33 +132,57 @@ def _is_c51(policy: Any) -> bool:
     return all(hasattr(policy, name) for name in ("get_action", "network", "atoms", "n_atoms"))
 
 
-def _watch(agent: Any, head: str) -> dict[str, Watch]:
-    named = "logits" if head == "actor" else "mean"
-    watch = {named: Watch(head)}
-    if hasattr(agent, "actor_logstd"):
-        watch["log_std"] = Watch(head, then=_free_log_std)
-    if hasattr(agent, "critic"):
-        watch["value"] = Watch("critic")
-    return watch | _latent(agent, head)
+def _heads(policy: Any, act: Callable[..., Any], env: gym.Env[Any, Any], empty: Mapping[str, torch.Tensor]) -> Heads:
+    """Return which submodules compute the outputs: those with CleanRL's names, else those that are seen to."""
+    from .heads import Heads, find_heads
+
+    actor = next((name for name in ("actor", "actor_mean") if hasattr(policy, name)), None)
+    if actor is not None:
+        critic, log_std = (name if hasattr(policy, name) else None for name in ("critic", "actor_logstd"))
+        return Heads(actor, critic, log_std)
+    given = [empty] if empty else []
+    heads = find_heads(policy, lambda agent, observation: act(agent, observation, *given), env)
+    if heads is None:
+        raise PolicyTypeError(
+            f"{type(policy).__name__} has neither actor nor actor_mean, and no other submodule of it returns the "
+            "logits (or the mean, beside a parameter for log_std) that get_action_and_value draws from: have one "
+            "compute them, or write an adapter, see agentwrap.policy.register_adapter"
+        )
+    return heads
+
+
+def _watch(agent: Any, heads: Heads, space: gym.Space[Any]) -> dict[str, Watch]:
+    watch = {"mean" if isinstance(space, gym.spaces.Box) else "logits": Watch(heads.actor)}
+    if heads.log_std is not None:
+        watch["log_std"] = Watch(heads.actor, then=partial(_free_log_std, heads.log_std))
+    if heads.critic is not None:
+        watch["value"] = Watch(heads.critic)
+    return watch | _latent(agent, heads.actor)
 
 
 def _latent(agent: Any, head: str) -> dict[str, Watch]:
     """The input of the last layer with weights."""
     layers = [
-        name for name, module in getattr(agent, head).named_modules() if any(True for _ in module.parameters(False))
+        name
+        for name, module in agent.get_submodule(head).named_modules()
+        if any(True for _ in module.parameters(False))
     ]
     return {"latent": Watch(f"{head}.{layers[-1]}".rstrip("."), "input")} if layers else {}
 
 
-def _entry(agent: Any, space: gym.Space[Any], act: Callable[..., Any], state: Mapping[str, State]) -> str:
+def _empty(agent: Any, state: Mapping[str, State]) -> dict[str, torch.Tensor]:
+    import torch
+
+    return {name: torch.zeros(each.shape, device=device_of(agent)) for name, each in state.items()}
+
+
+def _entry(agent: Any, space: gym.Space[Any], act: Callable[..., Any], empty: Mapping[str, torch.Tensor]) -> str:
     import torch
 
     from agentwrap.acting import first_called
 
-    parameter = next(agent.parameters())
-    zeros = torch.as_tensor(np.zeros(space.shape or (), np.float32), device=parameter.device)
-    empty = {name: torch.zeros(each.shape, device=parameter.device) for name, each in state.items()}
-    given = [empty] if state else []
+    zeros = torch.as_tensor(np.zeros(space.shape or (), np.float32), device=device_of(agent))
+    given = [empty] if empty else []
     return first_called(agent, lambda agent, observation: act(agent, observation, *given), zeros[None])
 
 
@@ -200,12 +223,12 @@ def _predict_greedy(agent: Any, observation: Any) -> int:
     return int(agent.get_action(torch.as_tensor(observation, device=device_of(agent)).float()[None])[0])
 
 
-def _free_log_std(agent: Any, mean: torch.Tensor) -> torch.Tensor:
-    log_std: torch.Tensor = agent.actor_logstd
+def _free_log_std(parameter: str, agent: Any, mean: torch.Tensor) -> torch.Tensor:
+    log_std: torch.Tensor = getattr(agent, parameter)
     return log_std.expand_as(mean)
 
 
-def _distribution(head: str, space: gym.Space[Any]) -> Distribution | None:
-    if head == "actor" and isinstance(space, gym.spaces.Discrete):
+def _distribution(space: gym.Space[Any]) -> Distribution | None:
+    if isinstance(space, gym.spaces.Discrete):
         return Categorical()
     return Gaussian(space.low, space.high) if isinstance(space, gym.spaces.Box) else None

@@ -193,9 +193,55 @@ class RecurrentAgent(nn.Module):
         return action, probs.log_prob(action), probs.entropy(), self.critic(hidden), state
 
 
+class OtherNames(nn.Module):
+    """A script of somebody's own in this style: a trunk that is shared, and heads with names of its own."""
+
+    def __init__(self, sizes: tuple[int, int] = (4, 2)) -> None:
+        super().__init__()
+        # as wide as there are actions: what the trunk returns could be taken for logits
+        self.trunk = nn.Sequential(nn.Dropout(0.5), nn.Linear(sizes[0], sizes[1]), nn.BatchNorm1d(sizes[1]), nn.Tanh())
+        self.v, self.pi = nn.Linear(sizes[1], 1), nn.Sequential(nn.Linear(sizes[1], sizes[1]))
+        for parameter in (*self.v.parameters(), *self.pi.parameters()):
+            nn.init.normal_(parameter)
+
+    def get_value(self, x: torch.Tensor) -> Any:
+        return self.v(self.trunk(x))
+
+    def get_action_and_value(self, x: torch.Tensor, action: Any = None) -> Any:
+        hidden = self.trunk(x)
+        probs = self.distribution(self.pi(hidden))
+        if action is None:
+            action = probs.sample()
+        return action, self.summed(probs.log_prob(action)), probs.entropy(), self.v(hidden).squeeze(-1)
+
+    def distribution(self, made: torch.Tensor) -> Any:
+        return Categorical(logits=made)
+
+    def summed(self, log_prob: torch.Tensor) -> torch.Tensor:
+        return log_prob
+
+
+class OtherNamesContinuous(OtherNames):
+    def __init__(self) -> None:
+        super().__init__((3, 1))
+        self.temperature, self.log_sigma = nn.Parameter(torch.ones(1)), nn.Parameter(torch.full((1,), -0.5))
+
+    def distribution(self, made: torch.Tensor) -> Any:
+        return Normal(made, self.log_sigma.exp())
+
+    def summed(self, log_prob: torch.Tensor) -> torch.Tensor:
+        return log_prob.sum(1)
+
+
 @pytest.mark.parametrize(
     "agent, env, outputs",
     [
+        (lambda: OtherNames().eval(), lambda: gym.make("CartPole-v1"), {"logits", "value", "latent"}),
+        (
+            lambda: OtherNamesContinuous().eval(),
+            lambda: gym.make("Pendulum-v1"),
+            {"mean", "log_std", "value", "latent"},
+        ),
         (Agent, lambda: gym.make("CartPole-v1"), {"logits", "value", "latent"}),
         (AtariAgent, lambda: Pictures(36), {"logits", "value", "latent"}),
         (ContinuousAgent, lambda: gym.make("Pendulum-v1"), {"mean", "log_std", "value", "latent"}),
@@ -273,10 +319,41 @@ def test_a_script_with_several_environments_streams_the_one_that_is_wrapped(wrap
         assert np.allclose(logits, step.arrays["output/logits"], atol=1e-5)
 
 
-def test_an_agent_without_an_actor_is_refused() -> None:
-    agent = Agent()
+def test_heads_with_other_names_are_known_by_what_they_compute() -> None:
+    view = view_policy(OtherNames(), gym.make("CartPole-v1"))
+    assert view.watch is not None
+    assert {name: (each.module, each.of) for name, each in view.watch.items()} == {
+        "logits": ("pi", "output"),
+        "value": ("v", "output"),
+        "latent": ("pi.0", "input"),
+    }
+    view = view_policy(OtherNamesContinuous(), gym.make("Pendulum-v1"))
+    assert view.watch is not None and view.watch["mean"].module == "pi" and view.watch["value"].module == "v"
+    assert view.watch["log_std"].then is not None
+    assert view.watch["log_std"].then(view.agent, torch.zeros(2, 1)).tolist() == [[-0.5], [-0.5]]
+
+
+def test_looking_for_heads_changes_nothing_of_the_agent() -> None:
+    agent, env = OtherNames(), gym.make("CartPole-v1")
+    before = {name: tensor.clone() for name, tensor in agent.state_dict().items()}
+    drawn, space = torch.get_rng_state(), env.observation_space.np_random.bit_generator.state
+    view_policy(agent, env)
+    assert torch.equal(torch.get_rng_state(), drawn)
+    assert env.observation_space.np_random.bit_generator.state == space
+    assert agent.training and all(torch.equal(tensor, before[name]) for name, tensor in agent.state_dict().items())
+    assert not any(module._forward_hooks for module in agent.modules())
+
+
+def test_an_agent_whose_logits_no_submodule_computes_is_refused() -> None:
+    class Functional(Agent):
+        def get_action_and_value(self, x: torch.Tensor, action: Any = None) -> Any:
+            probs = Categorical(logits=2 * self.critic(x) @ torch.tensor([[1.0, -1.0]]))
+            action = probs.sample() if action is None else action
+            return action, probs.log_prob(action), probs.entropy(), self.critic(x)
+
+    agent = Functional()
     del agent.actor
-    with pytest.raises(PolicyTypeError, match="neither actor nor actor_mean"):
+    with pytest.raises(PolicyTypeError, match="neither actor nor actor_mean, and no other submodule"):
         view_policy(agent, gym.make("CartPole-v1"))
 
 
