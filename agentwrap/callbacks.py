@@ -6,16 +6,13 @@ from typing import Any, Unpack
 
 import gymnasium as gym
 
-from .errors import MissingExtraError
 from .extras import SB3
 from .options import Options
 from .wrapper import InterpretWrapper
 
-try:
+with SB3.imported():
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize, VecTransposeImage
-except ImportError as error:
-    raise MissingExtraError(SB3.problem) from error
 
 
 class InterpretCallback(BaseCallback):

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
+
+from .errors import MissingExtraError
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,30 @@ class Extra:
     def problem(self) -> str:
         """What is wrong with it, for people, with the command that mends it."""
         wanted = f"{self.name} {self.least} or newer ({self.installed} is installed)" if self.too_old else self.name
-        return f'this needs {wanted}: pip install "agentwrap-rl[{self.extra}]"'
+        return f"this needs {wanted}: {self.command}"
+
+    @property
+    def command(self) -> str:
+        """What installs it, or a newer one."""
+        return f'pip install "agentwrap-rl[{self.extra}]"'
+
+    @contextmanager
+    def imported(self) -> Iterator[None]:
+        """Import it within: what that raises becomes an error that says what to do.
+
+        Raises:
+            MissingExtraError: It is not installed, too old, or installed and cannot be imported.
+        """
+        try:
+            yield
+        except ImportError as error:
+            if self.installed is None or self.too_old:
+                raise MissingExtraError(self.problem) from error
+            # RLlib without what it needs itself is a part of Ray, which many have
+            text = f"{self.name} {self.installed} is installed, but cannot be imported ({error}): {self.command}"
+            raise MissingExtraError(text) from error
+        if self.too_old:  # what it lacks would be missed somewhere in the middle
+            raise MissingExtraError(self.problem)
 
 
 def _release(version: str) -> tuple[int, ...]:
@@ -50,5 +77,8 @@ def _release(version: str) -> tuple[int, ...]:
 
 
 SB3 = Extra("Stable-Baselines3", "stable-baselines3", "2.7", "sb3")
+SB3_CONTRIB = Extra("sb3-contrib", "sb3-contrib", "2.7", "sb3")
+TENSORDICT = Extra("TensorDict", "tensordict", "0.7", "torchrl")
 TORCHRL = Extra("TorchRL", "torchrl", "0.7", "torchrl")
 RLLIB = Extra("RLlib", "ray", "2.60", "rllib")
+TORCH = Extra("PyTorch", "torch", "2.6", "torch")

@@ -303,13 +303,13 @@ def view_policy(policy: Any, env: gym.Env[Any, Any]) -> PolicyView | CallableVie
 def _ask(adapter: Adapter, policy: Any, env: gym.Env[Any, Any]) -> PolicyView:
     try:
         return adapter.view(policy, env)
-    except AgentwrapError:
-        raise
     except Exception as error:  # mostly of a library that has other parts than the adapter knows
         library: Extra | None = getattr(adapter, "library", None)
         if library is not None and library.too_old:
-            raise MissingExtraError(library.problem) from error
-        version = f", with {library.name} {library.installed}" if library is not None else ""
+            raise MissingExtraError(f"{library.problem}; with this one: {error}") from error
+        if isinstance(error, AgentwrapError):
+            raise
+        version = f", with {library.name} {library.installed}" if library is not None and library.installed else ""
         raise PolicyTypeError(
             f"the adapter {adapter.name} failed with a policy of type {type(policy).__name__}{version}: "
             f"{type(error).__name__}: {error}"

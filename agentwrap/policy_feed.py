@@ -19,7 +19,8 @@ from .calling import Called, CallingCapture
 from .calls import Call
 from .capture import PolicyCapture
 from .distributions import describe, switches_of
-from .errors import ExportError
+from .errors import ExportError, MissingExtraError
+from .extras import TORCH
 from .guard import Guard
 from .outputs import check_spelling
 from .policy import CallableView, PolicyView
@@ -206,19 +207,21 @@ class PolicyFeed:
         self._guard.run("probing the policy", self.probing.work)
 
     def _export(self, call: Call | Act, publisher: Publisher | Outlets) -> None:
-        from agentwrap_export.export import export_policy
-        from agentwrap_export.wrapping import unwrapped
-
         assert self._policy is not None
         if not self._quiet:
             print("agentwrap: exporting the policy for the viewer, the agent pauses once", file=sys.stderr, flush=True)
         try:
+            with TORCH.imported():
+                from agentwrap_export.export import export_policy
+                from agentwrap_export.wrapping import unwrapped
             exported = export_policy(
                 self._policy, call.args, call.kwargs, output_names=call.names, batched=call.batched
             )
         except Exception as error:
             self._probe_instead(call, str(error), publisher)
-            if not isinstance(error, ExportError):  # a policy may be beyond export; anything else is our fault
+            if not isinstance(
+                error, ExportError | MissingExtraError
+            ):  # a policy may be beyond it; else it is our fault
                 self._guard.switch_off("exporting the policy", error)
             return
         constants = {f"constant/{name}": array for name, array in exported.constants.items()}

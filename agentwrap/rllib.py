@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from .errors import MissingExtraError
 from .extras import RLLIB
 from .multi_agent import OneAgent, OneOfSeveral
 from .policy import Preprocessed
@@ -12,11 +11,9 @@ from .streaming import Stream
 from .vector import InterpretVectorWrapper
 from .wrapper import InterpretWrapper
 
-try:
+with RLLIB.imported():
     from ray.rllib.callbacks.callbacks import RLlibCallback
     from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
-except ImportError as error:
-    raise MissingExtraError(RLLIB.problem) from error
 
 
 class InterpretRLlibCallback(RLlibCallback):  # type: ignore[misc]

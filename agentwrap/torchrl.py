@@ -6,17 +6,15 @@ from typing import Any, Unpack
 
 import gymnasium as gym
 
-from .errors import MissingExtraError, PolicyTypeError
+from .errors import PolicyTypeError
 from .extras import TORCHRL
 from .options import Options
 from .policy import Preprocessed
 from .vector import InterpretVectorWrapper
 from .wrapper import InterpretWrapper
 
-try:
+with TORCHRL.imported():
     from torchrl.envs import EnvBase, GymWrapper, TransformedEnv
-except ImportError as error:
-    raise MissingExtraError(TORCHRL.problem) from error
 
 
 def interpret(env: EnvBase, policy: Any, **options: Unpack[Options]) -> InterpretWrapper | InterpretVectorWrapper:

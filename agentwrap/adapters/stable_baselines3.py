@@ -19,7 +19,7 @@ import numpy as np
 
 from agentwrap.distributions import Bernoulli, Categorical, Deterministic, Distribution, Gaussian, MultiCategorical
 from agentwrap.errors import PolicyTypeError
-from agentwrap.extras import SB3
+from agentwrap.extras import SB3, SB3_CONTRIB
 from agentwrap.policy import PolicyView, State, Watch
 
 from .recurrent import given_to, states_of
@@ -51,6 +51,7 @@ class StableBaselines3:
         Raises:
             PolicyTypeError: The algorithm is not known, or the environment's observations are not the model's.
         """
+        self.library = SB3_CONTRIB if type(policy).__module__.startswith("sb3_contrib.") else SB3
         model, policy = policy, getattr(policy, "policy", policy)
         normalize = _vec_normalize(model)
         before, refresh = _before(env.observation_space, policy.observation_space, normalize)

@@ -25,7 +25,7 @@ import gymnasium as gym
 
 from agentwrap.distributions import Categorical, Deterministic, Distribution
 from agentwrap.errors import PolicyTypeError
-from agentwrap.extras import TORCHRL
+from agentwrap.extras import TENSORDICT, TORCHRL
 from agentwrap.hooks import device_of
 from agentwrap.policy import PolicyView, Preprocessed, Watch
 
@@ -70,6 +70,7 @@ class TorchRL:
         """
         by = policy.by if isinstance(policy, Preprocessed) else None
         policy = policy.policy if isinstance(policy, Preprocessed) else policy
+        self.library = TORCHRL if type(policy).__module__.startswith("torchrl.") else TENSORDICT
         every = named(list(parts_of(policy)))
         if not every:
             raise PolicyTypeError(f"{type(policy).__name__} consists of no torch.nn.Module whose outputs could be seen")

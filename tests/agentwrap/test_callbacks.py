@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,7 +12,6 @@ from sb3_models import Pictures, make
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack, VecNormalize
 
-from agentwrap import MissingExtraError
 from agentwrap.callbacks import InterpretCallback
 from agentwrap_protocol.messages import EpisodeEnd, PolicyGraph, Step, Weights
 from agentwrap_viewer.replica import Replica
@@ -132,16 +130,3 @@ def test_names_of_the_environment_are_found() -> None:
     model = make(PPO, gym.make("HalfCheetah-v5"), n_steps=2, batch_size=2, n_epochs=1)
     model.learn(2, callback=Names(quiet=True, strict=True))
     assert found == [("bthigh", "bshin", "bfoot", "fthigh", "fshin", "ffoot")]
-
-
-def test_without_rllib_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ray.rllib.callbacks.callbacks", None)
-    with pytest.raises(MissingExtraError, match=r'needs RLlib: pip install "agentwrap-rl\[rllib\]"'):
-        import agentwrap.rllib  # noqa: F401
-
-
-def test_without_the_library_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "stable_baselines3.common.callbacks", None)
-    monkeypatch.delitem(sys.modules, "agentwrap.callbacks")
-    with pytest.raises(MissingExtraError, match=r'pip install "agentwrap-rl\[sb3\]"'):
-        import agentwrap.callbacks  # noqa: F401

@@ -1,10 +1,7 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -14,9 +11,8 @@ import torch
 from listener import eventually
 from torch import nn
 
-from agentwrap import InterpretWrapper, MissingExtraError, PolicyTypeError, UnknownLayerError
+from agentwrap import InterpretWrapper, PolicyTypeError, UnknownLayerError
 from agentwrap.distributions import Categorical
-from agentwrap.extras import RLLIB, SB3, TORCHRL, Extra
 from agentwrap.policy import PolicyView, State, Watch, register_adapter, unregister_adapter, view_policy
 from agentwrap.testing import check_policy
 from agentwrap_protocol.messages import Step
@@ -140,29 +136,6 @@ def test_an_adapter_that_fails_is_named(adapter: Any, env: Any) -> None:
     del brain.net
     with pytest.raises(PolicyTypeError, match="the adapter brains failed with a policy of type Brain: AttributeError"):
         view_policy(brain, env)
-
-
-def test_a_library_that_is_too_old_is_named_with_what_installs_a_newer_one(
-    adapter: Any, env: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    adapter.library = SB3
-    brain = Brain()
-    del brain.net
-    with pytest.raises(PolicyTypeError, match=rf"with Stable-Baselines3 {metadata.version('stable-baselines3')}: Attr"):
-        view_policy(brain, env)
-    monkeypatch.setattr(metadata, "version", lambda name: {"stable-baselines3": "1.8.0a2"}[name])
-    says = r"Stable-Baselines3 2.7 or newer \(1.8.0a2 is installed\): pip install .agentwrap-rl\[sb3\]"
-    with pytest.raises(MissingExtraError, match=says):
-        view_policy(brain, env)
-
-
-@pytest.mark.parametrize("library", [SB3, TORCHRL, RLLIB])
-def test_the_oldest_version_that_will_do_is_that_of_the_extra(library: Extra) -> None:
-    declared = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-    wanted = declared["optional-dependencies"][library.extra]
-    assert any(
-        re.fullmatch(rf"{library.distribution}(\[\w+\])?>={re.escape(library.least)}", each) for each in wanted
-    ), wanted
 
 
 @pytest.mark.parametrize("kind", ["function", "module"])
