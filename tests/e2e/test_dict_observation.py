@@ -21,10 +21,14 @@ Open = Callable[..., Tab]
 
 
 class Rover(gym.Env[Any, Any]):
-    """Shows a picture of noise, and three numbers of which the policy ignores the last."""
+    """Shows a picture of noise, three numbers of which the policy ignores the last, and one of three modes."""
 
     observation_space = gym.spaces.Dict(
-        {"eye": gym.spaces.Box(0, 255, (1, 40, 40), np.uint8), "body": gym.spaces.Box(-1, 1, (3,), np.float32)}
+        {
+            "eye": gym.spaces.Box(0, 255, (1, 40, 40), np.uint8),
+            "body": gym.spaces.Box(-1, 1, (3,), np.float32),
+            "mode": gym.spaces.Discrete(3),
+        }
     )
     action_space = gym.spaces.Discrete(2)
 
@@ -37,7 +41,8 @@ class Rover(gym.Env[Any, Any]):
 
     def _seen(self) -> dict[str, Any]:
         picture = self.np_random.integers(0, 256, (1, 40, 40)).astype(np.uint8)
-        return {"eye": picture, "body": self.np_random.uniform(-1, 1, 3).astype(np.float32)}
+        body = self.np_random.uniform(-1, 1, 3).astype(np.float32)
+        return {"eye": picture, "body": body, "mode": self.np_random.integers(3)}
 
 
 class Driver(nn.Module):
@@ -49,7 +54,8 @@ class Driver(nn.Module):
 
     def forward(self, observation: dict[str, torch.Tensor]) -> torch.Tensor:
         eye = observation["eye"].float()[:, 0, 4:12, 4:12].mean((1, 2)) / 255
-        effect = eye + (observation["body"] * self.weight).sum(1)
+        mode = nn.functional.one_hot(observation["mode"], 3)[:, 2]
+        effect = eye + (observation["body"] * self.weight).sum(1) + mode
         return torch.stack([effect, -effect], 1)
 
 
@@ -83,7 +89,7 @@ def test_picture_and_vector_are_explained_at_once(running: tuple[Any, Driver, st
         def step_and_look() -> Any:
             nonlocal observation
             with torch.no_grad():
-                logits = policy({name: torch.from_numpy(array)[None] for name, array in observation.items()})
+                logits = policy({name: torch.as_tensor(array)[None] for name, array in observation.items()})
             observation = env.step(int(logits.argmax()))[0]
             return condition()
 
@@ -96,9 +102,10 @@ def test_picture_and_vector_are_explained_at_once(running: tuple[Any, Driver, st
 
     tab.until(drive(lambda: tab.alpha() > 0), "heat over the picture")
     tab.until(drive(lambda: max(widths(), default=0.0) == 100), "bars beside it")
-    assert features.locator(".name").all_inner_texts() == ["drive", "turn", "spare"]
+    assert features.locator(".name").all_inner_texts() == ["drive", "turn", "spare", "mode"]
     assert tab.find(".stage canvas.frame").is_visible() and features.is_visible()
     tab.until(drive(lambda: (found := widths())[2] == 0 < found[1]), "the number that is ignored has none")
+    assert features.locator(".row.unscored .name").all_inner_texts() == ["mode"], "what has no score has no bar"
     assert not tab.errors
 
 
@@ -113,7 +120,7 @@ def test_target_that_is_chosen_is_explained_and_named(running: tuple[Any, Driver
     def stepped(condition: Callable[[], Any]) -> Callable[[], Any]:
         def step_and_look() -> Any:
             with torch.no_grad():
-                policy({name: torch.from_numpy(array)[None] for name, array in observation.items()})
+                policy({name: torch.as_tensor(array)[None] for name, array in observation.items()})
             env.step(0)
             return condition()
 

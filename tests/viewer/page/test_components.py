@@ -283,7 +283,7 @@ def test_a_dict_observation_has_heat_and_features_at_once() -> None:
     )
     source = Features().update(shown)
     assert [row["name"] for row in source["rows"]] == ["x", "speed", "goal x", "mode"]
-    assert [row["scores"]["actor"] for row in source["rows"]] == [0.25, 0.0, -1.0, 0.0] and source["signed"]
+    assert [row["scores"]["actor"] for row in source["rows"]] == [0.25, 0.0, -1.0, None] and source["signed"]
     stage = Stage().update(shown)
     assert stage["frame"]["shape"] == [84, 84]
     assert [(layer["scale"], layer["method"]) for layer in stage["heat"]] == [("relative", "rise")]

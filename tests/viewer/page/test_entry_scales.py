@@ -15,6 +15,7 @@ from agentwrap_protocol.messages import SaliencyMap
 from agentwrap_viewer.page.states import Pictures, mean
 from agentwrap_viewer.page.store import Store
 from agentwrap_viewer.recording import Recording
+from agentwrap_viewer.replay.features import NONE, features_of
 from agentwrap_viewer.replay.webpage import _maps
 
 HEAT = np.array([[1.0, -1.0], [0.5, 0.0]], np.float32)
@@ -55,3 +56,13 @@ def test_a_page_of_a_recording_keeps_it_too() -> None:
     assert made is not None and (made["scale"], made["method"]) == ("signed", "gradient")
     scores = np.frombuffer(zlib.decompress(base64.b64decode(made["data"])), np.int8)
     assert scores.tolist() == 2 * [127, -127, 64, 0]
+
+
+def test_a_page_of_a_recording_keeps_what_has_no_score() -> None:
+    arrays = {"observation/body": np.float32([3, 4]), "observation/mode": np.array(1)}
+    steps = [step(number, arrays=arrays) for number in range(2)]
+    maps: Any = SimpleNamespace(explained={0: 0, 1: 1}, saliency_map=of_entries, path="maps.mcap")
+    made = features_of(steps, hello(), cast(Recording, maps))
+    assert made is not None and made["names"] == ["body 0", "body 1", "mode"]
+    scores = np.frombuffer(zlib.decompress(base64.b64decode(made["data"])), np.int8)
+    assert scores.tolist() == 2 * [64, 127, NONE]

@@ -22,7 +22,7 @@ class Vectors:
     Attributes:
         names: Of each value.
         values: float64 (n,).
-        scores: Of each target, float64 (n,), as shares of its largest magnitude: -1…1.
+        scores: Of each target, float64 (n,), as shares of its largest magnitude: -1…1; NaN where none were computed.
         titles: Of the targets, for people.
         signed: Whether the scores' signs count.
         methods: Names of the methods by which they were computed, with nothing twice.
@@ -97,6 +97,8 @@ def _number(name: str, index: int, size: int) -> str:
 def scores_of(message: SaliencyMap | None, sizes: Mapping[str, int]) -> tuple[dict[str, NDArray[np.float64]], bool]:
     """Return each target's scores as shares of its largest magnitude, -1…1, for all vectors, and whether signs count.
 
+    NaN stands where a vector has none: 0 would say that the policy does not depend on it.
+
     Args:
         message: The map.
         sizes: Length of each vector, by its key in the observation.
@@ -107,12 +109,23 @@ def scores_of(message: SaliencyMap | None, sizes: Mapping[str, int]) -> tuple[di
         assert message is not None
         found = {key: _features(message, target, key, size) for key, size in sizes.items()}
         if any(name is not None for name in found.values()):
-            parts = [np.zeros(sizes[key]) if name is None else message.arrays[name] for key, name in found.items()]
-            values = np.concatenate([np.asarray(part, np.float64).reshape(-1) for part in parts])
-            values = np.nan_to_num(values, posinf=0.0, neginf=0.0)
-            scores[target] = values / max(float(np.abs(values).max(initial=0.0)), 1e-300)
+            parts = [
+                np.full(sizes[key], np.nan) if name is None else _finite(message.arrays[name])
+                for key, name in found.items()
+            ]
+            values = np.concatenate(parts)
+            scores[target] = values / max(float(np.nanmax(np.abs(values), initial=0.0)), 1e-300)
             signed = signed or any(name is not None and message.scale_of(name) == "signed" for name in found.values())
     return scores, signed
+
+
+def _finite(scores: NDArray[Any]) -> NDArray[np.float64]:
+    return np.nan_to_num(np.asarray(scores, np.float64).reshape(-1), posinf=0.0, neginf=0.0)
+
+
+def score_or_none(score: float) -> float | None:
+    """Return a score as the page's parts take it: None, which draws no bar, where there is none."""
+    return None if np.isnan(score) else float(score)
 
 
 def _features(message: SaliencyMap, target: str, key: str, size: int) -> str | None:

@@ -72,6 +72,9 @@ class Strip:
         self._text(
             WIDTH - MARGIN, middle, _number(float(vectors.values[index])), WIDTH - END - MARGIN - 4, LIGHT, anchor="rm"
         )
+        if vectors.scores and all(np.isnan(scores[index]) for scores in vectors.scores.values()):
+            self._text(BEGIN, middle, "not explained", END - BEGIN, MUTED)
+            return
         bars = max(1, len(vectors.scores))
         each = min(12, (row - 3) // bars)
         for place, (target, scores) in enumerate(vectors.scores.items()):

@@ -18,6 +18,9 @@ from agentwrap_viewer.page.components.features import ROWS
 from agentwrap_viewer.page.vectors import Vectors, described
 from agentwrap_viewer.recording import Recording, RecordingError
 
+#: Stands for a score that there is not.
+NONE = -128
+
 
 def features_of(steps: Sequence[Step], hello: Hello | None, maps: Recording | None) -> dict[str, Any] | None:
     """Return what the page draws of these steps' vectors; None where there are none.
@@ -30,7 +33,7 @@ def features_of(steps: Sequence[Step], hello: Hello | None, maps: Recording | No
     Returns:
         ``names`` of the first ``ROWS`` values, how many more are ``hidden``, ``values`` for each step. Where there are
         scores: ``layers``, ``signed``, ``method``, for each step its place among the scores or None (``places``), and
-        ``data``: int8 (maps, layers, rows), 127 for a map's largest, deflated.
+        ``data``: int8 (maps, layers, rows), 127 for a map's largest and ``NONE`` where an entry has no score, deflated.
 
     Raises:
         RecordingError: The maps differ in their targets, methods or scale.
@@ -77,7 +80,8 @@ def _packed(
         if (each.titles.keys(), each.signed, each.methods) != (pattern.titles.keys(), pattern.signed, pattern.methods):
             raise RecordingError(f"{maps.path}: the map of step {step.step} is of another kind than those before")
         places.append(len(packed))
-        packed.append(np.stack([np.rint(127 * score[:ROWS]) for score in each.scores.values()]).astype(np.int8))
+        scores = np.stack([score[:ROWS] for score in each.scores.values()])
+        packed.append(np.where(np.isnan(scores), NONE, np.rint(127 * np.nan_to_num(scores))).astype(np.int8))
     return places, np.stack(packed)
 
 

@@ -4,7 +4,7 @@ import {h, number, put} from "./elements.js"
 
 /**
  * Draw into an element of the class `bars features`: returns what takes {rows, layers, signed} and shows it. A row has `name`,
- * `value` and `scores` by target, -1…1; a layer has `target`; where scores are `signed` they are drawn from the middle.
+ * `value` and `scores` by target, -1…1, null where the map has none of it; a layer has `target`; where scores are `signed` they are drawn from the middle.
  */
 export function barsIn(table) {
   let bars = []
@@ -28,7 +28,7 @@ function barOf() {
   const name = h("span", {class: "name", role: "rowheader"}), value = h("span", {class: "value", role: "cell"})
   const actor = h("i", {class: "fill actor"}), critic = h("i", {class: "fill critic"})
   const tracks = h("span", {class: "tracks"}, h("span", {class: "track"}, actor), h("span", {class: "track"}, critic))
-  return {root: h("div", {class: "row", role: "row"}, name, tracks, value), name, value, actor, critic}
+  return {root: h("div", {class: "row", role: "row"}, name, tracks, value), name, tracks, value, actor, critic}
 }
 
 function drawBar(row, {name, value, scores}, {layers, signed}) {
@@ -39,13 +39,18 @@ function drawBar(row, {name, value, scores}, {layers, signed}) {
   row.actor.classList.toggle("part", other !== undefined && other !== "actor")
   drawFill(row.actor, scores[other], signed)
   drawFill(row.critic, scores.critic, signed)
+  // a bar of no length would say that nothing depends on it
+  const unscored = layers.length > 0 && layers.every(layer => scores[layer.target] === null)
+  row.root.classList.toggle("unscored", unscored)
+  row.tracks.title = unscored ? "The method has no scores for an entry of this kind" : ""
   const critic = layers.some(layer => layer.target === "critic")
   row.actor.parentElement.hidden = critic && other === undefined  // without a map one empty track is left
   row.critic.parentElement.hidden = !critic
 }
 
 /** Draw a share of -1…1: from the left, or, where its sign counts, from the middle. */
-function drawFill(fill, share = 0, signed) {
+function drawFill(fill, given, signed) {
+  const share = given ?? 0
   const wide = Math.abs(share) * (signed ? 50 : 100)
   fill.style.width = `${wide}%`
   fill.style.left = signed ? `${share < 0 ? 50 - wide : 50}%` : "0"

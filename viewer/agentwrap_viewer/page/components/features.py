@@ -7,7 +7,7 @@ from typing import Any
 
 import param
 
-from agentwrap_viewer.page.vectors import described
+from agentwrap_viewer.page.vectors import described, score_or_none
 from agentwrap_viewer.page.view import News, View
 
 from .element import Element
@@ -41,6 +41,8 @@ class Features:
     def update(self, view: View) -> dict[str, Any] | None:
         """Return ``rows`` with ``name``, ``value`` and ``scores`` by target, -1…1; no rows where all are pictures.
 
+        A score is None where the map has none of this entry.
+
         ``layers`` has the targets with their titles, ``methods`` what computed the scores.
         """
         if not self._news.of(view, view.step, view.saliency_map):
@@ -52,7 +54,7 @@ class Features:
             {
                 "name": found.names[index],
                 "value": float(found.values[index]),
-                "scores": {target: float(score[index]) for target, score in found.scores.items()},
+                "scores": {target: score_or_none(score[index]) for target, score in found.scores.items()},
             }
             for index in range(min(found.values.size, ROWS))
         ]

@@ -11,7 +11,7 @@ import numpy as np
 from agentwrap_protocol.messages import SaliencyMap, Step
 from agentwrap_viewer.page.pin import Pin
 from agentwrap_viewer.page.store import Store, value_of
-from agentwrap_viewer.page.vectors import feature_names, methods_of, scores_of, vectors_of
+from agentwrap_viewer.page.vectors import feature_names, methods_of, score_or_none, scores_of, vectors_of
 from agentwrap_viewer.page.view import View
 
 from .element import Element
@@ -123,7 +123,7 @@ def _features(view: View, step: Step, message: SaliencyMap) -> dict[str, Any]:
     scores, signed = scores_of(message, {name.partition("/")[2]: vector.size for name, vector in vectors.items()})
     names = feature_names(view.hello, vectors) if scores else []
     features = [
-        {"name": name, "scores": {target: float(score[index]) for target, score in scores.items()}}
+        {"name": name, "scores": {target: score_or_none(score[index]) for target, score in scores.items()}}
         for index, name in enumerate(names[:MOST])
     ]
     layers = [{"target": target, "title": message.title_of(target)} for target in scores]

@@ -7,6 +7,7 @@ const count = run.steps.length
 const SPEEDS = [0.1, 0.25, 0.5, 1, 2, 4], AHEAD = 8, KEPT = 64
 const LEFT = 56, RIGHT = 8, TOP = 8
 const DENSE = 4  // pixels that a reward's line needs to be told from its neighbours
+const NONE = -128  // stands for a score that there is not
 const NEAR = 3   // marks named beside the pointer
 
 const marks = run.marks.map(mark => ({...mark, position: mark.index, step: run.steps[mark.index]}))
@@ -116,7 +117,10 @@ function drawFeatures() {
   if (!bars) return
   const {names, values, layers = [], signed, places} = run.features, place = shares && places[at] !== null ? places[at] : null
   if (shares) drawMethod("observation", run.features)
-  const share = (layer, row) => shares[(place * layers.length + layer) * names.length + row] / 127
+  const share = (layer, row) => {
+    const score = shares[(place * layers.length + layer) * names.length + row]
+    return score === NONE ? null : score / 127
+  }
   const rows = names.map((name, row) => ({
     name, value: values[at]?.[row],
     scores: place === null ? {} : Object.fromEntries(layers.map(({target}, layer) => [target, share(layer, row)])),
