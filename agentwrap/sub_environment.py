@@ -23,7 +23,9 @@ class SubEnvironment(gym.Env[Any, Any]):
         self._several, self.index = several, 0
         self.observation_space, self.action_space = several.single_observation_space, several.single_action_space
         self.render_mode = several.render_mode
-        self.spec = several.spec
+        base: Any = several.unwrapped
+        # a vector environment that is made of functions, as CleanRL's scripts do it, has none
+        self.spec = several.spec or (base.envs[0].spec if isinstance(base, gym.vector.SyncVectorEnv) else None)
 
     def render(self) -> Any:
         """This environment's picture; where only all can be rendered at once, they are."""
@@ -42,9 +44,11 @@ class SubEnvironment(gym.Env[Any, Any]):
         return None if frames is None else frames[self.index]
 
     @property
-    def unwrapped(self) -> gym.Env[Any, Any]:
+    def unwrapped(self) -> Any:
         """One like it, where that is in this process and no vector itself: it may have names for what it observes."""
         base = self._several.unwrapped
+        if isinstance(base, gym.vector.AsyncVectorEnv):
+            return base  # its name is all there is to say
         return base.envs[0].unwrapped if isinstance(base, gym.vector.SyncVectorEnv) else self
 
     def get_action_meanings(self) -> Any:

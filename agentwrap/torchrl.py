@@ -58,6 +58,8 @@ def interpret(env: EnvBase, policy: Any, **options: Unpack[Options]) -> Interpre
         )
     acting = Preprocessed(policy, env)
     several = isinstance(base._env.unwrapped, gym.vector.VectorEnv)
+    if several and hasattr(base, "env_name"):  # what TorchRL makes of it does not know its name
+        options.setdefault("name", base.env_name)
     wrapped = (InterpretVectorWrapper if several else InterpretWrapper)(base._env, acting, **options)
     base._env = wrapped
     return wrapped

@@ -264,6 +264,20 @@ def test_environments_in_other_processes_show_their_own_pictures(wrap_all: Any, 
     assert not np.array_equal(last.arrays["frame"], pictures[0])
 
 
+def test_environments_made_of_functions_have_their_names(policy: Any) -> None:
+    made = [lambda: gym.make("CartPole-v1")] * 2
+    for envs, env_id, features in (
+        (gym.vector.SyncVectorEnv(made), "CartPole-v1", 4),
+        (gym.vector.AsyncVectorEnv(made), "AsyncVectorEnv", 0),  # to ask one about itself could end its process
+    ):
+        wrapped = InterpretVectorWrapper(envs, policy, quiet=True, endpoint="tcp://127.0.0.1:*", strict=True)
+        try:
+            hello = wrapped._stream._hello(None)
+        finally:
+            wrapped.close()
+        assert hello.env_id == hello.name == env_id and len(hello.feature_names or ()) == features
+
+
 def test_dict_observations_are_taken_apart(wrap_all: Any, tmp_path: Path) -> None:
     class Both(gym.ObservationWrapper[Any, Any, Any]):
         observation_space = gym.spaces.Dict(

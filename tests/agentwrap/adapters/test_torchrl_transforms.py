@@ -45,7 +45,7 @@ from agentwrap import PolicyTypeError
 from agentwrap.policy import Preprocessed, view_policy
 from agentwrap.testing import check_policy
 from agentwrap.torchrl import interpret
-from agentwrap_protocol.messages import PolicyGraph, Step, Weights
+from agentwrap_protocol.messages import Hello, PolicyGraph, Step, Weights
 from agentwrap_viewer.replica import Replica
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning")
@@ -274,6 +274,23 @@ def test_several_environments_at_once_are_streamed(listen: Any) -> None:
         assert torch.allclose(computed, rollout["logits"][1, place], atol=1e-5)
         assert computed.argmax() == rollout["action"][1, place] == step.arrays["action"]
     env.close()
+
+
+def test_environments_that_torchrl_makes_in_processes_of_their_own_are_streamed(listen: Any) -> None:
+    env = GymEnv("CartPole-v1", num_envs=2, categorical_action_encoding=True)
+    policy = actor("observation", 4)
+    try:
+        wrapper: Any = interpret(env, policy, endpoint="tcp://127.0.0.1:*", fps=1e6, quiet=True, strict=True)
+        listener = listen(wrapper, "hello", "step")
+        with torch.no_grad():
+            rollout = env.rollout(30, policy, break_when_any_done=False)
+        steps = eventually(lambda: found if len(found := listener.of(Step)) > 20 else None)
+        for step in steps:
+            row = (rollout["observation"][0] == torch.as_tensor(step.arrays["observation"])).all(-1).nonzero()[0, 0]
+            assert np.allclose(step.arrays["output/logits"], rollout["logits"][0, row], atol=1e-5)
+        assert listener.of(Hello)[-1].name == "CartPole-v1" and any(step.terminated for step in steps)
+    finally:
+        env.close()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -13,10 +14,11 @@ from typing import Any
 import msgpack
 import pytest
 from fakes import FakeAgent, FakeExplainer
+from listener import eventually
 
 from agentwrap_protocol.announcement import Announcement, directory, encode_announcement
 from agentwrap_protocol.messages import Configure, Explain
-from agentwrap_viewer.page.discovery import live_streams
+from agentwrap_viewer.page.discovery import is_running, live_streams
 from agentwrap_viewer.page.receiver import Receiver
 from agentwrap_viewer.page.store import Store
 
@@ -44,10 +46,17 @@ def run(work: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(work, 60))
 
 
-def announcement(agent: FakeAgent, *, name: str = "fake", pid: int | None = None, started: float = 0.0) -> Announcement:
+def announcement(
+    agent: FakeAgent,
+    *,
+    name: str = "fake",
+    endpoint: str | None = None,
+    pid: int | None = None,
+    started: float = 0.0,
+) -> Announcement:
     return Announcement(
         stream=agent.stream,
-        endpoint=agent.endpoint,
+        endpoint=endpoint or agent.endpoint,
         name=name,
         env_id="Fake-v0",
         pid=os.getpid() if pid is None else pid,
@@ -178,17 +187,38 @@ def test_announcements_of_dead_processes_are_removed_and_rubbish_is_skipped(runt
     folder = directory()
     assert live_streams() == []
     folder.mkdir(parents=True)
-    old, new = announcement(agent, started=1.0), announcement(agent, name="new", started=2.0)
+    old, new = announcement(agent, endpoint="ipc:///old", started=1.0), announcement(agent, name="new", started=2.0)
     dead = announcement(agent, pid=2**22 + 1)  # beyond Linux's largest
+    gone = announcement(agent, name="gone", started=1.5)  # where another listens now
     for name, content in {
         "a": encode_announcement(old),
         "b": encode_announcement(new),
         "c": encode_announcement(dead),
+        "z": encode_announcement(gone),
         "d": b"{",
         "e": b"x" * 100_000,
     }.items():
         (folder / f"{name}.json").write_bytes(content)
     (folder / "f.json").mkdir()
     assert live_streams() == [new, old]
-    assert sorted(file.name for file in folder.iterdir()) == ["a.json", "b.json", "d.json", "e.json", "f.json"]
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "a.json",
+        "b.json",
+        "d.json",
+        "e.json",
+        "f.json",
+        "z.json",
+    ]
     agent.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux says so where it can be read")
+def test_a_killed_process_whose_parent_has_not_noticed_is_dead() -> None:
+    killed = subprocess.Popen(["sleep", "100"])
+    assert is_running(killed.pid)
+    killed.kill()
+    try:
+        eventually(lambda: not is_running(killed.pid))
+        os.kill(killed.pid, 0)  # it is there all the same
+    finally:
+        killed.wait()

@@ -19,7 +19,7 @@ def live_streams(folder: Path | None = None) -> list[Announcement]:
     """Return the announcements of running processes, newest first.
 
     Unreadable files are skipped. Those of processes that are gone (an agent that is killed cannot remove its own) are
-    removed.
+    removed. Of several at one endpoint the newest is there: nobody else could listen where the others still did.
     """
     found = []
     folder = directory() if folder is None else folder
@@ -36,7 +36,12 @@ def live_streams(folder: Path | None = None) -> list[Announcement]:
         else:
             with contextlib.suppress(OSError):
                 file.unlink()
-    return sorted(found, key=lambda announcement: announcement.started, reverse=True)
+    newest = {each.endpoint: each for each in sorted(found, key=_started)}
+    return sorted(newest.values(), key=_started, reverse=True)
+
+
+def _started(announcement: Announcement) -> float:
+    return announcement.started
 
 
 def names_of(streams: Sequence[Announcement]) -> dict[str, str]:
@@ -62,7 +67,19 @@ def _read(file: Path) -> Announcement | None:
 
 
 def is_running(pid: int) -> bool:
-    """Tell whether a process of this id exists."""
+    """Tell whether a process of this id runs: one that was killed is there until its parent has taken note of it."""
+    return _exists(pid) and not _is_zombie(pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:  # not Linux, or not ours to read
+        return False
+    return stat.rpartition(b")")[2].split()[:1] == [b"Z"]
+
+
+def _exists(pid: int) -> bool:
     if pid <= 0:
         return False
     if os.name == "nt":  # there, os.kill(pid, 0) would end the process
