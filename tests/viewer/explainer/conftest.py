@@ -64,13 +64,26 @@ class Touch(nn.Module):
         return {"logits": torch.stack([x.sum(1), -x.sum(1)], 1), "value": x.sum(1)}
 
 
+class EyeAndTouch(nn.Module):
+    """Sees a picture, and feels a vector (2,) beside it, which both outputs depend on too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.eye, self.touch = Eye(), nn.Linear(2, 1)
+
+    def forward(self, x: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        logits, value = self.eye(x["eye"])
+        felt = self.touch(x["touch"])
+        return logits + torch.cat([felt, -felt, felt], 1), value + felt
+
+
 @dataclass
 class Trained:
     """A policy with what it is exported to, and observations for it."""
 
     module: nn.Module
     exported: ExportedPolicy
-    observe: Callable[[int], np.ndarray[Any, Any]]
+    observe: Callable[[int], Any]
 
     def graph(self) -> PolicyGraph:
         constants = {f"constant/{name}": array for name, array in self.exported.constants.items()}
@@ -83,22 +96,29 @@ class Trained:
     def step(self, number: int, **fields: Any) -> Step:
         observation = self.observe(number)
         with torch.no_grad():
-            result = self.module(torch.from_numpy(observation)[None])
+            result = self.module(_row(observation))
         logits, value = result if isinstance(result, tuple) else (result["logits"], result["value"])
+        entries = observation if isinstance(observation, dict) else {}
         arrays = {
-            "observation": observation,
+            **({f"observation/{name}": array for name, array in entries.items()} or {"observation": observation}),
             "output/logits": logits[0].numpy(),
             "output/value": value.reshape(()).numpy(),
         }
         return fakes.step(number, arrays=arrays, **{"policy_version": 1, **fields})
 
 
-def train(module: nn.Module, names: tuple[str, ...], observe: Callable[[int], np.ndarray[Any, Any]]) -> Trained:
+def _row(observation: Any) -> Any:
+    if isinstance(observation, dict):
+        return {name: torch.from_numpy(array)[None] for name, array in observation.items()}
+    return torch.from_numpy(observation)[None]
+
+
+def train(module: nn.Module, names: tuple[str, ...], observe: Callable[[int], Any]) -> Trained:
     torch.manual_seed(0)
     for parameter in module.parameters() if isinstance(module, Eye) else ():
         nn.init.normal_(parameter, 0, 0.5)
-    example = torch.from_numpy(observe(0))[None]
-    return Trained(module.eval(), export_policy(module, (example,), {}, output_names=names, batched=True), observe)
+    exported = export_policy(module, (_row(observe(0)),), {}, output_names=names, batched=True)
+    return Trained(module.eval(), exported, observe)
 
 
 @pytest.fixture(scope="session")
@@ -111,6 +131,16 @@ def eye() -> Trained:
 @pytest.fixture(scope="session")
 def touch() -> Trained:
     return train(Touch(), ("logits", "value"), lambda n: np.random.default_rng(n).normal(size=4).astype(np.float32))
+
+
+@pytest.fixture(scope="session")
+def eye_and_touch() -> Trained:
+    def observe(number: int) -> dict[str, np.ndarray[Any, Any]]:
+        random = np.random.default_rng(number)
+        picture = random.integers(0, 256, (1, 40, 40)).astype(np.uint8)
+        return {"eye": picture, "touch": random.normal(size=2).astype(np.float32)}
+
+    return train(EyeAndTouch(), ("logits", "value"), observe)
 
 
 class Agent:

@@ -72,6 +72,17 @@ def test_step_is_refined_to_the_end_while_no_newer_one_comes(bench):
     assert [(m.step, m.forwards) for m in bench.work_all()] == [(1, 9), (1, 25), (1, 64)]
 
 
+def test_picture_beside_a_vector_is_refined_to_the_end(eye_and_touch, monkeypatch):
+    """A vector has a single level, a picture three: each of these is published, and the last."""
+    monkeypatch.setattr(job, "SLICE_MS", math.inf)
+    bench = Bench(eye_and_touch)
+    bench.step(1)
+    maps = bench.work_all()
+    vector = sum(maps[-1].arrays["features/actor/touch"].shape)
+    assert [m.forwards - vector for m in maps] == [9, 25, 64]
+    assert maps[-1].refined == 1
+
+
 def test_coarse_map_of_a_step_is_published_before_a_newer_one_takes_its_place(bench):
     bench.configure(budget_ms=1, options={"stride": 1})  # 1,600 spots: several chunks for each level
     bench.step(1)

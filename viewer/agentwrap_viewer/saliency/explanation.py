@@ -91,8 +91,9 @@ class Explanation:
 
     @property
     def level(self) -> int:
-        """Levels that are complete, of all entries."""
-        return min(part.level for part in self._parts)
+        """Levels that are complete, of all entries that are not done: they have different numbers of levels."""
+        levels = [part.level for part in self._parts if not part.done]
+        return min(levels) if levels else max(part.level for part in self._parts)
 
     @property
     def evaluation(self) -> str:
