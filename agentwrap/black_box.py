@@ -249,11 +249,16 @@ def _plausible(leaves: list[tuple[str, Array]], action_space: gym.Space[Any]) ->
 
 
 def _not_outputs(leaves: list[tuple[str, Array]], action_space: gym.Space[Any]) -> str:
-    shapes = ", ".join(str(leaf.shape) for _, leaf in leaves) or "nothing"
+    sizes = ", ".join(_sized(leaf) for _, leaf in leaves) or "nothing"
     return (
-        f"the policy returned {shapes} for one observation, but {action_space} takes {action_size(action_space)} "
-        f"numbers; accepted are {ACCEPTED}, rather than the action chosen; or say what it is with outputs="
+        f"the policy returned {sizes} for one observation, but {action_space} takes {action_size(action_space)} "
+        f"numbers; accepted are {ACCEPTED}, rather than the action chosen: give the function that computes these, or "
+        "say what it is with outputs="
     )
+
+
+def _sized(leaf: Array) -> str:
+    return f"an array of shape {leaf.shape}" if leaf.shape else "a single number"
 
 
 def _varied(array: Array, index: int) -> Array:

@@ -94,9 +94,15 @@ class ModuleBox:
         return named
 
     def _check(self) -> None:
-        for index in self._layout.kept:
-            if not close(self._call(self._layout.rows[0])[index], self._layout.expected[0][index]):
-                raise PolicyTypeError("the policy computes something else each time: it draws random numbers")
+        with _sets(self._call.policy) as names:
+            again = self._call(self._layout.rows[0])
+        if all(close(again[index], self._layout.expected[0][index]) for index in self._layout.kept):
+            return
+        kept = f" in {', '.join(names)}, which it sets when it is called" if names else ""
+        raise PolicyTypeError(
+            f"the policy computes something else each time: it draws random numbers, or keeps a state{kept}; a "
+            "state has to be an argument, and returned: logits, state = policy(observation, state)"
+        )
 
     def _find_dtypes(self) -> list[torch.dtype]:
         """The element types to call with: floats where the policy computes the same of them, since perturbed are."""
@@ -128,6 +134,17 @@ class ModuleBox:
     def _versions(self) -> list[tuple[int, int]]:
         parameters = [(id(parameter), 0) for parameter in self._module.parameters()]
         return parameters + [(id(buffer), buffer._version) for buffer in self._module.buffers()]
+
+
+@contextmanager
+def _sets(module: nn.Module) -> Iterator[list[str]]:
+    """Fill a list with the names of the attributes that are set meanwhile, other than parameters."""
+    before = {name: dict(vars(child)) for name, child in module.named_modules()}
+    found: list[str] = []
+    yield found
+    for name, child in module.named_modules():
+        known = before.get(name, {})
+        found += (f"{name}.{key}".lstrip(".") for key, value in vars(child).items() if known.get(key) is not value)
 
 
 def _converted(array: Array, device: torch.device, dtype: torch.dtype) -> torch.Tensor:

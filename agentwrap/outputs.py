@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,8 @@ def output_names(
     logits: give ``names="q_values"``). In a tuple the first tensor with one number for each action is ``logits`` or
     ``mean``, the first with a single number is ``value``, for continuous actions the second with one number for each
     action is ``log_std``; others are ``output_<index>``. A dict keeps its own names, nested ones joined by ``/``, but
-    for a few usual spellings (``pi``, ``v``, ``q``, …) which become ``logits``, ``value``, ``q_values``.
+    for a few usual spellings (``pi``, ``v``, ``q``, …) which become ``logits``, ``value``, ``q_values``, and for nested
+    names that end in such a one where it is the only one (``actor/logits``).
 
     Args:
         result: What the policy returned for one observation.
@@ -95,12 +97,20 @@ def name_leaves(
         return (head,)
     own_names = {own for own, _ in leaves if own}
     aliases = {own: ALIASES.get(own, own) for own in own_names if ALIASES.get(own) not in own_names}
+    aliases |= _meant_by_last_part(own_names, {*own_names, *aliases.values()})
     sizes = [math.prod(shape) for own, shape in leaves if not own]
     switches = math.prod(action_space.shape) if isinstance(action_space, gym.spaces.MultiBinary) else 0
     given = {*own_names, *aliases.values()}
     by_size = iter(_names_by_size(sizes, head, action_size(action_space), given, switches=switches))
     taken: set[str] = set()
     return tuple(distinct(aliases.get(own, own) if own else next(by_size), taken) for own, _ in leaves)
+
+
+def _meant_by_last_part(own_names: set[str], taken: set[str]) -> dict[str, str]:
+    """Map nested names such as ``actor/logits`` to ``logits``, where no other output could be meant."""
+    last = {own: own.rpartition("/")[2] for own in own_names if "/" in own}
+    counts = Counter(last.values())
+    return {own: part for own, part in last.items() if part in KNOWN and counts[part] == 1 and part not in taken}
 
 
 def doubts(names: Sequence[str], tensors: Sequence[torch.Tensor], action_space: gym.Space[Any]) -> str | None:

@@ -331,7 +331,8 @@ def check_module(policy: Any, *, tried: list[str]) -> None:
     # of the object, not its class: what torch.compile returns has its own
     if getattr(getattr(policy, "forward", None), "__name__", "") == "_forward_unimplemented":
         raise PolicyTypeError(
-            f"{type(policy).__name__} has no forward(), so there is no call to see; accepted is {ACCEPTED}{others}"
+            f"{type(policy).__name__} has no forward(), so there is no call to see: give it one that returns its "
+            f"outputs, and have the code that acts call it; accepted is {ACCEPTED}{others}"
         )
 
 

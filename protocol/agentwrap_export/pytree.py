@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 
@@ -15,6 +16,13 @@ def leaves_with_paths(tree: Any) -> list[tuple[tuple[str | int, ...], Any]]:
     if type(tree) is tuple and all(isinstance(item, torch.Tensor) for item in tree):
         return [((index,), item) for index, item in enumerate(tree)]
     return [(tuple(_part(key) for key in path), leaf) for path, leaf in pytree.tree_flatten_with_path(tree)[0]]
+
+
+def fields_of(value: Any) -> dict[str, Any] | None:
+    """Return the fields of a dataclass's object by name; None for all else."""
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return None
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
 
 
 def distinct(name: str, taken: set[str]) -> str:

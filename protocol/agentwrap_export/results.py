@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .errors import PolicyTypeError
-from .pytree import leaves_with_paths
+from .pytree import fields_of, leaves_with_paths
 
 if TYPE_CHECKING:
     import torch
 
 ACCEPTED = (
-    "a tensor of logits, Q-values or action means; a tuple such as (logits, value); a dict of named tensors; "
-    "or a Categorical, Bernoulli or Normal from torch.distributions"
+    "a tensor of logits, Q-values or action means; a tuple such as (logits, value); a dict or dataclass of named "
+    "tensors; or a Categorical, Bernoulli or Normal from torch.distributions"
 )
 
 
@@ -21,8 +21,8 @@ def output_tensors(result: Any) -> list[torch.Tensor]:
 
     Args:
         result: What the policy returned. Tuples, lists, dicts and everything else that PyTorch's pytree knows are
-            flattened; a ``Categorical`` or ``Bernoulli`` gives its ``logits``, a ``Normal`` its mean and the
-            logarithm of its standard deviation. Other leaves (None, numbers) are left out.
+            flattened, and so are dataclasses; a ``Categorical`` or ``Bernoulli`` gives its ``logits``, a ``Normal`` its
+            mean and the logarithm of its standard deviation. Other leaves (None, numbers) are left out.
 
     Raises:
         PolicyTypeError: There is no tensor in it.
@@ -63,6 +63,8 @@ def placed_leaves(result: Any) -> list[tuple[tuple[str | int, ...], torch.Tensor
             found.extend(
                 ((*(part for part in path if isinstance(part, str)), name), t) for name, t in _parameters(leaf)
             )
+        elif (fields := fields_of(leaf)) is not None:
+            found.extend(((*path, *inner), tensor) for inner, tensor in placed_leaves(fields))
     return found
 
 

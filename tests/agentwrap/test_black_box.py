@@ -81,7 +81,8 @@ def test_dict_observations_are_put_together_again() -> None:
 @pytest.mark.parametrize(
     ("policy", "says"),
     [
-        (lambda x: int(np.argmax(x @ WEIGHT)), "rather than the action chosen"),
+        (lambda x: int(np.argmax(x @ WEIGHT)), "returned a single number .* rather than the action chosen"),
+        (lambda x: x[:2], r"returned an array of shape \(2,\) for one observation, but Discrete\(3\) takes 3"),
         (lambda x: x @ WEIGHT + np.random.normal(), "draws random numbers"),
         (lambda x: "left", "accepted are logits"),
         (lambda x: x @ WEIGHT if x.dtype == np.float64 else 2 * x @ WEIGHT, "whatever the dtype"),
@@ -158,6 +159,30 @@ def test_pixels_are_perturbed_in_floats() -> None:
     row = torch.zeros(1, 2, 2, dtype=torch.uint8)
     called = ModuleBox(Pixels(), (row,), {}, names=("logits",), batched=True)
     assert called({"observation": np.full((2, 2, 2), 0.25, np.float32)})["logits"].tolist() == [[0.25] * 3] * 2
+
+
+def test_a_state_that_a_module_keeps_to_itself_is_named() -> None:
+    class Memory(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell, self.hidden = nn.GRUCell(3, 3), torch.zeros(1, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.hidden = self.cell(x, self.hidden)
+            return self.hidden
+
+    class Policy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.memory = Memory()
+
+        def forward(self, x: torch.Tensor) -> Any:
+            return self.memory(x)
+
+    policy = Policy()
+    with pytest.raises(PolicyTypeError, match=r"keeps a state in memory\.hidden, which it sets when it is called"):
+        ModuleBox(policy, (torch.ones(1, 3),), {}, names=("logits",), batched=True)
+    assert policy.memory.hidden.tolist() == [[0, 0, 0]]
 
 
 def test_a_module_that_is_called_with_a_state_is_refused() -> None:

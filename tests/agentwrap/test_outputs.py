@@ -1,3 +1,4 @@
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
@@ -19,6 +20,15 @@ SWITCHES = gym.spaces.MultiBinary(3)
 
 def t(*shape: int) -> torch.Tensor:
     return torch.zeros(shape)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a policy of somebody's own returns."""
+
+    pi: Any
+    v: Any = None
+    note: str = "not a tensor"
 
 
 @pytest.mark.parametrize(
@@ -47,6 +57,13 @@ def t(*shape: int) -> torch.Tensor:
         ({"pi": t(1, 9), "vf": {"values": t(1), "aux": t(1)}}, DISCRETE, ("logits", "vf/values", "vf/aux")),
         ({"policy": t(1, 9), "logits": t(1, 9)}, DISCRETE, ("policy", "logits")),
         (({"values": t(1)}, t(1, 9)), DISCRETE, ("0/values", "logits")),
+        (Made(t(1, 9), t(1, 1)), DISCRETE, ("logits", "value")),
+        (Made(distributions.Categorical(logits=t(1, 9)), {"a": t(1), "b": t(1)}), DISCRETE, ("logits", "v/a", "v/b")),
+        ((Made(t(1, 9)), t(1, 4)), DISCRETE, ("0/pi", "output_0")),
+        ({"dist": distributions.Categorical(logits=t(1, 9)), "value": t(1)}, DISCRETE, ("logits", "value")),
+        ({"dist": distributions.Normal(t(1, 3), t(1, 3) + 1)}, BOX, ("mean", "log_std")),
+        ({"a": {"logits": t(1, 9)}, "b": {"logits": t(1, 9)}}, DISCRETE, ("a/logits", "b/logits")),
+        ({"a": {"logits": t(1, 9)}, "pi": t(1, 9)}, DISCRETE, ("a/logits", "logits")),
         (distributions.Categorical(logits=t(1, 9)), DISCRETE, ("logits",)),
         ((distributions.Normal(t(1, 3), torch.ones(1, 3)), t(1)), BOX, ("mean", "log_std", "value")),
         ((distributions.Normal(t(1, 1), torch.ones(1, 1)), t(1, 1)), BOX1, ("mean", "log_std", "value")),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
@@ -187,6 +188,29 @@ class Remembering(torch.nn.Module):
     def forward(self, x: torch.Tensor, state: torch.Tensor) -> Any:
         state = self.cell(x, state)
         return self.actor(state), state
+
+
+@dataclass
+class Decision:
+    distribution: torch.distributions.Categorical
+    value: torch.Tensor
+
+
+class Decider(nn.Module):
+    """Returns an object of a class of its own, with a distribution in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.actor, self.critic = nn.Linear(4, 2), nn.Linear(4, 1)
+
+    def forward(self, observation: torch.Tensor) -> Decision:
+        distribution = torch.distributions.Categorical(logits=self.actor(observation))
+        return Decision(distribution, self.critic(observation))
+
+
+def test_a_dataclass_with_a_distribution_is_seen_and_exported(env: Any) -> None:
+    report = check_policy(Decider(), env)
+    assert report.passed and "exported: logits, value" in report.lines, str(report)
 
 
 def test_a_recurrent_module_is_checked_with_the_state_that_it_begins_with() -> None:

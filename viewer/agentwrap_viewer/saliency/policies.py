@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from agentwrap_export.errors import PolicyTypeError
-from agentwrap_export.pytree import leaves_with_paths
+from agentwrap_export.pytree import fields_of, leaves_with_paths
 from agentwrap_export.results import named_leaves
 
 from .choices import Choices
@@ -305,7 +305,7 @@ class BoundPolicy:
 
 
 def named_outputs(result: Any) -> Named:
-    """Name what a policy returned: logits, (logits, value, …), or a dict that bears the names.
+    """Name what a policy returned: logits, (logits, value, …), or a dict or dataclass that bears the names.
 
     What has no name of its own is named by where it stands. A distribution stands for its parameters.
 
@@ -313,7 +313,7 @@ def named_outputs(result: Any) -> Named:
         SaliencyError: It is something else.
     """
     named: dict[str, torch.Tensor] = {}
-    for path, leaf in leaves_with_paths(dict(result) if isinstance(result, Mapping) else result):
+    for path, leaf in leaves_with_paths(dict(result) if isinstance(result, Mapping) else fields_of(result) or result):
         name = _OWN_PLACES.get(path) or "/".join(map(str, path))
         if isinstance(leaf, np.ndarray | torch.Tensor):
             named[name] = torch.as_tensor(leaf)
