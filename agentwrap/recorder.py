@@ -25,7 +25,7 @@ from typing import Literal
 import msgspec
 
 from agentwrap_protocol import Message
-from agentwrap_protocol.messages import Hello, Step
+from agentwrap_protocol.messages import Hello, Step, Weights
 
 from . import __version__
 from .errors import MissingExtraError, RecordingError
@@ -50,6 +50,9 @@ WAITING = 64 * 2**20
 #: Seconds between two looks into the queue, as long as it is less than half full.
 LOOK = 0.05
 
+#: Bytes of weights from which on a recording that ends speaks of them.
+MANY_BYTES = 100 * 10**6
+
 #: Seconds after which what was taken is handed to the disk. With a look and the writing it stays below a second.
 FLUSH = 0.5
 
@@ -68,6 +71,8 @@ class RecordingSummary:
         bytes: Size of the file.
         dropped: Messages left out because the disk was too slow, with ``on_full="drop"``.
         waited_seconds: How long the agent waited for the disk.
+        versions: Copies of the policy's weights written.
+        weights_bytes: Bytes of these, before they were compressed.
     """
 
     path: Path
@@ -76,14 +81,26 @@ class RecordingSummary:
     bytes: int
     dropped: int
     waited_seconds: float
+    versions: int = 0
+    weights_bytes: int = 0
 
     def __str__(self) -> str:
-        parts = [f"recorded {self.steps:,} steps and {self.episodes:,} episodes to {self.path}, {self.bytes:,} bytes"]
+        steps, episodes = _counted(self.steps, "step"), _counted(self.episodes, "episode")
+        parts = [f"recorded {steps} and {episodes} to {self.path}, {self.bytes:,} bytes"]
+        if self.weights_bytes > max(self.bytes / 2, MANY_BYTES):
+            parts.append(
+                f"most of it are {_counted(self.versions, 'version')} of the policy's weights: weights_every=60 "
+                "(seconds) keeps fewer"
+            )
         if self.dropped:
             parts.append(f"{self.dropped:,} messages were dropped because the disk was too slow")
         if self.waited_seconds >= 0.1:
             parts.append(f"the agent waited {self.waited_seconds:.1f} s for the disk")
         return "; ".join(parts)
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
 class Recorder:
@@ -119,7 +136,7 @@ class Recorder:
         self._put_bytes = self._taken_bytes = 0  # one counter for each thread: no lock
         self._wake, self._room = threading.Event(), threading.Event()
         self._closing = False
-        self._written = 0
+        self._written = self._weights_bytes = 0
         self._pid = os.getpid()
         self._file = _open(self.path, overwrite)
         self._thread = threading.Thread(target=self._run, name="agentwrap-recorder", daemon=True)
@@ -159,6 +176,8 @@ class Recorder:
             if waiting > WAITING and not self._has_room(message):
                 return
         self._put_bytes += size
+        if isinstance(message, Weights):
+            self._weights_bytes += size
         self._queue.append((partial(self._encode, message, seq), size))
 
     def _has_room(self, message: Message) -> bool:
@@ -211,6 +230,8 @@ class Recorder:
             bytes=self._written,
             dropped=self.dropped,
             waited_seconds=self.waited_seconds,
+            versions=self._encoder.counts[Weights.kind],
+            weights_bytes=self._weights_bytes,
         )
 
     def fall_silent(self) -> None:

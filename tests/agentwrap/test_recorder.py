@@ -12,6 +12,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fakes import hello, step
 from listener import eventually
@@ -20,7 +21,7 @@ from recordings import begun, large, messages_in, steps_in
 
 from agentwrap import RecordingError, recorder
 from agentwrap.recorder import Recorder
-from agentwrap_protocol.messages import EpisodeEnd, Step
+from agentwrap_protocol.messages import EpisodeEnd, Step, Weights
 
 
 def test_everything_put_is_there_in_order_and_numbered(tmp_path: Path) -> None:
@@ -38,6 +39,21 @@ def test_everything_put_is_there_in_order_and_numbered(tmp_path: Path) -> None:
     metadata = {record.name: record.metadata for record in reader.iter_metadata()}
     assert metadata["agentwrap"]["protocol"] == "1.0" and metadata["agentwrap"]["record_every"] == "1"
     assert metadata["agentwrap.summary"]["steps"] == "300"
+
+
+@pytest.mark.parametrize(("numbers", "told"), [(50_000, True), (50, False)])
+def test_it_is_told_where_weights_are_most_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, numbers: int, told: bool
+) -> None:
+    monkeypatch.setattr(recorder, "MANY_BYTES", 1_000)
+    made = begun(tmp_path / "run.mcap")
+    made.put(step(0))
+    array = np.random.default_rng(0).normal(size=numbers).astype(np.float32)
+    for version in range(3):
+        made.put(Weights(stream="0" * 32, policy_version=version, step=0, arrays={"weight": array}))
+    said = str(made.close())
+    assert said.startswith("recorded 1 step and 0 episodes to ")
+    assert ("most of it are 3 versions of the policy's weights: weights_every=60" in said) == told
 
 
 def test_what_was_put_is_on_disk_soon_though_nothing_more_comes(tmp_path: Path) -> None:

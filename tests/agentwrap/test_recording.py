@@ -200,7 +200,7 @@ def test_how_it_went_is_said_unless_quiet(
     env.reset(seed=0)
     env.step(0)
     env.close()
-    assert "recorded 1 steps and 1 episodes to" in capsys.readouterr().err
+    assert "recorded 1 step and 1 episode to" in capsys.readouterr().err
 
 
 def test_heartbeats_say_what_is_recorded_and_how_long_the_agent_waited(
