@@ -31,8 +31,9 @@ def test_steps_are_a_sequence(pictures: Path) -> None:
         assert recording.steps[-1].step == STEPS - 1
         assert [each.step for each in recording.steps[10:20:3]] == [10, 13, 16, 19]
         assert recording.steps[10:20][-1].step == 19
-        with pytest.raises(IndexError):
-            recording.steps[STEPS]
+        for index in (STEPS, -STEPS - 1):
+            with pytest.raises(IndexError, match=f"no step at {index:,}: there are {STEPS:,}, counted from 0"):
+                recording.steps[index]
 
 
 def test_arrays_of_many_steps_at_once(pictures: Path) -> None:

@@ -29,7 +29,9 @@ class Steps(Sequence[Step]):
     def __getitem__(self, index: int | slice) -> Step | Steps:
         if isinstance(index, slice):
             return Steps(self._read, self.indices[index])
-        return self._read(self.indices[index])  # raises IndexError as sequences do
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"there is no step at {index:,}: there are {len(self):,}, counted from 0")
+        return self._read(self.indices[index])
 
     def __iter__(self) -> Iterator[Step]:
         return (self._read(index) for index in self.indices)
