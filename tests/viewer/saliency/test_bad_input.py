@@ -6,7 +6,7 @@ import torch
 
 from agentwrap_export.export import export_policy
 from agentwrap_viewer.replica import Replica
-from agentwrap_viewer.saliency import SaliencyError, explain
+from agentwrap_viewer.saliency import SaliencyError, explain, refine
 
 IMAGE = np.random.default_rng(0).uniform(0, 1, (1, 20, 20)).astype(np.float32)
 
@@ -157,3 +157,9 @@ def test_replica_refuses_by_name(replica, name):
 def test_replica_refuses_a_picture_of_another_shape(replica):
     with pytest.raises(SaliencyError, match=r"refuses observation .*\(3, 20, 20\)"):
         explain(replica, np.ones((3, 20, 20), np.float32))
+
+
+@pytest.mark.parametrize("budget", [-1, float("nan"), "16", None])
+def test_a_budget_is_a_number_from_zero(budget):
+    with pytest.raises(SaliencyError, match=f"budget_ms={budget!r}: accepted is a number of milliseconds"):
+        next(refine(logits, IMAGE, budget_ms=budget))

@@ -273,10 +273,10 @@ class Detaching(nn.Module):
 
 REFUSED = {
     "NumPy": (lambda b: b.numpy()[:, :3], {}, "no gradients can be taken .*numpy.*take a method that perturbs"),
-    "no_grad": (without_gradients, {}, "no gradient comes back.*computes in torch throughout"),
+    "no_grad": (without_gradients, {}, "output for action 0 depends .*no gradient comes back.*in torch throughout"),
     "detached": (Detaching(), {}, "no gradient comes back"),
     "integers": (lambda b: b.round().long()[:, :3].float(), {}, "no gradient comes back"),
-    "NaN": (lambda b: (b[:, :3] * 0).sqrt(), {}, "gradient: the gradient of 0 is not finite"),
+    "NaN": (lambda b: (b[:, :3] * 0).sqrt(), {}, "gradient: the gradient of the output for action 0 is not finite"),
     "blur of a vector": (
         lambda b: b,
         {"method": "integrated_gradients", "baseline": "blur"},

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numbers
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
+from .errors import SaliencyError
 from .explanation import Explanation
 from .maps import SaliencyMap
 from .outputs import Target
@@ -74,8 +76,10 @@ def refine(policy: Any, observation: Observation, *, budget_ms: float = 16.0, **
         gradients predict to first order; its rank correlation with the last is 0.97 (see ``docs/performance.md``).
 
     Raises:
-        SaliencyError: As in ``explain``.
+        SaliencyError: As in ``explain``; or ``budget_ms`` is negative or no number.
     """
+    if not (isinstance(budget_ms, numbers.Real) and budget_ms >= 0):
+        raise SaliencyError(f"budget_ms={budget_ms!r}: accepted is a number of milliseconds from 0")
     explanation = Explanation(policy, observation, Request.of(request))
     while not explanation.done:
         level, until = explanation.level, time.perf_counter() + budget_ms / 1000

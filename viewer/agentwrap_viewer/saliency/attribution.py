@@ -74,6 +74,11 @@ class Question:
         """Return the output in question, (B,)."""
         return outputs.columns(self.target).sum(1)
 
+    @property
+    def named(self) -> str:
+        """What is attributed, for people."""
+        return f"output for action {self.target}" if isinstance(self.target, int) else str(self.target)
+
     def reduced(self, attribution: torch.Tensor) -> torch.Tensor:
         """Sum an attribution (1, *shape) over channels and frames, signs kept: (H, W), or (n,) for a vector."""
         axes = self.layout.axes or (0,)
@@ -110,7 +115,7 @@ class Question:
         for other in (torch.zeros_like(leaf), 0.5 * leaf + 1):
             if not torch.equal(self.column(self.bound.evaluate(self.entry, other)), column):
                 raise SaliencyError(
-                    f"the policy's {self.target} depends on the observation, but no gradient comes back: it is "
+                    f"the policy's {self.named} depends on the observation, but no gradient comes back: it is "
                     f"computed without gradients (torch.no_grad, detach, NumPy) or from integers; {WAY_OUT}"
                 )
         return False
@@ -191,7 +196,7 @@ class GradientPart:
             raise SaliencyError(f"{self.method.name} of {question.target} cannot be computed: {error}") from error
         if not bool(torch.isfinite(scores).all()):
             raise SaliencyError(
-                f"{self.method.name}: the gradient of {question.target} is not finite (NaN or infinite) at this "
+                f"{self.method.name}: the gradient of the {question.named} is not finite (NaN or infinite) at this "
                 "observation; look for a square root, logarithm or division at zero in the policy"
             )
         grid: Floats = scores.to(torch.float32).cpu().numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 
 from .errors import SaliencyError
 from .method import Context, MaskedImages, MaskMethod, PerturbingMethod
+from .outputs import Outputs
 from .prediction import LEAST, predicted_scores
 from .subject import Subject
 from .targets import resolve_targets
@@ -45,7 +47,8 @@ class PerturbedPart:
         self.targets, self._resolved = resolve_targets(method, self.clean, request.target)
         self.arrangement = self._perturbations.arrangement
         self.count = self.arrangement.count
-        self._chunk, self._block = subject.rows, request.chunk
+        self._asked, self._chunks = request.chunk, subject.chunks(way.bound)
+        self._taken: int | None = None  # of a batch that was asked for and is not answered yet
         self._row_shape, self._buffer = subject.layout.shape, image.new_empty(0)
         self._scores = image.new_zeros((len(self.targets), self.count))
         self._known = np.zeros(self.count, bool)
@@ -76,7 +79,7 @@ class PerturbedPart:
         if self._incremental is not None and not self._known.any() and not self._flat:
             self._at, self._predicts = len(self.arrangement.levels) - 1, False
             self.level = self._at
-            self._left = self._incremental.blocks(torch.arange(self.count), self._block)
+            self._left = self._incremental.blocks(torch.arange(self.count), self._asked)
 
     def predict(self) -> bool:
         """Estimate all scores by gradients, where that helps; returns whether there is something new to look at."""
@@ -90,16 +93,15 @@ class PerturbedPart:
 
     def advance(self) -> int:
         """Evaluate the next chunk; returns how many perturbed observations that were."""
-        perturbed = None if self._incremental is None else self._bound.evaluate_masked(self._incremental, self._left[0])
+        indices = self._left[0]
+        perturbed = None if self._incremental is None else self._bound.evaluate_masked(self._incremental, indices)
         if perturbed is None:
             self._go_dense()
-        indices = self._left[0]
+            indices = self._left[0][: self._size(len(self._left[0]))]
+            perturbed = self._evaluate(indices)
         here = indices.to(self._scores.device)
-        if perturbed is None:
-            batch = self._batch(len(indices))
-            self._perturbations.build(here, batch)
-            perturbed = self._bound.evaluate(self.entry, batch)
-        self._left.pop(0)  # not before: what is not answered yet is evaluated again
+        rest = self._left[0][len(indices) :]  # not before: what is not answered yet is evaluated again
+        self._left[:1] = [rest] if len(rest) else []
         scores = [self.method.score(self.clean, perturbed, target) for target in self._resolved]
         self._scores[:, here] = torch.stack(scores)
         self._known[indices.numpy()] = True
@@ -108,10 +110,30 @@ class PerturbedPart:
             self._begin_level(self._at + 1)
         return len(indices)
 
+    def _size(self, left: int) -> int:
+        """Return how many of those left to evaluate as a batch; the same until that is answered."""
+        if self._taken is None:
+            self._taken = min(self._asked or left, left) if self._chunks is None else self._chunks.next(left)
+        return self._taken
+
+    def _evaluate(self, indices: torch.Tensor) -> Outputs:
+        """Evaluate a batch, and learn from how long it took."""
+        measured = self._chunks if self._chunks is not None and self._chunks.measuring else None
+        started = time.perf_counter()
+        batch = self._batch(len(indices))
+        self._perturbations.build(indices.to(self._scores.device), batch)
+        perturbed = self._bound.evaluate(self.entry, batch)
+        if measured is not None:
+            if self._scores.device.type == "cuda":
+                torch.cuda.synchronize(self._scores.device)
+            measured.took(len(indices), time.perf_counter() - started)
+        self._taken = None
+        return perturbed
+
     def _batch(self, rows: int) -> torch.Tensor:
         """Return where perturbed observations are built, which is kept for those to come."""
-        if not len(self._buffer):
-            self._buffer = self._scores.new_empty((min(self._chunk, self.count), *self._row_shape))
+        if len(self._buffer) < rows:
+            self._buffer = self._scores.new_empty((rows, *self._row_shape))
         return self._buffer[:rows]
 
     def grids(self) -> list[Any]:
@@ -131,7 +153,7 @@ class PerturbedPart:
         self._estimate = self.arrangement.estimate(self._scores, level, self._sizes() if level else None)
         expected = None if self._estimate is None else _importance(self._estimate)
         if self._incremental is not None:  # plans are kept for sets of masks: the sets stay, their order may change
-            self._left = self._incremental.level_blocks(indices, self.count, self._block or self._flat_block)
+            self._left = self._incremental.level_blocks(indices, self.count, self._asked or self._flat_block)
             if expected is not None:
                 self._left = [block for block in self._left if self._matters(block).any()]
                 self._left.sort(key=lambda block: -float(expected[block].mean()))
@@ -142,7 +164,7 @@ class PerturbedPart:
             self.skipped += int((~matters).sum())
             indices = indices[matters]
             indices = indices[torch.argsort(expected[indices], descending=True, stable=True)]
-        self._left = list(torch.split(indices, self._chunk))
+        self._left = [indices] if len(indices) else []
 
     @property
     def _flat_block(self) -> int | None:
@@ -164,12 +186,12 @@ class PerturbedPart:
         return self._perturbations.sizes() if isinstance(self._perturbations, MaskedImages) else None
 
     def _go_dense(self) -> None:
-        """Cut what is lined up into batches, if it is not yet."""
+        """Line up what is left as one, to be cut into batches, if it is not yet."""
         if self._incremental is not None:
             self._incremental, self._why_dense = None, "none of the policy's operators has a rule for masked images"
             if self.precision == "bf16":
                 raise only_changes(self._why_dense)
-            self._left = [part for block in self._left for part in torch.split(block, self._chunk)]
+            self._left = [torch.cat(self._left)]
 
 
 def _importance(estimate: torch.Tensor) -> torch.Tensor:

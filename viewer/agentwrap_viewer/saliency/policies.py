@@ -57,6 +57,7 @@ class BoundPolicy:
     Attributes:
         entries: The observation's arrays by name (``""`` for a single array), without batch axis, on the policy's
             device.
+        policy: The policy as it was given.
         module: The module that is evaluated, or None where the policy is none.
         graph_policy: The graph policy, or None where the policy is none.
         choices: How its logits are options.
@@ -89,7 +90,7 @@ class BoundPolicy:
         arrays = observation if isinstance(observation, Mapping) else {WHOLE: observation}
         self.entries = {name: _as_tensor(name, array).to(self.device) for name, array in arrays.items()}
         self._state, self._state_axis, self.choices = state, state_axis, choices or Choices()
-        self._policy = policy
+        self.policy = policy
         self._is_graph = not isinstance(policy, torch.nn.Module) and hasattr(policy, "graph")
         self.graph_policy: Any = policy if self._is_graph else None
         self._takes_arrays = False
@@ -154,7 +155,7 @@ class BoundPolicy:
         """
         if self._is_graph:
             return self._masked(entry, layout, images, low)
-        if not isinstance(self._policy, torch.nn.Module):
+        if not isinstance(self.policy, torch.nn.Module):
             raise NotIncremental("what a plain callable computes is not known; give the torch.nn.Module itself")
         assert clean is not None
         entries = {name: _recordable(tensor) for name, tensor in self.entries.items()}
@@ -170,7 +171,7 @@ class BoundPolicy:
             found[:] = [bound._masked(entry, layout, images, low)]
             return _agree(clean, found[0][2])
 
-        replica_of(self._policy, arguments, tuple(clean.named), same)
+        replica_of(self.policy, arguments, tuple(clean.named), same)
         return found[0]
 
     def _masked(
@@ -238,7 +239,7 @@ class BoundPolicy:
         original = self.entries[entry][None]
         outputs = self.evaluate(entry, original.to(torch.float32, copy=True))  # the policy may scale it in place
         if original.dtype != torch.float32 and not self._is_graph:  # a graph cannot look at the element type
-            checked = _SEEN.setdefault(self._policy, set()) if isinstance(self._policy, torch.nn.Module) else set()
+            checked = _SEEN.setdefault(self.policy, set()) if isinstance(self.policy, torch.nn.Module) else set()
             if (entry, original.dtype) not in checked:
                 self._check_element_type(entry, original, outputs)
                 checked.add((entry, original.dtype))

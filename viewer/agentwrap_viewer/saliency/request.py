@@ -41,7 +41,8 @@ class Request:
             observation is one.
         channels: Where the channels of an image are: ``first``, ``last``, ``none``; ``auto`` takes the smaller of the
             first and the last axis, the first where they are equal.
-        chunk: Perturbed observations evaluated at a time; by default so many that they stay in the processor's cache.
+        chunk: Perturbed observations evaluated at a time; by default a number that is found while the policy's first
+            maps are made, see ``docs/performance.md``.
         evaluation: ``auto`` computes only what a mask changes, wherever the policy's computation is known: that of a
             replica is, a module is exported for it, once, which takes about a second. ``dense`` evaluates whole
             batches, and exports nothing.

@@ -6,15 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
+from .chunks import Chunks, usual_size
 from .layout import Layout
 from .policies import BoundPolicy
 from .request import Request
-
-#: Numbers in a chunk of perturbed observations. Measured on 84×84×4 and the Nature CNN, one thread: chunks of 24 to 48
-#: are within 2 % of each other, 8 takes 20 % longer, and from 96 the activations fall out of the cache (30 %).
-#: Contiguous beats channels-last.
-CHUNK_NUMBERS = 2**20
-CHUNK_BOUNDS = (8, 512)
 
 
 @dataclass(frozen=True)
@@ -40,6 +35,11 @@ class Subject:
 
     @property
     def rows(self) -> int:
-        """How many observations are evaluated at a time, where nothing else decides that."""
-        low, high = CHUNK_BOUNDS
-        return self.request.chunk or min(max(CHUNK_NUMBERS // self.bound.entries[self.entry].numel(), low), high)
+        """How many observations gradients are taken at, at a time."""
+        return self.request.chunk or usual_size(self.bound.entries[self.entry].numel())
+
+    def chunks(self, bound: BoundPolicy) -> Chunks | None:
+        """How many observations that policy is given at a time, as far as is known; None where the request says it."""
+        if self.request.chunk:
+            return None
+        return Chunks.of(bound.policy, self.bound.entries[self.entry].shape, bound.device)

@@ -49,7 +49,7 @@ _TAPS, _ROWS = 8, 4096
 _TURNS = 6
 
 #: How much less another way has to take: less than that is noise.
-_WORTH = 0.9
+WORTH = 0.9
 
 #: What is believed of a processor. On two quiet cores of a Xeon 12e6 and 13.5 were measured (one thread: 6e6 and 17);
 #: beside a training that took both cores, anything from 0 to 2e9 and 0.6 to 3000, with plans to match.
@@ -149,7 +149,7 @@ def fastest(ways: Sequence[Callable[[], object]], device: torch.device, *, budge
         if spent > budget:
             break
     best = least.index(min(least))
-    return best if least[best] < _WORTH * least[0] else 0
+    return best if least[best] < WORTH * least[0] else 0
 
 
 def timed(act: Callable[[], object], device: torch.device) -> float:
