@@ -1,11 +1,14 @@
 """Modules as people make them to be fast or to be left alone: compiled, data-parallel, of half precision, frozen.
 
-Each is watched in its own loop with a recording, and what is exported of it computes what it computed.
+Each is watched in its own loop with a recording; what is exported of it computes what it computed, and is explained by
+the maps of the plain module.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +17,17 @@ import numpy as np
 import pytest
 import torch
 from recordings import messages_in, steps_in
+from sb3_models import Pictures
 from torch import nn
 
 from agentwrap import InterpretWrapper
 from agentwrap_protocol.messages import Hello, PolicyGraph, Weights
+from agentwrap_viewer import open_recording
+from agentwrap_viewer.explainer.offline import explain_step, policy_of
 from agentwrap_viewer.replica import Replica
+from agentwrap_viewer.saliency import explain
+
+Act = Callable[[Any, torch.Tensor], torch.Tensor]
 
 
 class ActorCritic(nn.Module):
@@ -116,31 +125,95 @@ def agrees(path: Path, seen: list[torch.Tensor], tolerance: float) -> None:
         assert torch.allclose(again, logits, atol=tolerance), (again, logits)
 
 
+def maps_of(path: Path) -> dict[str, Any]:
+    """The maps of a step in the middle, as ``agentwrap explain`` computes them."""
+    with open_recording(path) as recording:
+        message = explain_step(recording, policy_of(recording, 1, "cpu"), 8, method="feature_perturbation")
+    return {name: array for name, array in message.arrays.items() if name.startswith("features/")}
+
+
+def has_the_maps_of_the_plain(path: Path, policy: nn.Module, plain: nn.Module, act: Act) -> None:
+    """What was recorded of a policy is explained as the plain module is, with the same weights on the same steps."""
+    reference = path.with_name("plain.mcap")
+    play(reference, plain, lambda observation: act(plain, observation))
+    found, expected = maps_of(path), maps_of(reference)
+    assert set(found) == set(expected) == {"features/actor", "features/critic"}
+    share = 1e-4 if close_to(policy) == 1e-4 else 0.1  # squares of differences: of half precision two digits are left
+    for name, scores in expected.items():
+        assert scores.max() > 0
+        assert np.allclose(found[name], scores, rtol=0, atol=share * scores.max()), (name, found[name], scores)
+
+
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
 @pytest.mark.parametrize("kind", MAKE)
 def test_a_module_that_is_called_itself(kind: str, process_group: None, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    policy = MAKE[kind](ActorCritic())
+    plain = ActorCritic()
+    policy, path = MAKE[kind](deepcopy(plain)), tmp_path / "run.mcap"
 
-    def act(observation: torch.Tensor) -> torch.Tensor:
+    def act(policy: Any, observation: torch.Tensor) -> torch.Tensor:
         return policy(observation)[0]
 
-    agrees(tmp_path / "run.mcap", play(tmp_path / "run.mcap", policy, act), close_to(policy))
-    latent = "output/latent" in steps_in(tmp_path / "run.mcap")[-1].arrays
+    agrees(path, play(path, policy, partial(act, policy)), close_to(policy))
+    has_the_maps_of_the_plain(path, policy, plain, act)
+    latent = "output/latent" in steps_in(path)[-1].arrays
     assert latent is ("compiled" not in kind)  # the layers of what is compiled are not run as modules
     assert not any(module._forward_hooks for module in policy.modules())
+
+
+class Seeing(nn.Module):
+    """Looks at pictures, in whatever precision it is of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(4, 8, 5, 2), nn.ReLU(), nn.Conv2d(8, 8, 3, 2), nn.ReLU(), nn.Flatten())
+        self.actor, self.critic = nn.Linear(392, 3), nn.Linear(392, 1)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        latent = self.body(x.permute(0, 3, 1, 2).to(self.actor.weight.dtype) / 255)
+        return self.actor(latent), self.critic(latent)
+
+
+def pictures_explained(policy: nn.Module, path: Path) -> dict[str, Any]:
+    """Maps of the third picture, by what explains recordings and by ``explain`` with the module itself."""
+    env = InterpretWrapper(Pictures(), policy, record=path, quiet=True, strict=True)
+    observation, _ = env.reset(seed=0)
+    for _ in range(3):
+        shown = torch.as_tensor(observation)
+        with torch.no_grad():
+            policy(shown[None])
+        observation, *_ = env.step(0)
+    env.close()
+    with open_recording(path) as recording:
+        found = dict(explain_step(recording, policy_of(recording, 1, "cpu"), 2, method="perturbation").arrays)
+    for one in explain(policy, shown, method="perturbation", target=("actor", "critic")):
+        found[f"module/{one.target}"] = one.heatmap
+    return {name: array for name, array in found.items() if name.split("/")[0] in ("heatmap", "module")}
+
+
+def test_maps_of_pictures_are_the_same_in_any_precision(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    plain = Seeing()
+    expected = pictures_explained(plain, tmp_path / "plain.mcap")
+    assert set(expected) == {f"{by}/{target}" for by in ("heatmap", "module") for target in ("actor", "critic")}
+    for precision in (torch.float16, torch.bfloat16, torch.float64):
+        found = pictures_explained(deepcopy(plain).to(precision), tmp_path / f"{precision}.mcap")
+        for name, scores in expected.items():
+            assert np.corrcoef(found[name].ravel(), scores.ravel())[0, 1] > 0.99, (name, precision)
 
 
 @pytest.mark.parametrize("kind", ["plain", "bfloat16", "frozen"])
 def test_an_agent_like_cleanrls(kind: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    agent: Any = MAKE[kind](Agent())
+    plain = Agent()
+    agent, path = MAKE[kind](deepcopy(plain)), tmp_path / "run.mcap"
 
-    def act(observation: torch.Tensor) -> torch.Tensor:
+    def act(agent: Any, observation: torch.Tensor) -> torch.Tensor:
         agent.get_action_and_value(observation)
         return agent.actor(observation.to(agent.actor[0].weight.dtype))
 
-    agrees(tmp_path / "run.mcap", play(tmp_path / "run.mcap", agent, act), close_to(agent))
+    agrees(path, play(path, agent, partial(act, agent)), close_to(agent))
+    has_the_maps_of_the_plain(path, agent, plain, act)
 
 
 @pytest.mark.parametrize("kind", ["compiled in place", "frozen", "compiled network"])

@@ -114,4 +114,8 @@ def test_one_is_found_chosen_and_followed_among_many(
     tab.find('.roster [data-rule="none"]').click()
     tab.page.keyboard.press("Escape")
     tab.until(lambda: not heard(agents), "nobody to want to know")
+    tab.page.set_viewport_size({"width": 390, "height": 844})
+    name, views = tab.find(".pill .name").bounding_box(), tab.find(".views").bounding_box()
+    assert name is not None and views is not None and name["width"] > 20, "a phone does not say who is shown"
+    assert name["x"] + name["width"] <= views["x"] and views["x"] + views["width"] <= 390
     assert tab.errors == []

@@ -225,7 +225,7 @@ class Replica:
         else:  # a state that has no batch axis
             found = [self.run(each) for each in filled]
         return {
-            output.name: torch.cat([each[output.name] for each in found]).cpu().numpy()
+            output.name: _array(torch.cat([each[output.name] for each in found]))
             for output in (self.graph.outputs if found else ())
         }
 
@@ -314,6 +314,12 @@ class Replica:
             for row in range(rows)
         ]
         return [torch.stack(column) for column in zip(*single, strict=True)]
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
+    """Return a tensor as an array; NumPy has no bfloat16."""
+    array: np.ndarray[Any, Any] = (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).cpu().numpy()
+    return array
 
 
 @dataclass

@@ -263,7 +263,7 @@ def _share(recording: Recording, replica: Replica, index: int, noise: Inputs) ->
             if _is_bytes(given, arrays):
                 rows = rows.clamp(0, 255)
             inputs[given.name] = rows.movedim(0, _axis(given))
-    outputs = {name: output.cpu().numpy() for name, output in replica.run(inputs).items()}
+    outputs = {name: output.cpu().double().numpy() for name, output in replica.run(inputs).items()}
     actions = _actions(outputs, hello.action_space, arrays.get(MASK))
     return float((actions[1:] != actions[0]).any(1).mean())
 

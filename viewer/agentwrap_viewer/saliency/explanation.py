@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from agentwrap_export.arrays import tensor_to_array
+
 from .attribution import GradientMethod, GradientPart
 from .choices import Choices
 from .errors import SaliencyError, Unanswered
@@ -76,7 +78,7 @@ class Explanation:
         """Actor's and critic's outputs for the observation itself, by name, without batch axis, flattened."""
         named = self._parts[0].clean.named
         known = [name for name in (*ACTOR_NAMES, *CRITIC_NAMES) if name in named]
-        return {name: named[name][0].detach().cpu().numpy().ravel() for name in known}
+        return {name: tensor_to_array(named[name][0]).ravel() for name in known}
 
     @property
     def chosen(self) -> int | tuple[int, ...] | None:

@@ -187,6 +187,9 @@ class BoundPolicy:
         clean = self._refused(incremental.clean)
         if clean is None:
             raise NotIncremental("the policy takes one observation at a time, or computes with integers")
+        other = self._refused(incremental.other_precision)
+        if other is not None:
+            raise NotIncremental(f"the policy computes in {str(other).removeprefix('torch.')}")
         return self, incremental, self.outputs(clean, 1)
 
     def graph_inputs(self, entry: str) -> tuple[dict[str, torch.Tensor], str] | None:

@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from agentwrap_export.arrays import tensor_to_array
+
 from .choices import Choices
 from .errors import SaliencyError
 from .layout import Channels, Layout, layout_of
@@ -268,5 +270,5 @@ def _scored(
         name: squared_distance(clean, perturbed, target).cpu().numpy().astype(np.float32)
         for name, target in resolved.items()
     }
-    kept = {name: tensor[0].detach().cpu().numpy().astype(np.float32).ravel() for name, tensor in named.items()}
+    kept = {name: tensor_to_array(tensor[0]).astype(np.float32).ravel() for name, tensor in named.items()}
     return TemporalSaliency(weights, kept, state)

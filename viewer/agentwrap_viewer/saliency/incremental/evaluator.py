@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -110,13 +110,16 @@ class Incremental:
 
     def _largest(self) -> int:
         """Return how many numbers the largest map of one image has."""
+        return max([self._change.numel(), *(value.numel() for value in self._made())])
+
+    def _made(self) -> Iterator[torch.Tensor]:
+        """What the steps of the program compute, without data; nothing where none can be run on one image."""
         if self._clean is None and self.clean() is None:
-            return self._change.numel()
+            return
         assert self._clean is not None
         run = self._clean.run
         example = _PLANS.setdefault(run.program, _Plans()).example(run)
-        made = (example[step.out] for step in run.program.steps)
-        return max([self._change.numel(), *(value.numel() for value in made if isinstance(value, torch.Tensor))])
+        yield from (value for step in run.program.steps if isinstance(value := example[step.out], torch.Tensor))
 
     def level_blocks(self, indices: torch.Tensor, count: int, most: int | None = None) -> list[torch.Tensor]:
         """Cut one level of ``count`` masks altogether into smaller blocks, so many that all their plans are kept."""
@@ -152,6 +155,15 @@ class Incremental:
         """
         run = self._replica.prepared(self._inputs, self._name, rows=1)
         return None if run is None else self._replica.named(self._maps(run).outputs(), 1)
+
+    def other_precision(self) -> torch.dtype | None:
+        """Return in what else than float32 something is computed, if anything is: the rules of ``plan`` are for that.
+
+        Raises:
+            GraphError: The policy refuses the inputs.
+        """
+        others = (value.dtype for value in self._made() if value.is_floating_point() and value.dtype != torch.float32)
+        return next(others, None)
 
     def first_order(self, directions: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
         """Return how much each mask adds to sums of outputs, (count, K), to first order: by gradients, all at once.
