@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +20,9 @@ from fakes import FakeAgent, hello
 from listener import eventually
 from recordings import record_pictures, steps_in
 
+from agentwrap_protocol.messages import SaliencyMap
 from agentwrap_viewer import cli, open_recording
+from agentwrap_viewer.commands import explain
 from agentwrap_viewer.recording import flips
 from agentwrap_viewer.recording.writer import RecordingWriter
 
@@ -73,6 +77,25 @@ def test_explain_computes_final_maps_and_goes_on_where_it_was_stopped(
             assert kept.time == message.time and kept.seconds == message.seconds  # not computed again
         assert kept.source == recording.metadata["stream"] and kept.arrays["heatmap/chosen"].shape == (16, 16)
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_explain_that_is_stopped_says_how_to_go_on(
+    run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maps, computed = tmp_path / "maps.mcap", explain.maps
+
+    def stopped(*arguments: Any) -> Iterator[SaliencyMap]:
+        yield from itertools.islice(computed(*arguments), 3)
+        raise KeyboardInterrupt
+
+    options = ("explain", str(run), "--out", str(maps), "--method", "gradient", "--steps", "0:7", "--jobs", "1")
+    with monkeypatch.context() as patched:
+        patched.setattr(explain, "maps", stopped)
+        assert cli.main(options) == 130
+    assert f"what is done is in {maps}, and the same command goes on" in capsys.readouterr().err
+    with open_recording(maps) as partly:
+        assert len(partly.explained) == 3
+    assert "7 maps" in said(capsys, *options)
 
 
 SPY = """

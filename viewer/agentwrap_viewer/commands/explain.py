@@ -92,7 +92,13 @@ def run(arguments: argparse.Namespace) -> int:
     check_place(Path(arguments.out))
     with reading(arguments.recording) as recording:
         indices = chosen(recording, arguments.steps, arguments.episode)
-        write_maps(recording, indices, Path(arguments.out), arguments, version=arguments.policy_version)
+        try:
+            write_maps(recording, indices, Path(arguments.out), arguments, version=arguments.policy_version)
+        except KeyboardInterrupt:
+            if Path(arguments.out).exists():
+                told = f"agentwrap explain: what is done is in {arguments.out}, and the same command goes on from there"
+                print(f"\n{told}", file=sys.stderr, flush=True)
+            raise
     print(f"agentwrap explain: {len(indices):,} maps are in {arguments.out}", flush=True)
     return 0
 

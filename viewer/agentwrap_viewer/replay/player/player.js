@@ -5,7 +5,7 @@ const find = selector => document.querySelector(selector)
 const count = run.steps.length
 
 const SPEEDS = [0.1, 0.25, 0.5, 1, 2, 4], AHEAD = 8, KEPT = 64
-const LEFT = 56, RIGHT = 8, TOP = 8
+const LEFT = 56, RIGHT = 14, TOP = 8  // CSS pixels around the lanes: their names, a count of marks
 const DENSE = 4  // pixels that a reward's line needs to be told from its neighbours
 const NONE = -128  // stands for a score that there is not
 const NEAR = 3   // marks named beside the pointer
