@@ -157,6 +157,23 @@ def test_hover_click_lasso_and_neighbours(address: str, open_tab: Callable[..., 
     assert tab.errors == []
 
 
+def test_points_of_a_policy_without_a_value_are_coloured_by_its_actions(
+    tmp_path: Path, open_tab: Callable[..., Tab]
+) -> None:
+    path = tmp_path / "run.mcap"
+    with RecordingWriter(path, fakes.hello()) as writer:
+        for step in states(STEPS):
+            step.arrays.pop("output/value")
+            writer.add(step)
+    replay = Served("replay", path)
+    tab = shown(open_tab(replay.address + "#states"))
+    assert tab.select("Colour by").input_value() == "action" and "NOOP" in tab.find(".states .legend").inner_text()
+    tab.select("Colour by").select_option("value")
+    tab.until(lambda: "the policy gave none" in tab.find(".states .legend").inner_text(), "why it has no colours")
+    assert tab.errors == []
+    replay.close()
+
+
 def test_colours_and_layout_can_be_chosen(address: str, open_tab: Callable[..., Tab]) -> None:
     tab = shown(open_tab(address + "#states"))
     before = tab.find("canvas.points").evaluate("c => c.toDataURL()")

@@ -33,7 +33,7 @@ export async function render({model, el}) {
 
   const points = new Points(), context = canvas.getContext("2d")
   let state = null, generation = null, image = null, ratio = 1
-  let colours = null, range = null, chosen = null, near = []
+  let colours = null, range = null, chosen = null, near = [], coloured = remembered()  // by what, if the user chose
   let view = {scale: 1, x: 0, y: 0}, following = true  // place in CSS pixels = (x * scale + view.x, view.y - y * scale)
   let hover = -1, path = null, drag = null, shownStep = null, due = false, repaint = false, visible = false
   const pointers = new Map()
@@ -84,11 +84,18 @@ export async function render({model, el}) {
   }
 
   function recolour() {
+    if (!coloured && state && state.columns && points.count) by.element.value = usual()
     const index = columnIndex(), column = state && state.columns ? state.columns[index] : null
     if (column === null || column === undefined) { colours = new Uint32Array(points.count); return }
     range = column.kind === "number" ? points.range(index) : null
     colours = points.colours(index, column.kind, range)
     drawLegend(column, index)
+  }
+
+  /** What points are coloured by unless the user chose: the value, or the action where the policy gave none. */
+  function usual() {
+    const value = state.columns.findIndex(({name}) => name === "value"), action = state.columns.find(({name}) => name.startsWith("action"))
+    return action === undefined || points.range(value) !== null ? "value" : action.name
   }
 
   const columnIndex = () => Math.max(0, state && state.columns ? state.columns.findIndex(column => column.name === by.element.value) : 0)
@@ -290,7 +297,7 @@ export async function render({model, el}) {
 
   function takeState(told) {
     state = told
-    if (told.columns) fill(by.element, told.columns.map(({name, title}) => [name, title]), remembered())
+    if (told.columns) fill(by.element, told.columns.map(({name, title}) => [name, title]), coloured || "value")
     const layers = told.layers || []
     layer.root.hidden = layers.length < 2
     fill(layer.element, layers.map(name => [name, name.replace("layer/", "")]), told.layer)
@@ -331,7 +338,8 @@ export async function render({model, el}) {
   }
 
   by.element.addEventListener("change", () => {
-    try { localStorage.setItem(KEY, by.element.value) } catch { /* then it lasts until the page is left */ }
+    coloured = by.element.value
+    try { localStorage.setItem(KEY, coloured) } catch { /* then it lasts until the page is left */ }
     colours = null; repaint = true
     schedule()
   })
@@ -370,7 +378,7 @@ export async function render({model, el}) {
   return root
 }
 
-const remembered = () => { try { return localStorage.getItem(KEY) || "value" } catch { return "value" } }
+const remembered = () => { try { return localStorage.getItem(KEY) } catch { return null } }
 
 /** A column's value in words. */
 export function said({title, kind, labels, unknown}, value) {

@@ -216,16 +216,16 @@ function drawEpisodes(context, {x0, x1, x, bottom}, {borders, episodes}) {
   context.textBaseline = "alphabetic"
   let free = -Infinity, drawn = -Infinity
   borders.forEach((border, index) => {
-    const at = Math.round(x(border)) + 0.5, named = at >= free
+    const at = Math.round(x(border)) + 0.5, text = free === -Infinity ? `episode ${integer(episodes[index])}` : integer(episodes[index])
+    const end = at < free ? Infinity : at + BESIDE + context.measureText(text).width, named = end <= x1 + RIGHT
     if (at - drawn < 3 || !(all || named)) return
     drawn = at
     context.strokeStyle = colour("axis")
     context.beginPath(); context.moveTo(at, TOP - 2); context.lineTo(at, bottom); context.stroke()
     if (!named) return
-    const text = free === -Infinity ? `episode ${integer(episodes[index])}` : integer(episodes[index])
     context.fillStyle = colour("muted")
     context.fillText(text, at + BESIDE, TOP - 5)
-    free = at + BESIDE + context.measureText(text).width + 10
+    free = end + 10
   })
 }
 
