@@ -40,11 +40,12 @@ class Moments:
         guard: Told of what goes wrong; nothing is raised.
     """
 
-    __slots__ = ("_feed", "_guard", "_shapes", "_snapshots")
+    __slots__ = ("_feed", "_guard", "_shapes", "_shapes_told", "_snapshots")
 
     def __init__(self, snapshots: Snapshots, feed: PolicyFeed, guard: Guard) -> None:
         self._snapshots, self._feed, self._guard = snapshots, feed, guard
         self._shapes: dict[str, tuple[int, ...]] = {}
+        self._shapes_told = False
 
     def look(self, moment: Moment, observation: Any, action: Any, outlets: Publisher | Outlets) -> None:
         """See all there is to see before a step."""
@@ -71,17 +72,19 @@ class Moments:
         self._feed.update(call, moment.step, outlets)
         if call is not None:
             seen = self._guard.run(reading, capture.arrays, call) or {}
-            self._compare_shapes(seen)
+            self._compare_shapes(seen, outlets)
             # pictures last: what is small in front of them goes to the network with one operation of the system
             arrays = {**seen, **arrays}
         moment.arrays = arrays
 
-    def _compare_shapes(self, seen: dict[str, Array]) -> None:
+    def _compare_shapes(self, seen: dict[str, Array], outlets: Publisher | Outlets) -> None:
         for name, array in seen.items():
             known = self._shapes.setdefault(name, array.shape)
-            if known != array.shape and name.startswith("output/"):
-                self._guard.warn_once(
-                    "shapes",
+            if known != array.shape and name.startswith("output/") and not self._shapes_told:
+                self._shapes_told = True  # of the first: others change with it
+                self._feed.tell_why(
                     f"the policy's {name.removeprefix('output/')} had shape {known} and now has {array.shape}: it is "
                     "exported as it was, so maps are no longer of what acts; wrap the environment anew",
+                    outlets,
+                    about="shapes",
                 )

@@ -170,7 +170,7 @@ class PolicyFeed:
             count = _count(self._policy)
             self._tell(publisher, outputs=call.names, parameters=count, distribution=told, problem=problem)
         if call is not None and self.capture.misfit is not None and self.info.graph != "failed":
-            self._tell_why(self.capture.misfit, publisher)
+            self.tell_why(self.capture.misfit, publisher)
         if call is not None and self.info.graph == "pending" and publisher.wants(PolicyGraph.kind):
             if isinstance(call, Called):
                 self._tell(publisher, graph="failed", problem=NO_GRAPH, probe=self.probing.info)
@@ -184,14 +184,14 @@ class PolicyFeed:
     def _count_uncalled(self, publisher: Publisher | Outlets) -> None:
         self._uncalled += 1
         if self._uncalled >= UNCALLED and self._policy is not None and self.info.graph == "pending":
-            self._tell_why(self.capture.misfit or NOT_CALLED, publisher)
+            self.tell_why(self.capture.misfit or NOT_CALLED, publisher)
 
-    def _tell_why(self, why: str, publisher: Publisher | Outlets) -> None:
+    def tell_why(self, why: str, publisher: Publisher | Outlets, *, about: str = "matching") -> None:
         """Say why nothing of the policy's calls is shown, or why something else than people think."""
         if why == self.info.problem:
             return
         if why != NOT_CALLED:
-            self._guard.warn_once("matching", why)
+            self._guard.warn_once(about, why)
         self._tell(publisher, problem=why)
 
     def policy_changed(self) -> None:

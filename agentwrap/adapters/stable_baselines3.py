@@ -313,8 +313,9 @@ def _fitting(given: gym.Space[Any], wanted: gym.Space[Any]) -> gym.Space[Any]:
         height_width_channels = (*wanted.shape[1:], *wanted.shape[:1]) if len(wanted.shape) == 3 else None
         if given.shape in (wanted.shape, height_width_channels):
             return given
-    raise PolicyTypeError(
-        f"the environment's observations are {given}, but the policy takes {wanted}: where the model's own VecEnv "
-        "stacks frames, wrap an environment that does the same (gymnasium.wrappers.FrameStackObservation), "
-        "InterpretWrapper outermost"
+    advice = (
+        "wrap the environment that it acts in, with all that changes observations there, InterpretWrapper outermost"
     )
+    if len(given.shape or ()) > 1:
+        advice += " (where the model's own VecEnv stacks frames: gymnasium.wrappers.FrameStackObservation)"
+    raise PolicyTypeError(f"the environment's observations are {given}, but the policy takes {wanted}: {advice}")

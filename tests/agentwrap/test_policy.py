@@ -16,7 +16,7 @@ from agentwrap import InterpretWrapper, PolicyTypeError, UnknownLayerError
 from agentwrap.distributions import Categorical
 from agentwrap.policy import PolicyView, State, Watch, register_adapter, unregister_adapter, view_policy
 from agentwrap.testing import check_policy
-from agentwrap_protocol.messages import Step
+from agentwrap_protocol.messages import Hello, Step
 
 
 class Brain:
@@ -150,7 +150,7 @@ def test_outputs_that_change_shape_are_told(kind: str, env: Any, listen: Any, re
     growing = Growing()
     policy = growing if kind == "module" else lambda x: np.resize(x, (*x.shape[:-1], actions[0]))
     with InterpretWrapper(env, policy, quiet=True, endpoint="tcp://127.0.0.1:*", probe_ms_per_s=1000) as wrapped:
-        listener = listen(wrapped, "step")
+        listener = listen(wrapped, "hello", "step")
         observation, _ = wrapped.reset(seed=0)
 
         def act() -> None:
@@ -163,6 +163,7 @@ def test_outputs_that_change_shape_are_told(kind: str, env: Any, listen: Any, re
         actions[0] = 3
         says = r"logits had shape \(2,\)" if kind == "module" else r"\(3,\), where \(2,\) was expected"
         eventually(lambda: act() or any(re.search(says, str(each.message)) for each in recwarn))
+        listener.wait(Hello, lambda hello: re.search(says, hello.policy.problem or ""), between=act)
 
 
 def test_a_submodule_that_is_not_there_is_named(adapter: Any, env: Any) -> None:

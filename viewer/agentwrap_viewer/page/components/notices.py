@@ -171,7 +171,7 @@ def _about_explainer(view: View) -> list[dict[str, Any]]:
         problem = store.explainer.problem if store.explainer else None
         return [_notice("unable", "warning", "No maps for this policy", problem or "")]
     if policy is not None and policy.graph == "exported" and policy.problem:
-        return [_notice("misfit", "warning", "The policy is called with something else", policy.problem)]
+        return [_notice("misfit", "warning", "Maps may be of something else", policy.problem)]
     if state == "none":
         return [_notice("no-explainer", "info", "No explainer runs", "Steps are shown without maps.")]
     if state == "ready" and store.explainer is not None and store.explainer.problem:
