@@ -114,6 +114,17 @@ def test_one_is_found_chosen_and_followed_among_many(
     tab.find('.roster [data-rule="none"]').click()
     tab.page.keyboard.press("Escape")
     tab.until(lambda: not heard(agents), "nobody to want to know")
+    for opened in (lambda: tab.page.keyboard.press("a"), pill.click):
+        opened()
+        tab.until(lambda: tab.find(".roster").is_visible(), "the list once more")
+        tab.page.keyboard.press("Escape")
+        tab.page.keyboard.press(" ")
+        tab.until(
+            lambda: tab.find(".transport[data-mode=paused]").count(), "the space bar to pause, not to open the list"
+        )
+        assert not tab.find(".roster").is_visible()
+        tab.page.keyboard.press("End")
+        tab.until(lambda: tab.find(".transport[data-mode=live]").count(), "live again")
     tab.page.set_viewport_size({"width": 390, "height": 844})
     name, views = tab.find(".pill .name").bounding_box(), tab.find(".views").bounding_box()
     assert name is not None and views is not None and name["width"] > 20, "a phone does not say who is shown"

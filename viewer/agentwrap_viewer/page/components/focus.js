@@ -20,6 +20,13 @@ window.addEventListener("keydown", event => {
 /** Whether what was done last was done with a mouse, a pen or a finger. */
 export const byPointer = () => pointing
 
+/** The element that has the focus, in whatever shadow root it is. */
+export function focused() {
+  let element = document.activeElement
+  while (element.shadowRoot?.activeElement) element = element.shadowRoot.activeElement
+  return element
+}
+
 /** Have controls that are clicked let go of the focus, and choices open by keys; the function returned ends that. */
 export function tendControls() {
   document.addEventListener("click", leaveClicked)

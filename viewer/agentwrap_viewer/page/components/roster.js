@@ -1,6 +1,7 @@
 // The list of all agents and their environments, with their returns: opened from the header, searched, sorted.
 
 import {send, subscribe} from "./feed.js"
+import {byPointer, focused} from "./focus.js"
 import {h, integer, number, put} from "./kit.js"
 
 const RULES = {none: "Stay", best: "Best", worst: "Worst", newest: "Newest"}
@@ -23,7 +24,7 @@ const label = row => row.of > 1 ? `${row.name} · ${row.environment}` : row.name
 
 /** Returns {button, panel, stop}: `button` opens the list, and holds what the header says of the agent that is shown. */
 export function roster(...inside) {
-  let section = {open: false}, sorted = "last", down = true, rows = []
+  let section = {open: false}, before = null, sorted = "last", down = true, rows = []
   let lines = new Map()  // by what they stand for: a line that moves stays the same environment's
   const chevron = h("span", {class: "chevron", "aria-hidden": "true"}, "▾")
   const button = h("button", {type: "button", class: "pill", title: "All agents and environments (A)", "aria-expanded": "false",
@@ -47,7 +48,13 @@ export function roster(...inside) {
     if (wanted) panel.style.left = `${Math.max(8, Math.min(button.getBoundingClientRect().left, innerWidth - 628))}px`
     button.setAttribute("aria-expanded", wanted)
     send({do: "list", open: wanted})
-    if (wanted) search.focus()
+    if (wanted) { before = byPointer() ? null : focused(); search.focus() }
+  }
+
+  /** Give the focus back to what had it before the list; of the page's own keys the button would take the space bar. */
+  function leave() {
+    if (before && before !== document.body) before.focus()
+    else focused().blur()
   }
 
   function take() {
@@ -109,7 +116,7 @@ export function roster(...inside) {
 
   const onKey = event => {
     const typing = event.composedPath()[0]?.matches?.("input, textarea, select")
-    if (event.key === "Escape" && section.open) { open(false); button.focus() }
+    if (event.key === "Escape" && section.open) { open(false); leave() }
     else if (event.key.toLowerCase() === "a" && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) { event.preventDefault(); open(!section.open) }
   }
   const onPress = event => { if (section.open && !event.composedPath().some(each => each === panel || each === button)) open(false) }
