@@ -26,8 +26,8 @@ from .choosing import Choosing, given_to
 from .guard import Guard
 from .holding import Held, Holding
 from .hooks import CompiledHook, Hook, is_tensor
-from .matching import Shape, Shapes, single_observation
-from .misfits import resized, strange, told
+from .matching import Shape, Shapes, is_as_seen, single_observation
+from .misfits import IN_PARTS, resized, strange, told
 from .outputs import doubts, output_names
 from .within import Within
 
@@ -206,6 +206,19 @@ class PolicyCapture:
             given, returned = tuple(each.tensor.shape)[call.batched :], observation.get(each.array)
             if self._resized is None and returned is not None and resized(given, returned.shape):
                 self._resized = told(given, returned.shape, shown=True)
+        if self._resized is None and "observation" not in observation and self._is_in_parts(call, observation):
+            self._resized = IN_PARTS
+
+    def _is_in_parts(self, call: Call, observation: Mapping[str, Array]) -> bool:
+        """Whether an entry of a dict or tuple is taken for state, being an argument of its own."""
+        states = [each.tensor for each in given_to(self._inner, call) if each.role == "state"]
+        entries = [array for array in observation.values() if array.any()]  # states begin with zeros
+        return any(
+            is_as_seen(tensor, entry, batched=call.batched)
+            for tensor in states
+            for entry in entries
+            if tensor.dim() == entry.ndim + call.batched
+        )
 
     def arrays(self, call: Call) -> dict[str, Array]:
         """Return what a chosen call computed and, where it cannot be told from the observation, what it was given.

@@ -55,6 +55,12 @@ def told(given: Shape, returned: Shape, *, shown: bool) -> str:
     )
 
 
+#: What is said of a policy that gets a dict's or tuple's entries as arguments of their own.
+IN_PARTS = (
+    "The policy is called with entries of the observation one by one: what comes after the first is taken for state, "
+    "which maps hold as it is. Call it with the dict or tuple itself to have all entries explained."
+)
+
 #: What is said of a policy whose library prepares observations.
 NEVER_PREPARED = (
     "The policy acts, but never on what the environment that is wrapped returns, as its library would prepare it: "

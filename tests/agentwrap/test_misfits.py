@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import torch
 from gymnasium.wrappers import FrameStackObservation, ResizeObservation, TransformObservation
@@ -134,3 +135,50 @@ def test_what_a_loop_does_itself_is_no_misfit(prepare: Any, wrap: Any, listen: A
     play(env, lambda observation: [policy(learned), policy(prepare(observation).float())], 6)
     eventually(lambda: len(listener.of(Step)) == 12)
     assert all(hello.policy.problem is None for hello in listener.of(Hello))
+
+
+class Parts(gym.Env[Any, Any]):
+    """A picture and a vector, in a tuple."""
+
+    observation_space = gym.spaces.Tuple(
+        (gym.spaces.Box(0, 255, (8, 8, 3), np.uint8), gym.spaces.Box(0, 1, (3,), np.float32))
+    )
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        return self._seen(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return self._seen(), 0.0, False, False, {}
+
+    def _seen(self) -> Any:
+        return self.np_random.integers(0, 255, (8, 8, 3), np.uint8), self.np_random.random(3, np.float32)
+
+
+class Joining(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(8 * 8 * 3 + 3, 2)
+
+    def forward(self, picture: Any, vector: Any = None) -> torch.Tensor:
+        picture, vector = picture if vector is None else (picture, vector)
+        return self.head(torch.cat([picture.flatten(1).float() / 255, vector], 1))
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_entries_that_are_arguments_of_their_own_are_told_of(whole: bool, wrap: Any, listen: Any, recwarn: Any) -> None:
+    policy = Joining()
+    env = wrap(policy, Parts(), fps=1e6)
+    listener = listen(env, "hello", "step", "policy_graph")
+
+    def act(observation: Any) -> None:
+        parts = tuple(torch.as_tensor(part)[None] for part in observation)
+        policy(parts) if whole else policy(*parts)
+
+    play(env, act, 6)
+    graph = listener.wait(PolicyGraph).graph
+    told = listener.wait(Hello, lambda hello: hello.policy.graph == "exported").policy.problem
+    assert [given.role for given in graph.inputs] == ["observation", "observation" if whole else "state"]
+    assert (told is None) is whole and (told is None or "one by one" in told)
+    assert sum("one by one" in str(each.message) for each in recwarn) == (not whole)
