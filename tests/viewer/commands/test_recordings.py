@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from recordings import record_pictures, steps_in
 from agentwrap_protocol.messages import SaliencyMap
 from agentwrap_viewer import cli, open_recording
 from agentwrap_viewer.commands import explain
+from agentwrap_viewer.launch import LaunchError
 from agentwrap_viewer.recording import flips
 from agentwrap_viewer.recording.writer import RecordingWriter
 
@@ -275,6 +277,16 @@ def test_what_takes_the_steps_that_have_maps_is_said(
     said(capsys, "export", run, "--out", tmp_path / "x.npz", "--steps", "0:19:6", *maps)
     said(capsys, "explain", run, "--out", tmp_path / "maps.mcap", "--method", "gradient", "--steps", "1:2")
     assert "maps of 5 steps between 0 and 18" in refused(capsys, "export", run, "--out", tmp_path / "y.npz", *maps)
+
+
+def test_steps_are_counted_from_the_first_recorded() -> None:
+    """A recording that the page began has the numbers of an agent that had made steps before."""
+    begun_late: Any = SimpleNamespace(
+        path="late.mcap", steps=[SimpleNamespace(step=1024 + n) for n in range(5)], episodes=[]
+    )
+    assert explain.chosen(begun_late, slice(1, 3), None) == range(1, 3)
+    with pytest.raises(LaunchError, match="5, 0 to 4, counted from its first, which is the agent's step 1,024"):
+        explain.chosen(begun_late, slice(1024, 1026), None)
 
 
 def test_steps_and_episodes_that_are_not_there_are_refused_with_those_that_are(

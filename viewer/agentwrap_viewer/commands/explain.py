@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 HELP = "compute saliency maps of a recording"
 
+STEPS_HELP = "from A to B, every Nth, counted from the first recorded (default: all)"
+
 DESCRIPTION = (
     "Compute the final saliency map of each chosen step and write them to a file, which is a recording too. Started "
     "again with the same arguments it goes on where it was stopped."
@@ -42,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recording", metavar="FILE", help="the recording")
     parser.add_argument("--out", metavar="MAPS", required=True, help="the file to write maps to")
     add_method(parser, "saliency method (default: the one that suits the observation)")
-    parser.add_argument("--steps", type=steps, metavar="A:B:N", help="from A to B, every Nth (default: all)")
+    parser.add_argument("--steps", type=steps, metavar="A:B:N", help=STEPS_HELP)
     parser.add_argument("--episode", type=int, metavar="E", help="the steps of one episode")
     parser.add_argument(
         "--policy-version", type=int, metavar="V", help="explain with these weights (default: those of each step)"
@@ -183,6 +185,8 @@ def chosen(recording: Recording, steps: slice | None, episode: int | None) -> ra
     found_steps = among if steps is None else among[steps]
     if not found_steps:
         known = f"there are {len(among):,}, 0 to {len(among) - 1:,}" if among else "it is empty"
+        if among and (first := recording.steps[among[0]].step):  # its agent had made steps before
+            known += f", counted from its first, which is the agent's step {first:,}"
         whole = recording.path if episode is None else f"episode {episode} of {recording.path}"
         raise LaunchError(f"{whole} has no {'such ' if among else ''}steps: {known}")
     return found_steps

@@ -17,7 +17,7 @@ from agentwrap_viewer.launch import LaunchError
 
 from .arguments import need
 from .errors import check_place, reading
-from .explain import add_method, chosen, steps, write_maps
+from .explain import STEPS_HELP, add_method, chosen, steps, write_maps
 from .moments import add_criteria, kinds_of, moments_of
 from .workers import add_workers
 
@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recording", metavar="FILE", help="the recording")
     parser.add_argument("--format", choices=FORMATS, help="what to make (default: by the name given with --out)")
     parser.add_argument("--out", metavar="OUT", help="the file to write (default: beside the recording)")
-    parser.add_argument("--steps", type=steps, metavar="A:B:N", help="from A to B, every Nth (default: all)")
+    parser.add_argument("--steps", type=steps, metavar="A:B:N", help=STEPS_HELP)
     parser.add_argument("--episode", type=int, metavar="E", help="the steps of one episode")
     parser.add_argument("--maps", metavar="MAPS", help=f"maps of this recording, for {', '.join(SHOWN)}")
     add_method(parser, "compute maps by this method, where there is no --maps")
