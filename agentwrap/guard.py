@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable
+from types import FrameType
 from typing import ParamSpec, TypeVar
 
 from .errors import AgentwrapWarning
+
+#: Packages that stand between a line of the user's and a part of the instrument.
+BETWEEN = ("agentwrap", "agentwrap_export", "gymnasium", "threading", "torch")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -53,4 +58,16 @@ class Guard:
         """Warn, but only the first time for what this is about."""
         if about not in self._said:
             self._said.add(about)
-            warnings.warn(f"agentwrap: {text}", AgentwrapWarning, stacklevel=4)
+            warnings.warn(f"agentwrap: {text}", AgentwrapWarning, stacklevel=_level_of_the_users_code())
+
+
+def _level_of_the_users_code() -> int:
+    """Return the ``stacklevel`` by which who calls this names the line of the user's own that led here.
+
+    That is where something can be mended; in a thread of the instrument's there is none, and its own line stands.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    level = 1
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in BETWEEN:
+        frame, level = frame.f_back, level + 1
+    return level if frame is not None else 2

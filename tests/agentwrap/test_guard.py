@@ -1,8 +1,10 @@
 import warnings
 
+import gymnasium as gym
 import pytest
+import torch
 
-from agentwrap import AgentwrapWarning
+from agentwrap import AgentwrapWarning, InterpretWrapper
 from agentwrap.guard import Guard
 
 
@@ -21,6 +23,23 @@ def test_a_part_that_fails_is_switched_off_with_one_warning():
     assert calls == []
     assert guard.run("hearing", lambda number: number, 2) == 2
     assert (guard.is_on("seeing"), guard.is_on("hearing")) == (False, True)
+
+
+def test_a_warning_names_the_line_of_the_loop_that_led_to_it(tmp_path):
+    class Silent(torch.nn.Module):
+        def forward(self, observation):
+            return "left"
+
+    policy = Silent()
+    env = InterpretWrapper(
+        gym.make("CartPole-v1"), policy, endpoint="tcp://127.0.0.1:*", record=tmp_path / "run.mcap", quiet=True
+    )
+    observation, _ = env.reset(seed=0)
+    with pytest.warns(AgentwrapWarning, match="returned str without any tensor") as caught:
+        policy(torch.as_tensor(observation)[None])
+        env.step(0)
+        env.close()
+    assert caught[0].filename == __file__
 
 
 def test_strict_raises_and_switches_nothing_off():
