@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -38,7 +39,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 import gymnasium as gym
 
 from .distributions import Distribution
-from .errors import AgentwrapError, MissingExtraError, PolicyTypeError
+from .errors import AgentwrapError, AgentwrapWarning, MissingExtraError, PolicyTypeError
 from .extras import Extra
 
 if TYPE_CHECKING:
@@ -275,7 +276,8 @@ def view_policy(policy: Any, env: gym.Env[Any, Any]) -> PolicyView | CallableVie
     """
     from .adapters import BUILT_IN
 
-    own = [adapter() for adapter in (*_registered, *_installed())]
+    offered = _installed()  # which may register itself too
+    own = [adapter() for adapter in dict.fromkeys((*_registered, *offered))]
     built_in = [adapter() for adapter in BUILT_IN]
     for adapters in (own, built_in):
         matching = [adapter for adapter in adapters if adapter.matches(policy)]
@@ -349,4 +351,11 @@ def _hint(policy: Any) -> str:
 
 def _installed() -> list[type[Adapter]]:
     """Adapters that installed packages offer."""
-    return [point.load() for point in metadata.entry_points(group=ENTRY_POINTS)]
+    found = []
+    for point in metadata.entry_points(group=ENTRY_POINTS):
+        try:
+            found.append(point.load())
+        except Exception as error:  # somebody else's package must not take the other adapters away
+            text = f"agentwrap: the adapter {point.name!r} ({point.value}) cannot be loaded: {error}"
+            warnings.warn(text, AgentwrapWarning, stacklevel=2)
+    return found

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -12,7 +14,7 @@ import torch
 from listener import eventually
 from torch import nn
 
-from agentwrap import InterpretWrapper, PolicyTypeError, UnknownLayerError
+from agentwrap import AgentwrapWarning, InterpretWrapper, PolicyTypeError, UnknownLayerError
 from agentwrap.distributions import Categorical
 from agentwrap.policy import PolicyView, State, Watch, register_adapter, unregister_adapter, view_policy
 from agentwrap.testing import check_policy
@@ -80,6 +82,40 @@ def test_an_adapter_of_ones_own_is_found_and_right(adapter: Any, env: Any) -> No
     report = check_policy(Brain(), env)
     assert report.passed, str(report)
     assert report.lines == ("seen when the library acts: logits, latent", "exported: logits, latent")
+
+
+OFFERED = """
+from agentwrap.policy import PolicyView, register_adapter
+
+@register_adapter
+class Thinkers:
+    name = "thinkers"
+    def matches(self, policy):
+        return type(policy).__name__ == "Brain"
+    def view(self, policy, env):
+        return PolicyView(agent=policy.net)
+"""
+
+
+@pytest.fixture
+def offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An installed package that offers an adapter, and one that is broken."""
+    (tmp_path / "thinkers.py").write_text(OFFERED)
+    for name, value in (("thinkers", "thinkers:Thinkers"), ("broken", "no_such_package:Adapter")):
+        info = tmp_path / f"{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[agentwrap.adapters]\n{name} = {value}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield
+    unregister_adapter(sys.modules.pop("thinkers").Thinkers)
+
+
+def test_an_adapter_that_an_installed_package_offers_is_found_beside_a_broken_one(offered: None, env: Any) -> None:
+    brain = Brain()
+    for _ in range(2):  # it registers itself too: that is not another one
+        with pytest.warns(AgentwrapWarning, match=r"'broken' \(no_such_package:Adapter\) cannot be loaded"):
+            assert view_policy(brain, env).agent is brain.net
 
 
 def test_two_that_match_are_both_named(adapter: Any, env: Any) -> None:
