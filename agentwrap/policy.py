@@ -29,7 +29,6 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -39,8 +38,9 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 import gymnasium as gym
 
 from .distributions import Distribution
-from .errors import AgentwrapError, AgentwrapWarning, MissingExtraError, PolicyTypeError
+from .errors import AgentwrapError, MissingExtraError, PolicyTypeError
 from .extras import Extra
+from .guard import Guard
 
 if TYPE_CHECKING:
     import torch
@@ -356,6 +356,5 @@ def _installed() -> list[type[Adapter]]:
         try:
             found.append(point.load())
         except Exception as error:  # somebody else's package must not take the other adapters away
-            text = f"agentwrap: the adapter {point.name!r} ({point.value}) cannot be loaded: {error}"
-            warnings.warn(text, AgentwrapWarning, stacklevel=2)
+            Guard().warn_once(point.name, f"the adapter {point.name!r} ({point.value}) cannot be loaded: {error}")
     return found
