@@ -46,8 +46,8 @@ def measure(*, frames: int = 20, threads: int = 2, rounds: int = 5) -> list[Row]
     rows = []
     for name, way in (("module", "auto"), ("replica", "auto"), ("module", "dense")):
         for _ in range(2):  # the export, plans, and what is kept for them
-            explain(policies[name], seen[0], evaluation=way)
-            list(refine(policies[name], seen[0], evaluation=way))
+            explain(policies[name], seen[0], evaluation=way, target=None)
+            list(refine(policies[name], seen[0], evaluation=way, target=None))
         rows += _rows(policies[name], seen, f"{name}, {way}", rounds, way)
     return rows
 
@@ -79,9 +79,9 @@ def _rows(policy: Any, seen: list[np.ndarray[Any, Any]], title: str, rounds: int
     for _ in range(rounds):
         for observation in seen:
             start = time.perf_counter()
-            first = next(refine(policy, observation, budget_ms=0, evaluation=way))
+            first = next(refine(policy, observation, budget_ms=0, evaluation=way, target=None))
             middle = time.perf_counter()
-            full = explain(policy, observation, evaluation=way)
+            full = explain(policy, observation, evaluation=way, target=None)
             end = time.perf_counter()
             first_ms.append(1000 * (middle - start))
             full_ms.append(1000 * (end - middle))

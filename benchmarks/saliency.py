@@ -105,7 +105,7 @@ class Case:
     def ours(self, chunk: int | None = None, precision: Precision = "float32") -> np.ndarray[Any, Any]:
         """Compute the maps with the library."""
         options = {**self.options, "precision": precision}
-        maps = explain(self.replica, self.observation, method=self.method, chunk=chunk, **options)
+        maps = explain(self.replica, self.observation, method=self.method, chunk=chunk, **options, target=None)
         return np.stack([item.grid.ravel() for item in maps])
 
     def dense(self, chunk: int, layout: torch.memory_format) -> np.ndarray[Any, Any]:

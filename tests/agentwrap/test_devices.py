@@ -167,7 +167,7 @@ def runs(make_module: Callable[[], nn.Module], make_env: Callable[[], Any], tole
 
 
 def maps_agree(here: Replica, there: Replica, observation: torch.Tensor) -> None:
-    found = [explain(policy, observation, method="occlusion", patch=6) for policy in (here, there)]
+    found = [explain(policy, observation, method="occlusion", patch=6, target=None) for policy in (here, there)]
     one, other = ((each if isinstance(each, tuple) else (each,))[0].grid for each in found)
     assert np.abs(one).max() > 0 and np.allclose(one, other, atol=1e-4 * np.abs(one).max())
 

@@ -41,9 +41,12 @@ def main() -> None:
             options = {k: v for k, v in options.items() if k == "method" or k in methods()[method].options()}
             for evaluation in ("auto", "dense"):
                 found = [
-                    [explain(policy, observation, evaluation=evaluation, **options) for policy in (here, there)],
                     [
-                        list(refine(policy, observation, evaluation=evaluation, **options))[-1]
+                        explain(policy, observation, evaluation=evaluation, **options, target=None)
+                        for policy in (here, there)
+                    ],
+                    [
+                        list(refine(policy, observation, evaluation=evaluation, **options, target=None))[-1]
                         for policy in (here, there)
                     ],
                 ]

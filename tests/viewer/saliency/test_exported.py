@@ -56,6 +56,7 @@ def exports(monkeypatch):
 
 def assert_true(policy, observation=IMAGE, **arguments):
     """The map is incremental, and that of whole batches."""
+    arguments = {"target": None, **arguments}
     maps = explain(policy, observation, **arguments)
     for got, dense in zip(maps, explain(policy, observation, evaluation="dense", **arguments), strict=True):
         assert got.evaluation.startswith("incremental")
@@ -178,7 +179,7 @@ def test_state_is_held(make, observation, state, axis):
     torch.manual_seed(0)
     policy = make().eval()
     held = assert_true(policy, observation, state=state, state_axis=axis, target=["actor", "critic"])
-    other = explain(policy, observation, state=tuple(3 * part for part in state), state_axis=axis)
+    other = explain(policy, observation, state=tuple(3 * part for part in state), state_axis=axis, target=None)
     assert not np.allclose(held[0].grid, other[0].grid, rtol=1e-2)
 
 
@@ -220,7 +221,7 @@ def test_distributions_stand_for_their_parameters():
     categorical = Returns(lambda q, x: (torch.distributions.Categorical(logits=q), q[:, 0]))
     maps = assert_true(categorical)
     assert [item.target for item in maps] == ["actor", "critic"]
-    plain = explain(lambda batch: tuple(categorical(batch)), IMAGE)
+    plain = explain(lambda batch: tuple(categorical(batch)), IMAGE, target=None)
     np.testing.assert_allclose(plain[0].grid, maps[0].grid, rtol=1e-2)
     normal = Returns(lambda q, x: torch.distributions.Normal(q, torch.ones_like(q)))
     (mean,) = assert_true(normal)

@@ -57,7 +57,7 @@ def test_replica_gives_the_modules_map(family):
     assert any(item.grid.max() > 0 for item in expected)
     for one, other in zip(maps, expected, strict=True):
         np.testing.assert_allclose(one.grid, other.grid, rtol=1e-4, atol=1e-4 * other.grid.max())
-    (first,) = explain(replica, observation, method="grad_cam", state=named, layer="convolution")
+    first = explain(replica, observation, method="grad_cam", state=named, layer="convolution")
     assert first.grid.size > maps[0].grid.size or family == "impala"
 
 

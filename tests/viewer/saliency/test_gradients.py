@@ -175,7 +175,9 @@ def test_smoothgrad_depends_on_its_seed_alone():
     np.testing.assert_allclose(explain(policy, image, chunk=3, **options).grid, first.grid, rtol=1e-5)
     assert np.abs(explain(policy, image, seed=1, **options).grid - first.grid).max() > 1
     np.testing.assert_allclose(
-        explain(policy, image, sigma=0.0, **options).grid, explain(policy, image, method="gradient")[0].grid, rtol=1e-5
+        explain(policy, image, sigma=0.0, **options).grid,
+        explain(policy, image, method="gradient").grid,
+        rtol=1e-5,
     )
 
 
@@ -251,10 +253,12 @@ def test_refinement_has_one_step_and_counts_what_it_evaluates():
 
 
 def test_default_targets_are_the_chosen_action_else_what_a_continuous_policy_has():
-    assert [m.target for m in explain(lambda b: (b, b[:, 0]), noise(4), method="gradient")] == ["chosen"]
-    continuous = explain(lambda b: {"mean": b, "value": b[:, 0]}, noise(4), method="gradient")
+    assert [m.target for m in explain(lambda b: (b, b[:, 0]), noise(4), method="gradient", target=None)] == ["chosen"]
+    continuous = explain(lambda b: {"mean": b, "value": b[:, 0]}, noise(4), method="gradient", target=None)
     assert [m.target for m in continuous] == ["actor", "critic"]
-    assert [m.target for m in explain(lambda b: {"value": b[:, 0]}, noise(4), method="gradient")] == ["critic"]
+    assert [m.target for m in explain(lambda b: {"value": b[:, 0]}, noise(4), method="gradient", target=None)] == [
+        "critic"
+    ]
 
 
 def without_gradients(batch):

@@ -124,7 +124,7 @@ def constant(batch):
 @pytest.mark.parametrize("policy", [constant, Constant()], ids=["callable", "module"])
 @pytest.mark.parametrize("method", IMAGE_METHODS)
 def test_constant_policy_gives_a_map_without_differences(method, policy):
-    for saliency in explain(policy, noise(1, 20, 20), method=method):
+    for saliency in explain(policy, noise(1, 20, 20), method=method, target=None):
         if method in LOCAL_METHODS:
             np.testing.assert_array_equal(saliency.heatmap, 0)
         elif method == "chosen_action":  # by its definition: what is left to the other actions

@@ -55,18 +55,18 @@ def nature():
 @pytest.mark.parametrize("method", METHODS)
 def test_maps_equal_those_of_whole_batches(nature, method):
     replica, observation = nature
-    got = explain(replica, observation, method=method, **METHODS[method])
+    got = explain(replica, observation, method=method, **METHODS[method], target=None)
     assert {item.evaluation for item in got} == {"incremental"}
-    assert_same(got, explain(Dense(replica), observation, method=method, **METHODS[method]))
+    assert_same(got, explain(Dense(replica), observation, method=method, **METHODS[method], target=None))
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_residual_networks_too(method):
     torch.manual_seed(1)
     replica, observation = replica_of(Impala(), pixels(1, 3, 64, 64)), pixels(3, 64, 64)
-    got = explain(replica, observation, method=method, **METHODS[method])
+    got = explain(replica, observation, method=method, **METHODS[method], target=None)
     assert {item.evaluation for item in got} == {"incremental"}
-    assert_same(got, explain(Dense(replica), observation, method=method, **METHODS[method]))
+    assert_same(got, explain(Dense(replica), observation, method=method, **METHODS[method], target=None))
 
 
 class Deep(nn.Module):
@@ -96,9 +96,9 @@ def test_large_pictures_are_perturbed_in_windows_block_by_block():
     torch.manual_seed(6)
     replica = replica_of(Deep(), pixels(1, 3, 160, 144), names=("logits",))
     observation, options = pixels(3, 160, 144), {"patch": 12, "patch_stride": 9}
-    (got,) = explain(replica, observation, method="occlusion", **options)
-    (expected,) = explain(Dense(replica), observation, method="occlusion", **options)
-    (small,) = explain(replica, observation, method="occlusion", chunk=7, **options)
+    got = explain(replica, observation, method="occlusion", **options)
+    expected = explain(Dense(replica), observation, method="occlusion", **options)
+    small = explain(replica, observation, method="occlusion", chunk=7, **options)
     assert got.evaluation == "incremental"
     assert np.ptp(expected.grid) > 1e-3
     assert_same([got, small], [expected, expected])
@@ -110,10 +110,10 @@ def test_recurrent_state_is_held():
     replica = replica_of(A3CLSTM(), pixels(1, 1, 80, 80), state, names=("logits", "value", "h", "c"))
     names = [item.name for item in replica.graph.inputs if item.role == "state"]
     observation, held = pixels(1, 80, 80), dict(zip(names, state, strict=True))
-    got = explain(replica, observation, state=held)
+    got = explain(replica, observation, state=held, target=None)
     assert got[0].evaluation == "incremental"
-    assert_same(got, explain(Dense(replica), observation, state=held))
-    other = explain(replica, observation, state={name: 3 * tensor for name, tensor in held.items()})
+    assert_same(got, explain(Dense(replica), observation, state=held, target=None))
+    other = explain(replica, observation, state={name: 3 * tensor for name, tensor in held.items()}, target=None)
     assert not np.allclose(got[0].grid, other[0].grid, rtol=1e-2)
 
 
@@ -122,7 +122,9 @@ def test_channels_last_image_in_a_dict():
     observation = {"image": pixels(16, 16, 3), "vector": torch.randn(4), "kind": torch.tensor(2)}
     batch = ({name: tensor[None] for name, tensor in observation.items()},)
     replica = replica_of(DictObservation(), *batch, names=("action", "logits"))
-    got, expected = (explain(policy, observation, method="perturbation") for policy in (replica, Dense(replica)))
+    got, expected = (
+        explain(policy, observation, method="perturbation", target=None) for policy in (replica, Dense(replica))
+    )
     assert [item.entry for item in got] == ["image"]
     assert got[0].evaluation.startswith("incremental")
     assert_same(got, expected)
@@ -131,9 +133,9 @@ def test_channels_last_image_in_a_dict():
 def test_operator_without_a_rule_is_named():
     torch.manual_seed(4)
     replica, observation = replica_of(Normalised(), torch.rand(1, 3, 16, 16), names=("logits",)), torch.rand(3, 16, 16)
-    (got,) = explain(replica, observation, method="perturbation", stride=2)
+    got = explain(replica, observation, method="perturbation", stride=2)
     assert got.evaluation == "incremental, dense from aten.native_group_norm.default on"
-    assert_same([got], explain(Dense(replica), observation, method="perturbation", stride=2))
+    assert_same([got], explain(Dense(replica), observation, method="perturbation", stride=2, target=None))
 
 
 class Squared(nn.Module):
@@ -153,16 +155,16 @@ def test_what_begins_with_something_else_than_a_convolution(whole, evaluation):
     torch.manual_seed(8)
     replica = replica_of(Squared(whole), torch.rand(1, 1, 16, 16), names=("logits",))
     observation, options = torch.rand(1, 16, 16), {"stride": 3, "mask_sigma": 0.5}
-    (got,) = explain(replica, observation, **options)
+    got = explain(replica, observation, **options)
     assert got.evaluation.partition(":")[0] == evaluation
-    assert_same([got], explain(Dense(replica), observation, **options))
+    assert_same([got], explain(Dense(replica), observation, **options, target=None))
 
 
 def test_refinement_ends_with_the_same_map(nature):
     replica, observation = nature
-    *_, last = refine(replica, observation)
+    *_, last = refine(replica, observation, target=None)
     assert last[0].refined == 1
-    assert_same(last, explain(replica, observation))
+    assert_same(last, explain(replica, observation, target=None))
 
 
 def test_levels_are_cut_into_blocks_so_that_others_get_a_turn(nature):
@@ -237,8 +239,8 @@ def test_any_stack_of_layers(seed):
     replica = replica_of(Stack(seed, channels, size), torch.rand(1, channels, size, size), names=("logits",))
     observation = torch.rand(channels, size, size)
     for method, options in (("perturbation", {"stride": 3, "mask_sigma": 0.7}), ("occlusion", {"patch": 3})):
-        (got,) = explain(replica, observation, method=method, **options)
-        (expected,) = explain(Dense(replica), observation, method=method, **options)
+        got = explain(replica, observation, method=method, **options)
+        expected = explain(Dense(replica), observation, method=method, **options)
         assert got.evaluation == "incremental"
         # a score is a difference of outputs of size 1, in float32
         assert np.abs(got.grid - expected.grid).max() <= 1e-4 * np.abs(expected.grid).max() + 2e-6

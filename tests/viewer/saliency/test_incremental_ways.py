@@ -61,8 +61,8 @@ def test_maps_are_the_same_whatever_things_cost(network, costs, frames, monkeypa
     if costs != "one product":
         monkeypatch.setattr(maps, "patches_of", lambda *_: None)
     options = {"stride": 4, "mask_sigma": 0.6, "frames": frames}
-    (got,) = explain(replica_of(module, example), example[0], **options)
-    (expected,) = explain(lambda batch: module(batch), example[0], **options)
+    got = explain(replica_of(module, example), example[0], **options)
+    expected = explain(lambda batch: module(batch), example[0], **options)
     assert (got.evaluation, expected.evaluation.partition(":")[0]) == ("incremental", "dense")
     assert set(taken) == ({"product"} if costs == "one product" else {"windows"})
     assert np.abs(got.grid - expected.grid).max() <= 1e-4 * expected.grid.max()
@@ -78,10 +78,10 @@ def test_maps_are_the_same_in_blocks_of_any_size(network, numbers, threads, monk
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        (got,) = explain(replica_of(module, example), example[0], stride=4, mask_sigma=0.6)
+        got = explain(replica_of(module, example), example[0], stride=4, mask_sigma=0.6)
     finally:
         torch.set_num_threads(before)
-    (expected,) = explain(lambda batch: module(batch), example[0], stride=4, mask_sigma=0.6)
+    expected = explain(lambda batch: module(batch), example[0], stride=4, mask_sigma=0.6)
     assert blocks and all(pieces % threads == 0 for _, (pieces, _) in blocks)
     assert (numbers == 2**16) == all(outputs <= pieces * length for outputs, (pieces, length) in blocks)
     assert np.abs(got.grid - expected.grid).max() <= 1e-4 * expected.grid.max()
@@ -121,13 +121,13 @@ def test_layout_is_the_faster_one_measured_and_maps_are_the_same(network, slow, 
             "conv2d",
             lambda windows, weight, *args: given.append(weight) or convolution(windows, weight, *args),
         )
-        (got,) = explain(replica, example[0], **options)
+        got = explain(replica, example[0], **options)
     finally:
         choices.channels_last.cache_clear()
     assert set(measured) == {"straight", "turned"}
     assert len(measured) == once  # on first use alone
     layouts = {weight.is_contiguous() for weight in given}
-    (expected,) = explain(lambda batch: module(batch), example[0], **options)
+    expected = explain(lambda batch: module(batch), example[0], **options)
     assert layouts == {slow == "straight"}
     assert np.abs(got.grid - expected.grid).max() <= 1e-4 * expected.grid.max()
 

@@ -74,7 +74,7 @@ def test_results_that_policies_return(kind):
         return RESULTS[kind](batch[:, 0, 3:5, 3], batch[:, 0, 9, 9])
 
     expected = explain(lambda batch: batch[:, 0, 3:5, 3], IMAGE, target="actor")
-    maps = explain(policy, IMAGE)
+    maps = explain(policy, IMAGE, target=None)
     assert [m.target for m in maps] == (["actor"] if kind in ("logits", "numpy") else ["actor", "critic"])
     np.testing.assert_array_equal(maps[0].grid, expected.grid)
 
@@ -85,7 +85,7 @@ def test_state_is_expanded_to_the_batch_along_its_axis():
         assert h.shape == (2, len(batch), 5) and c.shape == (1, len(batch))
         return batch[:, 0, :3, 0] + c.T
 
-    maps = explain(policy, IMAGE, state=(np.zeros((2, 1, 5)), np.zeros((1, 1))), state_axis=1)
+    maps = explain(policy, IMAGE, state=(np.zeros((2, 1, 5)), np.zeros((1, 1))), state_axis=1, target=None)
     assert len(maps) == 1
 
 
@@ -96,7 +96,9 @@ def test_entries_of_a_dict_observation_are_explained_with_the_others_held():
         assert batch["mission"].dtype == torch.int64
         return batch["camera"][:, 0, 3:5, 3] * batch["speed"][:, :1], batch["speed"][:, 1]
 
-    maps = {(m.entry, m.target): m for m in explain(policy, observation, history={"speed": np.zeros((1, 2))})}
+    maps = {
+        (m.entry, m.target): m for m in explain(policy, observation, history={"speed": np.zeros((1, 2))}, target=None)
+    }
     assert set(maps) == {(entry, target) for entry in ("camera", "speed") for target in ("actor", "critic")}
     assert maps["camera", "actor"].heatmap.shape == (20, 20) and maps["camera", "actor"].grid.max() > 0
     assert maps["camera", "critic"].grid.max() == 0
@@ -106,7 +108,9 @@ def test_entries_of_a_dict_observation_are_explained_with_the_others_held():
 
 def test_dict_observation_with_a_method_explains_the_entries_it_fits():
     observation = {"camera": IMAGE, "speed": np.ones(2, np.float32)}
-    maps = explain(lambda batch: batch["camera"][:, 0, :2, 0], observation, method="perturbation", stride=10)
+    maps = explain(
+        lambda batch: batch["camera"][:, 0, :2, 0], observation, method="perturbation", stride=10, target=None
+    )
     assert [(m.entry, m.grid.shape) for m in maps] == [("camera", (2, 2))]
 
 
@@ -148,7 +152,7 @@ INPUTS = (
 
 def test_graph_policy_gets_its_inputs_by_name():
     policy = GraphPolicy(*INPUTS)
-    actor, critic = explain(policy, IMAGE, state={"h": np.zeros((1, 1, 4), np.float32)})
+    actor, critic = explain(policy, IMAGE, state={"h": np.zeros((1, 1, 4), np.float32)}, target=None)
     np.testing.assert_array_equal(actor.grid, explain(lambda b: b[:, 0, 3:5, 3], IMAGE, target="actor").grid)
     assert critic.grid.max() == 0
 

@@ -39,7 +39,7 @@ def test_own_method_is_one_class(scratch_registry, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     eraser = importlib.import_module("eraser")
     image = np.arange(16, dtype=np.float32).reshape(4, 4)
-    (saliency,) = explain(lambda batch: {"value": batch.sum((1, 2))}, image, method="erase")
+    saliency = explain(lambda batch: {"value": batch.sum((1, 2))}, image, method="erase")
     np.testing.assert_allclose(saliency.grid, [[10, 18], [42, 50]])
     assert saliency.options == {"side": 2} and methods()["erase"] is eraser.Erase
 

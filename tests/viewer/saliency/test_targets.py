@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from agentwrap_viewer.saliency import SaliencyError, explain, explain_frames, explain_stack
+from agentwrap_viewer.saliency import SaliencyError, explain, explain_frames, explain_stack, refine
 
 IMAGE = torch.rand(1, 12, 12, generator=torch.Generator().manual_seed(1))
 
@@ -26,6 +26,19 @@ def rows_of(saliency):
 def explained(target, method="occlusion", **more):
     sharp = {"patch": 1, "patch_stride": 1} if method == "occlusion" else {"stride": 1, "mask_sigma": 0.3}
     return explain(two_choices, IMAGE, method=method, target=target, choices=CHOICES, **sharp, **more)
+
+
+def test_one_map_is_what_one_gets_without_a_target():
+    both = {"logits": two_choices(IMAGE[None]), "value": IMAGE[None].mean((1, 2, 3))}
+
+    def policy(batch, names=("logits", "value")):
+        return {name: both[name] * batch.mean((1, 2, 3)).view(-1, *[1] * (both[name].ndim - 1)) for name in names}
+
+    assert explain(policy, IMAGE, stride=6).target == "actor"
+    assert explain(policy, IMAGE, method="occlusion", patch=6).target == "chosen"
+    assert explain(lambda batch: policy(batch, ("value",)), IMAGE, stride=6).target == "critic"
+    assert [saliency.target for saliency in refine(policy, IMAGE, stride=6)][-1] == "actor"
+    assert [saliency.target for saliency in explain(policy, IMAGE, stride=6, target=None)] == ["actor", "critic"]
 
 
 def test_choice_is_explained_by_its_own_options_alone():
@@ -69,7 +82,7 @@ def test_switches_are_chosen_each_for_itself():
     chosen, *each = explain(two_choices, IMAGE, target=("chosen", 0, 1, 2, 3, 4), **only)
     on = np.sign(WEIGHTS.numpy())  # pixels are not negative: those of a negative weight are off
     np.testing.assert_allclose(chosen.grid, sum(sign * one.grid for sign, one in zip(on, each, strict=True)), atol=1e-6)
-    gradient = explain(two_choices, IMAGE, method="gradient", choices=())
+    gradient = explain(two_choices, IMAGE, method="gradient", choices=(), target=None)
     assert np.allclose(gradient[0].heatmap[ROWS[0]], (1 + 1 + 0.5) / 12) and rows_of(gradient[0]) == set(ROWS)
     for offered in ("choice:0", -1):
         with pytest.raises(SaliencyError, match="this policy offers actor, chosen, or an index below 5"):
@@ -82,8 +95,8 @@ def test_a_switch_is_a_choice_of_off_and_on(name):
         logits = two_choices(batch)
         return torch.stack([torch.zeros_like(logits), logits], 2).flatten(1)
 
-    (alone,) = explain(two_choices, IMAGE, method=name, choices=())
-    (pairs,) = explain(both, IMAGE, method=name, choices=(2,) * 5)
+    alone = explain(two_choices, IMAGE, method=name, choices=())
+    pairs = explain(both, IMAGE, method=name, choices=(2,) * 5)
     np.testing.assert_allclose(alone.grid, pairs.grid, rtol=1e-5, atol=1e-7)
 
 
@@ -99,7 +112,7 @@ def test_a_continuous_action_as_a_whole_is_explained_by_how_far_its_mean_moves_i
         return normal.log_prob(mean).sum(1) if of is None else normal.log_prob(mean)[:, of]
 
     sharp = {"patch": 1, "patch_stride": 1}
-    (whole,) = explain(moved, IMAGE, method="occlusion", **sharp)
+    whole = explain(moved, IMAGE, method="occlusion", **sharp)
     without = IMAGE.repeat(144, 1, 1, 1).flatten(1)
     without[torch.arange(144), torch.arange(144)] = 0
     changed = moved(without.view(144, 1, 12, 12))["mean"]
@@ -111,7 +124,7 @@ def test_a_continuous_action_as_a_whole_is_explained_by_how_far_its_mean_moves_i
         (left,) = explain(moved, IMAGE, target=(target,), **discs)
         share = (density(of, changed) - density(of, moved(IMAGE[None])["mean"])).exp()
         np.testing.assert_allclose(left.grid, 1 - share.view(12, 12), rtol=1e-3, atol=1e-5)
-    (visible,) = explain(moved, IMAGE, method="rise", n=32)
+    visible = explain(moved, IMAGE, method="rise", n=32)
     assert 0 <= visible.grid.min() < visible.grid.max() <= 2
     plain = explain(lambda x: {"mean": moved(x)["mean"]}, IMAGE, method="occlusion", target="actor", **sharp)
     distance = 0.5 * (moved(IMAGE[None])["mean"] - changed).square().sum(1)

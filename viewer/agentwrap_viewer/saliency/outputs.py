@@ -27,6 +27,9 @@ CRITIC_NAMES = ("value", "state_action_value")
 #: How a target that is one of several choices begins.
 CHOICE = "choice:"
 
+#: Asks for the first of a method's own targets that the policy has.
+FIRST = "first"
+
 
 @dataclass(frozen=True)
 class Outputs:

@@ -8,7 +8,7 @@ from typing import Any
 
 from .errors import SaliencyError
 from .method import Method
-from .outputs import CHOICE, Outputs, Resolved, Target
+from .outputs import CHOICE, FIRST, Outputs, Resolved, Target
 from .registry import methods
 
 
@@ -22,17 +22,18 @@ def resolve_targets(
 ) -> tuple[tuple[Target, ...], tuple[Resolved, ...]]:
     """Return the targets asked for, and the same with ``chosen`` replaced by the action's index.
 
-    None asks for the method's own targets as far as the policy has them. Of a choice a method that is defined for
-    single actions alone gets the option that is chosen there.
+    None asks for the method's own targets as far as the policy has them, ``first`` for the first of these. Of a choice
+    a method that is defined for single actions alone gets the option that is chosen there.
 
     Raises:
         SaliencyError: The method is not defined for a target, or the policy has nothing of the kind.
     """
-    if target is None:
+    if target is None or target == FIRST:
         wanted: tuple[Target, ...] = tuple(name for name in method.targets if name in clean.targets)
         wanted = wanted or tuple(name for name in method.fallback if name in clean.targets)
         if not wanted:
             raise SaliencyError(_nothing_to_explain(method, clean))
+        wanted = wanted if target is None else wanted[:1]
     else:
         wanted = tuple(name if isinstance(name, str) else int(name) for name in _several(target))
     for name in wanted:
