@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import gymnasium as gym
@@ -59,20 +60,58 @@ class Driver(nn.Module):
         return torch.stack([effect, -effect], 1)
 
 
+class TwoEyes(gym.Env[Any, Any]):
+    """Shows a picture in colour and how far away things are, both of noise."""
+
+    observation_space = gym.spaces.Dict(
+        {
+            "colour": gym.spaces.Box(0, 255, (40, 40, 3), np.uint8),
+            "depth": gym.spaces.Box(0, 1, (1, 32, 32), np.float32),
+        }
+    )
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        return self._seen(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return self._seen(), 0.0, False, False, {}
+
+    def _seen(self) -> dict[str, Any]:
+        colour = self.np_random.integers(0, 256, (40, 40, 3)).astype(np.uint8)
+        return {"colour": colour, "depth": self.np_random.random((1, 32, 32), np.float32)}
+
+
+class Corners(nn.Module):
+    """Looks at the upper left of the picture in colour, and at the lower right of how far away things are."""
+
+    def forward(self, observation: dict[str, torch.Tensor]) -> torch.Tensor:
+        colour = observation["colour"].float()[:, 4:12, 4:12].mean((1, 2, 3)) / 255
+        depth = observation["depth"][:, 0, 22:28, 22:28].mean((1, 2))
+        return torch.stack([colour + depth, -colour - depth], 1)
+
+
 @pytest.fixture
 def running() -> Iterator[tuple[Any, Driver, str]]:
     """The environment, wrapped, its policy, and the address of a page over them in a process of its own."""
     policy = Driver()
-    env = InterpretWrapper(Rover(), policy, endpoint="tcp://127.0.0.1:*", feature_names=("drive", "turn", "spare"))
+    names = ("drive", "turn", "spare")
+    env = InterpretWrapper(Rover(), policy, endpoint="tcp://127.0.0.1:*", feature_names=names, quiet=True)
+    with page_over(env, "--method", "rise") as address:
+        yield env, policy, address
+
+
+@contextmanager
+def page_over(env: Any, *options: str) -> Iterator[str]:
+    """The address of a page over a wrapped environment, which is closed in the end."""
     command = [sys.executable, "-m", "agentwrap_viewer", "view", env.endpoint, "--no-browser", "--port", "0"]
-    viewer = subprocess.Popen(
-        [*command, "--method", "rise"], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
-    )
+    viewer = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
     try:
         assert viewer.stdout is not None
         found = re.search(r"http://127\.0\.0\.1:\d+/", viewer.stdout.readline())
         assert found is not None
-        yield env, policy, found[0]
+        yield found[0]
     finally:
         viewer.terminate()
         viewer.communicate(timeout=60)
@@ -140,3 +179,39 @@ def test_target_that_is_chosen_is_explained_and_named(running: tuple[Any, Driver
     colours = tab.find(".card.features .fill").evaluate_all("fills => fills.map(each => each.className)")
     assert colours[0] == "fill actor part"
     assert not tab.errors
+
+
+def test_each_of_several_pictures_can_be_looked_at(open_tab: Open) -> None:
+    policy = Corners()
+    env = InterpretWrapper(TwoEyes(), policy, endpoint="tcp://127.0.0.1:*", quiet=True)
+    observation, _ = env.reset(seed=0)
+    with page_over(env) as address:
+        tab = open_tab(address)
+
+        def stepped(condition: Callable[[], Any]) -> Callable[[], Any]:
+            def step_and_look() -> Any:
+                nonlocal observation
+                policy({name: torch.as_tensor(array)[None] for name, array in observation.items()})
+                observation = env.step(0)[0]
+                return condition()
+
+            return step_and_look
+
+        def peak() -> tuple[tuple[int, int], bool, bool]:
+            """Size of the heat, and whether it is highest in the upper and in the left half."""
+            heat = tab.canvas("heat")
+            alpha = np.array(heat["data"]).reshape(heat["height"], heat["width"], 4)[..., 3]
+            row, column = np.unravel_index(alpha.argmax(), alpha.shape)
+            return alpha.shape, bool(row < alpha.shape[0] / 2), bool(column < alpha.shape[1] / 2)
+
+        tab.until(stepped(lambda: tab.alpha() > 0 and peak() == ((40, 40), True, True)), "heat over the first picture")
+        choice = tab.page.get_by_role("combobox", name="Picture of the observation")
+        assert choice.locator("option").all_inner_texts() == ["colour", "depth"]
+        choice.select_option("depth")
+        tab.until(stepped(lambda: peak() == ((32, 32), False, False)), "heat where the other is looked at")
+        shown = tab.picture()
+        assert shown.shape == (32, 32, 3) and (shown == shown[..., :1]).all(), "it is the other picture, in grey"
+        assert tab.find(".card.inputs .caption").inner_text() == "1 × 32 × 32"
+        other = open_tab(address)
+        other.until(stepped(lambda: other.find(".stage canvas.frame").evaluate("c => c.width") == 40), "its own choice")
+        assert not tab.errors + other.errors

@@ -86,6 +86,26 @@ def test_stage_sends_what_changed_and_no_more() -> None:
     assert (second["lag"]["steps"], second["lag"]["refined"]) == (1, 1.0)
 
 
+def test_stage_and_network_input_show_the_picture_that_is_chosen() -> None:
+    eyes = {"observation/left": np.zeros((84, 84), np.uint8), "observation/right": np.ones((64, 64), np.uint8)}
+    sent = step(0, arrays={**eyes, "action": np.array(0)})
+    heat = {"heatmap/actor/left": np.ones((84, 84), np.float32)}
+    shown = view(sent, maps=(saliency_map(sent, targets=("actor",), arrays=heat),), introduction=hello())
+    stage, inputs = Stage(), Inputs()
+    assert stage.update(shown)["heat"] is not None
+    source = inputs.update(shown)
+    assert [each["title"] for each in source["pictures"]] == ["left", "right"]
+    assert source["picture"] == "observation/left" and source["shape"] == [84, 84]
+    shown.cursor.picture = "observation/right"
+    changed = stage.update(again(shown))
+    assert changed["frame"]["shape"] == [64, 64] and changed["heat"] is None, "heat of the other says nothing of it"
+    source = inputs.update(again(shown))
+    assert source["picture"] == "observation/right" and source["shape"] == [64, 64]
+    shown.cursor.picture = "observation/none"
+    assert stage.update(again(shown))["frame"]["shape"] == [84, 84], "a picture that is not there is the first"
+    assert Inputs().update(view(step(0)))["pictures"] == []
+
+
 def test_stage_draws_a_map_that_is_negative_throughout() -> None:
     against = {"heatmap/chosen": np.linspace(-4, -1, 84 * 84, dtype=np.float32).reshape(84, 84)}
     sent = step(0)

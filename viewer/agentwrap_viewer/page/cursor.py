@@ -42,6 +42,7 @@ class Cursor:
         mode: ``live``, ``paused`` or ``playing``.
         speed: Speed of playing, relative to the agent's.
         follow: In ``live`` mode, show the ``newest`` step, or the newest that is ``mapped``.
+        picture: Array ``observation/…`` that is shown, where an observation has several pictures; None for the first.
         loop: First and last position of the range that is played over and over; None, which it always is here.
         speeds: What ``speed`` may be, slowest first.
     """
@@ -60,6 +61,7 @@ class Cursor:
         self.mode: Mode = "live"
         self.speed = 1.0
         self.follow: Literal["newest", "mapped"] = "newest"
+        self.picture: str | None = None
         self.loop: tuple[int, int] | None = None
 
     def turn(self) -> None:

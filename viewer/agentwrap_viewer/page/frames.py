@@ -90,6 +90,12 @@ class Follow(Command, frozen=True, tag="follow"):
     what: Literal["newest", "mapped"]
 
 
+class ShowPicture(Command, frozen=True, tag="show_picture"):
+    """Show this picture of an observation that has several: the name of its array; None for the first."""
+
+    name: Annotated[str, Meta(max_length=1024)] | None = None
+
+
 class Jump(Command, frozen=True, tag="jump"):
     """Hold the step of this number, or the first one of this episode; of a recording."""
 
@@ -167,6 +173,7 @@ COMMANDS = msgspec.json.Decoder(
     | Move
     | Go
     | Follow
+    | ShowPicture
     | Jump
     | Repeat
     | Resume
@@ -266,6 +273,8 @@ class Tab:
                 self.cursor.go(position)
             case Follow(what):
                 self.cursor.follow = what
+            case ShowPicture(name):
+                self.cursor.picture = name
             case Jump(step=int(step)):
                 found = self._receiver.store.steps.position_of(step)
                 if found is None:

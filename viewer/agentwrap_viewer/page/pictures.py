@@ -19,16 +19,26 @@ PLANES = 4
 MAX_SIDE = 4096
 
 
-def observation_of(step: Step) -> tuple[str, NDArray[Any]] | None:
-    """Return (name, array) of the observation; of a dict the first picture, else the first vector."""
-    entries = [(n, a) for n, a in step.arrays.items() if n == "observation" or n.startswith("observation/")]
-    for name, array in entries:
-        if is_picture(array):
-            return name, array
+def observation_of(step: Step, chosen: str | None = None) -> tuple[str, NDArray[Any]] | None:
+    """Return (name, array) of the observation; of a dict the picture chosen, else the first, else the first vector."""
+    pictures = pictures_of(step)
+    if pictures:
+        name = chosen if chosen in pictures else pictures[0]
+        return name, step.arrays[name]
+    entries = _entries_of(step)
     for name, array in entries:
         if array.ndim <= 1:
             return name, array
     return entries[0] if entries else None
+
+
+def pictures_of(step: Step) -> list[str]:
+    """Return the names of the observation's arrays that are pictures: of a dict or tuple there may be several."""
+    return [name for name, array in _entries_of(step) if is_picture(array)]
+
+
+def _entries_of(step: Step) -> list[tuple[str, NDArray[Any]]]:
+    return [(n, a) for n, a in step.arrays.items() if n == "observation" or n.startswith("observation/")]
 
 
 def is_picture(array: NDArray[Any]) -> bool:
@@ -100,9 +110,9 @@ def to_uint8(array: NDArray[Any], bounds: tuple[float, float] | None) -> Picture
     return np.asarray(np.clip(scaled, 0, 1) * 255 + 0.5, dtype=np.uint8)
 
 
-def network_input(step: Step, space: Space | None) -> NDArray[np.uint8] | None:
+def network_input(step: Step, space: Space | None, chosen: str | None = None) -> NDArray[np.uint8] | None:
     """Return the newest planes of the observation, uint8 (k, H, W) or (k, H, W, 3), oldest first; None for a vector."""
-    observation = observation_of(step)
+    observation = observation_of(step, chosen)
     if observation is None or not is_picture(observation[1]):
         return None
     name, array = observation
@@ -110,12 +120,18 @@ def network_input(step: Step, space: Space | None) -> NDArray[np.uint8] | None:
     return np.stack([to_uint8(plane, bounds_of(space, name)) for plane in planes])
 
 
-def picture_of(step: Step, space: Space | None) -> Picture | None:
-    """Return what the stage shows: the frame, else the observation's newest picture; uint8 (H, W) or (H, W, 3)."""
+def picture_of(step: Step, space: Space | None, chosen: str | None = None) -> Picture | None:
+    """Return what the stage shows: the frame, else the observation's newest picture; uint8 (H, W) or (H, W, 3).
+
+    Args:
+        step: The step.
+        space: The space of its observation.
+        chosen: Name of the array that is meant, where the observation has several pictures; None for the first.
+    """
     frame = step.arrays.get("frame")
     if frame is not None and is_picture(frame):
         return to_uint8(frame[..., :3] if frame.ndim == 3 else frame, None)
-    observation = observation_of(step)
+    observation = observation_of(step, chosen)
     if observation is None or not is_picture(observation[1]):
         return None
     name, array = observation

@@ -1,14 +1,21 @@
 // What the network sees: the newest pictures of the observation, or the frames that a recurrent policy remembers, oldest
 // first, and how much each of them matters now.
 
-import {subscribe} from "./feed.js"
+import {send, subscribe} from "./feed.js"
 import {keysOf, kindOf} from "./heat.js"
 import {card, dress, h, put} from "./kit.js"
+import {byPointer} from "./focus.js"
 
 export async function render({model, el}) {
   await dress(el)
   const {root, heading, caption, aside, body} = card("inputs", "Network input")
   const strip = h("div", {class: "strip"}), note = h("p", {class: "note", hidden: true})
+  const choice = h("select", {class: "choice", "aria-label": "Picture of the observation", title: "which of the observation's pictures is shown, here and as heat", hidden: true})
+  choice.addEventListener("change", () => {
+    send({do: "show_picture", name: choice.value})
+    if (byPointer()) choice.blur()  // the space bar is to pause or play again
+  })
+  caption.after(choice)
   body.append(strip, note)
   let cells = [], drawnKeys = null
 
@@ -23,6 +30,16 @@ export async function render({model, el}) {
     strip.replaceChildren(...cells.map(cell => cell.root))
     strip.classList.toggle("many", count > 4)
     strip.classList.toggle("bare", !pictures)
+  }
+
+  function drawChoice({pictures, picture}) {
+    choice.hidden = !pictures.length
+    const names = pictures.map(({name}) => name).join("\n")
+    if (choice.dataset.names !== names) {
+      choice.dataset.names = names
+      choice.replaceChildren(...pictures.map(({name, title}) => h("option", {value: name}, title)))
+    }
+    if (picture !== null && choice.value !== picture && choice.getRootNode().activeElement !== choice) choice.value = picture
   }
 
   function drawKeys(layers) {
@@ -65,6 +82,7 @@ export async function render({model, el}) {
       const remembered = all.past !== null && all.past.kind === "steps"
       put(heading, remembered ? "Remembered frames" : "Network input")
       put(caption, !remembered && all.shape ? all.shape.join(" × ") : "")
+      drawChoice(all)
       drawScores(all)
     }, {calm: true}),
   ]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agentwrap_protocol.messages import SaliencyMap, Step
-from agentwrap_viewer.page.pictures import Picture, network_input, observation_of, picture_of
+from agentwrap_viewer.page.pictures import Picture, network_input, observation_of, picture_of, pictures_of
 from agentwrap_viewer.page.view import News, View
 
 from .element import Element
@@ -31,21 +31,28 @@ class Inputs:
     def __init__(self) -> None:
         self._pictures, self._scores = News(), News()
         self._source: str | None = None
+        self._choice: dict[str, Any] | None = None
 
     def update(self, view: View) -> dict[str, Any] | None:
         """Return the pictures where they are others, the scores where they are.
 
         Returns:
             ``planes``, uint8 (k, H, W) or (k, H, W, 3), and the observation's ``shape``, both None where there is no
-            picture; and ``past``, of the map shown, which may be that of a step before: ``kind``, ``layers`` with
-            ``target``, ``title`` and ``weights`` as shares of the largest, and ``problem``; None where no map says
-            anything of that.
+            picture; ``pictures``, where the observation has several, each with ``name`` and ``title``, and ``picture``,
+            the name of the one shown; and ``past``, of the map shown, which may be that of a step before: ``kind``,
+            ``layers`` with ``target``, ``title`` and ``weights`` as shares of the largest, and ``problem``; None where
+            no map says anything of that.
         """
         step, found = view.step, view.saliency_map
         remembered = found is not None and found.past == "steps"  # by the step of the map, not the one shown
         changed: dict[str, Any] = {}
-        if self._pictures.of(view, found if remembered else step):
-            observation = observation_of(step) if step is not None else None
+        chosen = view.cursor.picture
+        if self._pictures.of(view, found if remembered else step, chosen):
+            observation = observation_of(step, chosen) if step is not None else None
+            choice = _choice(step, observation)
+            if view.fresh or choice != self._choice:
+                self._choice = choice
+                changed |= choice
             changed["shape"] = None if observation is None else list(observation[1].shape)
             changed["planes"] = None
             if step is not None and observation is not None:
@@ -60,9 +67,16 @@ class Inputs:
         return found is not None and found.past is None and found.refined < 1 and found.source == self._source
 
 
+def _choice(step: Step | None, shown: tuple[str, NDArray[Any]] | None) -> dict[str, Any]:
+    names = [] if step is None else pictures_of(step)
+    several = [{"name": name, "title": name.partition("/")[2]} for name in names] if len(names) > 1 else []
+    return {"pictures": several, "picture": None if shown is None else shown[0]}
+
+
 def _stack(view: View, step: Step) -> dict[str, Any] | None:
-    stack = network_input(step, view.hello.observation_space if view.hello else None)
-    return None if stack is None else view.packet.array(stack, (step.stream, step.step, "input"))
+    chosen = view.cursor.picture
+    stack = network_input(step, view.hello.observation_space if view.hello else None, chosen)
+    return None if stack is None else view.packet.array(stack, (step.stream, step.step, f"input {chosen}"))
 
 
 def _remembered(view: View, found: SaliencyMap) -> dict[str, Any] | None:

@@ -7,10 +7,10 @@ from typing import Any
 import param
 from numpy.typing import NDArray
 
-from agentwrap_protocol.messages import SaliencyMap, Step
+from agentwrap_protocol.messages import SaliencyMap
 from agentwrap_viewer.page.packet import Packet
 from agentwrap_viewer.page.pictures import observation_of, picture_of, quantise
-from agentwrap_viewer.page.view import View
+from agentwrap_viewer.page.view import News, View
 
 from .element import Element
 
@@ -54,22 +54,19 @@ class Stage:
     name = "stage"
 
     def __init__(self) -> None:
-        self._frame: Step | None = None
-        self._map: tuple[SaliencyMap | None, Step | None] = (None, None)
+        self._frame, self._heat, self._lag = News(), News(), News()
 
     def update(self, view: View) -> dict[str, Any] | None:
         """Return ``frame`` and ``heat`` where they changed; a value of None clears what is shown."""
         source: dict[str, Any] = {}
-        if view.fresh or view.step is not self._frame:
-            self._frame = view.step
+        chosen = view.cursor.picture
+        if self._frame.of(view, view.step, chosen):
             source["frame"] = frame_of(view)
             source["vector"] = view.step is not None and source["frame"] is None
-        shown = (view.saliency_map, view.step)
-        if view.fresh or shown[0] is not self._map[0] or shown[1] is not self._map[1]:
-            if view.fresh or shown[0] is not self._map[0]:
-                source["heat"] = heat_of(view)
+        if self._heat.of(view, view.saliency_map, chosen):
+            source["heat"] = heat_of(view)
+        if self._lag.of(view, view.saliency_map, view.step):
             source["lag"] = _lag(view)
-            self._map = shown
         return source or None
 
 
@@ -77,10 +74,11 @@ def frame_of(view: View) -> dict[str, Any] | None:
     """Return the picture of the step shown, or None where there is none."""
     if view.step is None:
         return None
-    picture = picture_of(view.step, view.hello.observation_space if view.hello else None)
+    chosen = view.cursor.picture
+    picture = picture_of(view.step, view.hello.observation_space if view.hello else None, chosen)
     if picture is None:
         return None
-    return view.packet.array(picture, (view.step.stream, view.step.step, "frame"))
+    return view.packet.array(picture, (view.step.stream, view.step.step, f"frame {chosen}"))
 
 
 def heat_of(view: View) -> list[dict[str, Any]] | None:
@@ -88,7 +86,7 @@ def heat_of(view: View) -> list[dict[str, Any]] | None:
     message = view.saliency_map
     if message is None:
         return None
-    observation = None if view.step is None else observation_of(view.step)
+    observation = None if view.step is None else observation_of(view.step, view.cursor.picture)
     shown = "" if observation is None else observation[0].partition("/")[2]
     layers = []
     for target in message.targets:
@@ -113,14 +111,16 @@ def layer_of(packet: Packet, message: SaliencyMap, target: str, name: str, heat:
 
 
 def _heat_of(message: SaliencyMap, target: str, shown: str) -> str | None:
-    """Return the name of a target's heat: of several entries that of the one shown, else the first."""
+    """Return the name of a target's heat: of several entries that of the one shown; the first where that is unknown."""
     heat = f"heatmap/{target}"
     names = [
         name
         for name, array in message.arrays.items()
         if (name == heat or name.startswith(f"{heat}/")) and array.ndim == 2 and array.size
     ]
-    return f"{heat}/{shown}" if f"{heat}/{shown}" in names else next(iter(names), None)
+    if shown and heat not in names:
+        return f"{heat}/{shown}" if f"{heat}/{shown}" in names else None
+    return next(iter(names), None)
 
 
 def _lag(view: View) -> dict[str, Any] | None:
