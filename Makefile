@@ -10,7 +10,7 @@ XAITK := .venv-xaitk
 RLLIB := .venv-rllib
 ARGS ?=
 
-.PHONY: help demo test rllib check format bench clean chromium
+.PHONY: help demo test test-pages test-parts rllib check format bench clean chromium
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,8 +19,19 @@ demo: $(VENV)/viewer,atari.stamp ## Watch a trained agent play Enduro in the bro
 	$(BIN)/agentwrap demo $(ARGS)
 
 test: $(VENV)/dev.stamp chromium ## Run all tests (ARGS="-k wrapper -x")
+ifeq ($(ARGS),)
+	@echo "make: running the tests, two runs at a time; what each prints comes when it has ended"
+	@$(MAKE) --no-print-directory -j2 -Otarget test-pages test-parts rllib
+else
 	$(BIN)/python -m pytest $(ARGS)
-	$(if $(ARGS),,$(MAKE) --no-print-directory rllib)
+endif
+
+# What waits for browsers and processes runs beside what computes.
+test-pages: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest tests/e2e tests/test_*.py
+
+test-parts: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest --ignore=tests/e2e --ignore-glob='tests/test_*.py'
 
 rllib: $(RLLIB)/stamp ## Run the tests of RLlib, which pins other versions, in an environment of their own
 	$(RLLIB)/bin/python -m pytest -c tests/rllib/pytest.ini tests/rllib
