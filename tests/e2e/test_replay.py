@@ -148,22 +148,29 @@ def test_a_tab_that_is_loaded_anew_is_where_it_was(address: str, open_tab: Calla
         "shown = []; document.addEventListener('agentwrap:painted', event => shown.push(event.detail.step))"
     )
     tab.open(address)
+    tab.until(lambda: tab.step() == 0, "the first step")
     tab.page.get_by_label("Go to step", exact=True).fill("47")
     tab.page.get_by_label("Go to step", exact=True).press("Enter")
+    tab.until(lambda: tab.step() == 47, "step 47")
     tab.find("button.loop").click()
+    tab.find("button.loop[aria-pressed=true]").wait_for()
     tab.find("select.speed").select_option("0.25")
-    tab.until(lambda: tab.step() == 47 and tab.find("button.loop[aria-pressed=true]").count(), "step 47, repeated")
+    kept = "sessionStorage.getItem('agentwrap-place') || ''"
+    tab.until(lambda: '"speed":0.25' in tab.page.evaluate(kept), "the place to be kept")
+    assert tab.step() == 47
     tab.page.reload(wait_until="commit")
-    tab.until(lambda: tab.step() == 47, "step 47 again")
-    assert set(tab.page.evaluate("shown.filter(step => step !== null)")) == {47}, "another step was shown before"
-    assert tab.find("button.loop[aria-pressed=true]").count() and tab.find("select.speed").input_value() == "0.25"
+    painted = "shown.filter(step => step !== null)"
+    tab.until(lambda: tab.step() == 47 and tab.page.evaluate(painted), "step 47 again")
+    assert set(tab.page.evaluate(painted)) == {47}, "another step was shown before"
+    tab.find("button.loop[aria-pressed=true]").wait_for()
+    tab.until(lambda: tab.find("select.speed").input_value() == "0.25", "its speed")
 
     tab.press("Space")
     tab.until(lambda: tab.step() > 49, "later steps")
     tab.page.reload(wait_until="commit")
     tab.find(".transport[data-mode=playing]").wait_for()
-    tab.until(lambda: tab.step() > 49, "it to go on from there")
-    assert min(tab.page.evaluate("shown.filter(step => step !== null)")) >= STEPS // 3, "it left the range repeated"
+    tab.until(lambda: tab.step() > 49 and tab.page.evaluate(painted), "it to go on from there")
+    assert min(tab.page.evaluate(painted)) >= STEPS // 3, "it left the range repeated"
     assert tab.errors == []
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import time
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 
-from agentwrap_viewer.saliency import explain, refine
+from agentwrap_viewer.saliency import explain, perturbed, refine
 from agentwrap_viewer.saliency.chunks import MOST_NUMBERS, TURNS, Chunks, usual_size
 
 #: On it 289 spots are put.
@@ -16,15 +17,15 @@ USUAL = usual_size(IMAGE.numel())
 
 
 class Recorded:
-    """A function of the brightness of two corners that notes the sizes of its batches and takes its time for each."""
+    """A function of the brightness of two corners that notes the sizes of its batches, and says how long each takes."""
 
-    def __init__(self, seconds: float = 0.0) -> None:
+    def __init__(self) -> None:
         self.sizes: list[int] = []
-        self._seconds = seconds
+        self.clock = 0.0
 
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
         self.sizes.append(len(batch))
-        time.sleep(self._seconds)
+        self.clock += 0.02 + 0.0001 * len(batch)
         return torch.stack([batch[:, :, :9, :9].mean((1, 2, 3)), batch[:, :, -9:, -9:].mean((1, 2, 3))], 1)
 
 
@@ -66,8 +67,9 @@ def test_few_observations_are_one_batch_and_large_ones_are_not_doubled() -> None
     assert max(policy.sizes) == 8
 
 
-def test_a_policy_that_pays_for_each_call_gets_larger_batches_and_the_same_map() -> None:
-    policy = Recorded(seconds=0.02)
+def test_a_policy_that_pays_for_each_call_gets_larger_batches_and_the_same_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = Recorded()
+    monkeypatch.setattr(perturbed, "time", SimpleNamespace(perf_counter=lambda: policy.clock))
     first = explain(policy, IMAGE, target=0)
     assert {USUAL // 2, USUAL, 2 * USUAL} <= set(policy.sizes), "measured while the map is made"
     assert sum(policy.sizes) == 289 + 1, "and nothing is evaluated for that"
