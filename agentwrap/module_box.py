@@ -121,8 +121,8 @@ class ModuleBox:
 
     @contextmanager
     def _undisturbed(self) -> Iterator[None]:
-        devices = sorted({given.tensor.get_device() for given in self._call.inputs if given.tensor.is_cuda})
-        with kept_random_states(devices), torch.inference_mode(False), torch.no_grad():
+        given = (each.tensor for each in self._call.inputs)
+        with kept_random_states(given), torch.inference_mode(False), torch.no_grad():
             yield
 
     def _follow(self) -> None:

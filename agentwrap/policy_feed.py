@@ -219,9 +219,8 @@ class PolicyFeed:
             )
         except Exception as error:
             self._probe_instead(call, str(error), publisher)
-            if not isinstance(
-                error, ExportError | MissingExtraError
-            ):  # a policy may be beyond it; else it is our fault
+            # a policy may be beyond export, and PyTorch too old for it; anything else is our fault
+            if not isinstance(error, ExportError | MissingExtraError):
                 self._guard.switch_off("exporting the policy", error)
             return
         constants = {f"constant/{name}": array for name, array in exported.constants.items()}

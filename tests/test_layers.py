@@ -36,7 +36,7 @@ ALLOWED = {
     "agentwrap_viewer.saliency.incremental": {  # works on the program that a replica has compiled
         *("agentwrap_viewer.saliency", "agentwrap_viewer.program", "agentwrap_viewer.replica", "numpy", "torch"),
     },
-    **dict.fromkeys(REPLICA, {*REPLICA, "agentwrap_protocol", "numpy", "torch"}),
+    **dict.fromkeys(REPLICA, {*REPLICA, "agentwrap_export.arrays", "agentwrap_protocol", "numpy", "torch"}),
     "agentwrap_viewer.explainer": {
         *("agentwrap_viewer.explainer", "agentwrap_viewer.saliency", "agentwrap_viewer.recording", *REPLICA),
         *("agentwrap_protocol", "msgspec", "numpy", "torch", "zmq"),
@@ -61,7 +61,8 @@ ALLOWED = {
         *("agentwrap_viewer.recording", "agentwrap_protocol", "numpy", "pyarrow", "zarr"),
     },
     "agentwrap_viewer.recording.flips": {  # runs the policy
-        *("agentwrap_viewer.recording", "agentwrap_viewer.replica", "agentwrap_protocol", "numpy", "torch"),
+        *("agentwrap_viewer.recording", "agentwrap_viewer.replica", "agentwrap_export.arrays", "agentwrap_protocol"),
+        *("numpy", "torch"),
     },
     "agentwrap_viewer.recording.minari_dataset": {
         *("agentwrap_viewer.recording", "agentwrap_protocol", "gymnasium", "minari", "numpy"),

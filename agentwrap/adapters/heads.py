@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from agentwrap.hooks import first_tensor
+from agentwrap.hooks import device_of, first_tensor
 from agentwrap_export.call import isolated_copy
 from agentwrap_export.random_states import kept_random_states
 
@@ -50,9 +50,9 @@ def find_heads(agent: nn.Module, act: Callable[[nn.Module, torch.Tensor], Any], 
     for name, module in copied.named_modules():
         if name:
             module.register_forward_hook(_keeper(returned, name))
-    device = next(agent.parameters()).device
-    with kept_random_states([device.index or 0] if device.type == "cuda" else []), torch.no_grad():
-        action, log_prob, _, value, *_ = act(copied, _observation(env.observation_space, device))
+    observation = _observation(env.observation_space, device_of(agent))
+    with kept_random_states([observation]), torch.no_grad():
+        action, log_prob, _, value, *_ = act(copied, observation)
     # the outermost of several: a head of several layers returns what its last one does
     found = sorted(returned.items(), key=lambda item: item[0].count("."))
     critic = next((name for name, tensor in found if _alike(tensor, value)), None)
@@ -73,7 +73,7 @@ def _keeper(returned: dict[str, torch.Tensor], name: str) -> Callable[[nn.Module
     return keep
 
 
-def _observation(space: gym.Space[Any], device: torch.device) -> torch.Tensor:
+def _observation(space: gym.Space[Any], device: torch.device | None) -> torch.Tensor:
     """Return some observation, with a row's axis: of zeros alone, all heads of a new agent may return zeros."""
     row = np.random.default_rng(0).random(space.shape or ())
     if isinstance(space, gym.spaces.Box):

@@ -211,7 +211,6 @@ def _is_ours(hook: Any) -> bool:
 @contextlib.contextmanager
 def undisturbed(inputs: Sequence[torch.Tensor]) -> Iterator[None]:
     """Leave random states, warning filters and settings as they were, and nothing printed by PyTorch's tracer."""
-    devices = sorted({tensor.get_device() for tensor in inputs if tensor.is_cuda})
     validate = torch.distributions.Distribution._validate_args
     loggers = [logging.getLogger(name) for name in _NOISY_LOGGERS]
     disabled = [logger.disabled for logger in loggers]
@@ -221,7 +220,7 @@ def undisturbed(inputs: Sequence[torch.Tensor]) -> Iterator[None]:
         for logger in loggers:
             logger.disabled = True
         with (
-            kept_random_states(devices),
+            kept_random_states(inputs),
             torch.inference_mode(False),
             torch.no_grad(),
             warnings.catch_warnings(action="ignore"),

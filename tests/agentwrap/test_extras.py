@@ -6,6 +6,7 @@ import importlib
 import re
 import sys
 import tomllib
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,19 @@ def importing(module: str, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(caught.value)
 
 
+@pytest.fixture
+def lacking(versions: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str | None], str]:
+    """What is said where a module of ours is imported, and its library of this version lacks what is imported of it."""
+
+    def said(module: str, version: str | None) -> str:
+        library, inner = IMPORTING[module]
+        monkeypatch.setitem(sys.modules, inner, None)
+        versions[library.distribution] = version
+        return importing(module, monkeypatch)
+
+    return said
+
+
 def too_old(library: Extra, version: str) -> str:
     """What is said of one."""
     newer = rf"{library.name} {library.least} or newer \({re.escape(version)} is installed\)"
@@ -66,12 +80,9 @@ def too_old(library: Extra, version: str) -> str:
 
 
 @pytest.mark.parametrize("module", IMPORTING)
-def test_a_library_that_is_missing(module: str, versions: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    library, inner = IMPORTING[module]
-    monkeypatch.setitem(sys.modules, inner, None)
-    versions[library.distribution] = None
-    wanted = f'this needs {library.name}: pip install "agentwrap-rl[{library.extra}]"'
-    assert importing(module, monkeypatch) == wanted
+def test_a_library_that_is_missing(module: str, lacking: Callable[[str, str | None], str]) -> None:
+    library, _ = IMPORTING[module]
+    assert lacking(module, None) == f'this needs {library.name}: pip install "agentwrap-rl[{library.extra}]"'
 
 
 @pytest.mark.parametrize("module", ["agentwrap.callbacks", "agentwrap.torchrl"])
@@ -85,22 +96,18 @@ def test_a_library_that_can_be_imported_but_is_too_old(
 
 @pytest.mark.parametrize("module", IMPORTING)
 def test_a_library_that_is_too_old_to_have_what_is_imported(
-    module: str, versions: Any, monkeypatch: pytest.MonkeyPatch
+    module: str, lacking: Callable[[str, str | None], str]
 ) -> None:
-    library, inner = IMPORTING[module]
-    monkeypatch.setitem(sys.modules, inner, None)
-    versions[library.distribution] = "0.1"
-    assert f"{library.name} {library.least} or newer (0.1 is installed)" in importing(module, monkeypatch)
+    library, _ = IMPORTING[module]
+    assert f"{library.name} {library.least} or newer (0.1 is installed)" in lacking(module, "0.1")
 
 
 @pytest.mark.parametrize("module", IMPORTING)
 def test_a_library_that_is_there_but_lacks_something_itself(
-    module: str, versions: Any, monkeypatch: pytest.MonkeyPatch
+    module: str, lacking: Callable[[str, str | None], str]
 ) -> None:
     library, inner = IMPORTING[module]
-    monkeypatch.setitem(sys.modules, inner, None)
-    versions[library.distribution] = "99.0"
-    said = importing(module, monkeypatch)
+    said = lacking(module, "99.0")
     assert said.startswith(f"{library.name} 99.0 is installed, but cannot be imported (")
     assert inner in said and said.endswith(f'pip install "agentwrap-rl[{library.extra}]"')
 

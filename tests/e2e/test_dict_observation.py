@@ -21,7 +21,23 @@ from agentwrap import InterpretWrapper
 Open = Callable[..., Tab]
 
 
-class Rover(gym.Env[Any, Any]):
+class Noise(gym.Env[Any, Any]):
+    """Shows what is drawn at random, whatever is done, and never ends."""
+
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        return self._seen(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return self._seen(), 0.0, False, False, {}
+
+    def _seen(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+
+class Rover(Noise):
     """Shows a picture of noise, three numbers of which the policy ignores the last, and one of three modes."""
 
     observation_space = gym.spaces.Dict(
@@ -31,14 +47,6 @@ class Rover(gym.Env[Any, Any]):
             "mode": gym.spaces.Discrete(3),
         }
     )
-    action_space = gym.spaces.Discrete(2)
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        super().reset(seed=seed)
-        return self._seen(), {}
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        return self._seen(), 0.0, False, False, {}
 
     def _seen(self) -> dict[str, Any]:
         picture = self.np_random.integers(0, 256, (1, 40, 40)).astype(np.uint8)
@@ -60,7 +68,7 @@ class Driver(nn.Module):
         return torch.stack([effect, -effect], 1)
 
 
-class TwoEyes(gym.Env[Any, Any]):
+class TwoEyes(Noise):
     """Shows a picture in colour and how far away things are, both of noise."""
 
     observation_space = gym.spaces.Dict(
@@ -69,14 +77,6 @@ class TwoEyes(gym.Env[Any, Any]):
             "depth": gym.spaces.Box(0, 1, (1, 32, 32), np.float32),
         }
     )
-    action_space = gym.spaces.Discrete(2)
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        super().reset(seed=seed)
-        return self._seen(), {}
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        return self._seen(), 0.0, False, False, {}
 
     def _seen(self) -> dict[str, Any]:
         colour = self.np_random.integers(0, 256, (40, 40, 3)).astype(np.uint8)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from agentwrap_export.arrays import tensor_to_array
 from agentwrap_protocol import graph as plain
 from agentwrap_protocol.errors import GraphError
 from agentwrap_protocol.graph_check import check, check_constants, check_parameters
@@ -225,7 +226,7 @@ class Replica:
         else:  # a state that has no batch axis
             found = [self.run(each) for each in filled]
         return {
-            output.name: _array(torch.cat([each[output.name] for each in found]))
+            output.name: tensor_to_array(torch.cat([each[output.name] for each in found]))
             for output in (self.graph.outputs if found else ())
         }
 
@@ -314,12 +315,6 @@ class Replica:
             for row in range(rows)
         ]
         return [torch.stack(column) for column in zip(*single, strict=True)]
-
-
-def _array(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
-    """Return a tensor as an array; NumPy has no bfloat16."""
-    array: np.ndarray[Any, Any] = (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).cpu().numpy()
-    return array
 
 
 @dataclass

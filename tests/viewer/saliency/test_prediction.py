@@ -69,7 +69,7 @@ def test_prediction_has_the_targets_that_are_asked_for(target):
     first, whole = next(refine(policy, image, target=target, budget_ms=0)), explain(policy, image, target=target)
     for one, other in zip(*((m if isinstance(m, tuple) else (m,)) for m in (first, whole)), strict=True):
         assert one.target == other.target and one.refined == 0
-        np.testing.assert_allclose(one.grid, other.grid, rtol=0, atol=5e-4 * other.grid.max())
+        np.testing.assert_allclose(one.grid, other.grid, rtol=0, atol=2e-3 * other.grid.max())  # rounding
 
 
 class Steps(nn.Module):

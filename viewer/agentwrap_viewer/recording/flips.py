@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from agentwrap_export.arrays import tensor_to_array
 from agentwrap_protocol import GraphError
 from agentwrap_protocol.graph import Input
 from agentwrap_protocol.spaces import Space
@@ -263,7 +264,7 @@ def _share(recording: Recording, replica: Replica, index: int, noise: Inputs) ->
             if _is_bytes(given, arrays):
                 rows = rows.clamp(0, 255)
             inputs[given.name] = rows.movedim(0, _axis(given))
-    outputs = {name: output.cpu().double().numpy() for name, output in replica.run(inputs).items()}
+    outputs = {name: tensor_to_array(output) for name, output in replica.run(inputs).items()}
     actions = _actions(outputs, hello.action_space, arrays.get(MASK))
     return float((actions[1:] != actions[0]).any(1).mean())
 

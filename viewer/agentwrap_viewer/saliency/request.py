@@ -29,8 +29,8 @@ class Request:
         every_entry: Whether entries of a dict observation that the named method does not suit are explained as well, by
             these defaults; otherwise they have no map.
         target: ``actor``, ``critic``, ``chosen``, an action's index (of a continuous policy: that of a dimension of the
-            mean), or ``choice:<i>``, all options of one of ``choices``; several share their forwards. None
-            for the method's own as far as the policy has them, ``first`` for the first of these.
+            mean), or ``choice:<i>``, all options of one of ``choices``; several share their forwards. None for
+            the method's own as far as the policy has them, ``first`` for the first of these.
         choices: Options of each choice, where the policy makes several at once and its logits lie one group after the
             other; None for one choice among all, empty where the logits are no options but switches.
         action_mask: bool (A,), the options that the policy was free to choose; None where all were.

@@ -2,9 +2,9 @@
 // first, and how much each of them matters now.
 
 import {send, subscribe} from "./feed.js"
+import {byPointer} from "./focus.js"
 import {keysOf, kindOf} from "./heat.js"
 import {card, dress, h, put} from "./kit.js"
-import {byPointer} from "./focus.js"
 
 export async function render({model, el}) {
   await dress(el)
