@@ -76,8 +76,11 @@ def view(tensor: torch.Tensor) -> Array:
 
 
 def shapes(observation: Any) -> dict[str, tuple[int, ...]]:
-    """Shapes of an observation's parts, without copying them."""
-    return {name: np.shape(value) for name, value in parts("observation", observation)}
+    """Shapes of an observation's parts, without copying them; of a tuple of numbers those of each number as well."""
+    found = {name: np.shape(value) for name, value in parts("observation", observation)}
+    if isinstance(observation, tuple) and "observation" in found:  # which a policy may take as one array or as several
+        found.update((f"observation/{index}", ()) for index in range(len(observation)))
+    return found
 
 
 def _is_numbers(value: tuple[Any, ...] | list[Any]) -> bool:

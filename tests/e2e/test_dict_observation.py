@@ -144,8 +144,76 @@ def test_picture_and_vector_are_explained_at_once(running: tuple[Any, Driver, st
     assert features.locator(".name").all_inner_texts() == ["drive", "turn", "spare", "mode"]
     assert tab.find(".stage canvas.frame").is_visible() and features.is_visible()
     tab.until(drive(lambda: (found := widths())[2] == 0 < found[1]), "the number that is ignored has none")
-    assert features.locator(".row.unscored .name").all_inner_texts() == ["mode"], "what has no score has no bar"
+    tab.until(drive(lambda: widths()[3] > 0), "what is looked up has one")
     assert not tab.errors
+
+
+def test_what_the_policy_is_not_given_has_no_bar(open_tab: Open) -> None:
+    class Half(Driver):
+        def forward(self, observation: dict[str, torch.Tensor]) -> torch.Tensor:
+            effect = (observation["body"] * self.weight).sum(1)
+            return torch.stack([effect, -effect], 1)
+
+    policy = Half()
+    env = InterpretWrapper(Rover(), policy, endpoint="tcp://127.0.0.1:*", quiet=True)
+    observation, _ = env.reset(seed=0)
+    with page_over(env) as address:
+        tab = open_tab(address)
+
+        def step_and_look() -> bool:
+            policy({"body": torch.as_tensor(observation["body"])[None]})
+            observation.update(env.step(0)[0])
+            return tab.find(".card.features .row.unscored .name").all_inner_texts() == ["mode"]
+
+        tab.until(step_and_look, "the entry that is left out")
+        assert not tab.errors
+
+
+class Player(nn.Module):
+    """Looks its hand up number by number: the player's sum counts, the dealer's card half as much, the ace does not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sum, self.card = nn.Embedding(32, 2), nn.Embedding(11, 2)
+        with torch.no_grad():
+            self.sum.weight[:] = torch.arange(32.0)[:, None] * torch.tensor([1.0, -1.0]) / 16
+            self.card.weight[:] = torch.arange(11.0)[:, None] * torch.tensor([1.0, -1.0]) / 32
+
+    def forward(self, hand: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        return self.sum(hand[0]) + self.card(hand[1]) + 0 * hand[2][:, None]
+
+
+@pytest.mark.parametrize("kind", ["module", "array", "dict"])
+def test_a_hand_of_blackjack_is_looked_up(kind: str, open_tab: Open) -> None:
+    module = Player()
+    with torch.no_grad():
+        array = (module.sum.weight[:, None, None] + module.card.weight[:, None]).expand(32, 11, 2, 2).numpy()
+    known = {hand: array[hand] for hand in np.ndindex(32, 11, 2)}
+    policy = {"module": module, "array": lambda hand: array[hand], "dict": lambda hand: known[hand]}[kind]
+    env = InterpretWrapper(gym.make("Blackjack-v1"), policy, endpoint="tcp://127.0.0.1:*", quiet=True)
+    observation, _ = env.reset(seed=0)
+    with page_over(env) as address:
+        tab = open_tab(address)
+        features = tab.find(".card.features")
+
+        def widths() -> list[float]:
+            fills = features.locator(".fill.actor").evaluate_all("fills => fills.map(fill => fill.style.width)")
+            return [float(fill.removesuffix("%") or 0) for fill in fills]
+
+        def play() -> list[float]:
+            nonlocal observation
+            if kind == "module":
+                with torch.no_grad():
+                    module(tuple(torch.as_tensor(number)[None] for number in observation))
+            observation, _, terminated, _, _ = env.step(env.np_random.integers(2))
+            if terminated:
+                observation, _ = env.reset()
+            return widths()
+
+        tab.until(lambda: len(found := play()) == 3 and found[0] == 100 and 0 < found[1] < 100 and not found[2], "bars")
+        assert features.locator(".name").all_inner_texts() == ["player's sum", "dealer's card", "usable ace"]
+        assert tab.find(".card.policy .name").all_inner_texts() == ["stick", "hit"]
+        assert not tab.errors
 
 
 def test_target_that_is_chosen_is_explained_and_named(running: tuple[Any, Driver, str], open_tab: Open) -> None:

@@ -139,6 +139,11 @@ class Replica:
                 outputs = self._run_rows(tensors, rows)
         return self.named(outputs, rows)
 
+    @property
+    def takes_floats(self) -> bool:
+        """Whether the policy computes with floats in the place of every observation of integers."""
+        return all(layout.takes_floats or layout.dtype.is_floating_point for layout in self._layouts if layout.observed)
+
     def named(self, outputs: Sequence[torch.Tensor], rows: int) -> dict[str, torch.Tensor]:
         """Return the program's outputs for so many rows by name, as ``run`` does."""
         named = {output.name: tensor for output, tensor in zip(self.graph.outputs, outputs, strict=True)}

@@ -99,11 +99,12 @@ def test_entries_of_a_dict_observation_are_explained_with_the_others_held():
     maps = {
         (m.entry, m.target): m for m in explain(policy, observation, history={"speed": np.zeros((1, 2))}, target=None)
     }
-    assert set(maps) == {(entry, target) for entry in ("camera", "speed") for target in ("actor", "critic")}
+    assert set(maps) == {(entry, target) for entry in ("camera", "speed", "mission") for target in ("actor", "critic")}
     assert maps["camera", "actor"].heatmap.shape == (20, 20) and maps["camera", "actor"].grid.max() > 0
     assert maps["camera", "critic"].grid.max() == 0
     assert maps["speed", "actor"].grid[1] == 0
     assert maps["speed", "critic"].grid.tolist() == [0, 12.5]
+    assert maps["mission", "actor"].grid.tolist() == [0]
 
 
 def test_dict_observation_with_a_method_explains_the_entries_it_fits():

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from agentwrap_protocol import GraphError
 from agentwrap_protocol.graph import Graph, Input
 from agentwrap_protocol.messages import MethodInfo, OptionInfo, ProbeInfo
+from agentwrap_viewer.operators import dtype
 from agentwrap_viewer.saliency import DEFAULT_METHODS, GradientMethod, Method, SaliencyError, layout_of, methods
+from agentwrap_viewer.saliency.layout import layout_of_entry
 from agentwrap_viewer.saliency.outputs import CRITIC_NAMES
 
 #: What tells a policy's inputs and outputs: its graph, or how it is asked where it has none.
@@ -91,10 +94,12 @@ def kinds_of(graph: Signature | None) -> set[str]:
 
 def kind_of(item: Input) -> str | None:
     """Return the kind of observation that an input of a graph is, or None where it is neither image nor vector."""
+    shape = tuple(length for length in item.shape if length != -1)
     try:
-        return layout_of(tuple(length for length in item.shape if length != -1)).kind
-    except SaliencyError:
+        layout = layout_of(shape) if item.array == "observation" else layout_of_entry(shape, dtype(item.dtype))
+    except (SaliencyError, GraphError):
         return None
+    return None if layout is None else layout.kind
 
 
 def _targets(outputs: set[str]) -> set[str]:

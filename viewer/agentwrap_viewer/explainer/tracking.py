@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -120,8 +121,7 @@ class Policy:
         for item in self.graph.inputs if self.graph is not None else ():
             seen = self._history.get(item.name)
             array = arrays.get(f"input/{item.name}", arrays.get(item.array))
-            length = next((length for length in item.shape if length != -1), None)
-            if seen is not None and array is not None and array.size == length:
+            if seen is not None and array is not None and array.size == prod(n for n in item.shape if n != -1):
                 seen.append(np.array(array, np.float32).reshape(-1))  # a copy: not the whole message
 
     def forget(self) -> None:

@@ -108,14 +108,16 @@ def scores_of(message: SaliencyMap | None, sizes: Mapping[str, int]) -> tuple[di
     for target in message.targets if message else ():
         assert message is not None
         found = {key: _features(message, target, key, size) for key, size in sizes.items()}
-        if any(name is not None for name in found.values()):
-            parts = [
-                np.full(sizes[key], np.nan) if name is None else _finite(message.arrays[name])
-                for key, name in found.items()
-            ]
-            values = np.concatenate(parts)
+        if any(found.values()):
+            values = np.concatenate(
+                [
+                    part
+                    for key, names in found.items()
+                    for part in ([_finite(message.arrays[n]) for n in names] or [np.full(sizes[key], np.nan)])
+                ]
+            )
             scores[target] = values / max(float(np.nanmax(np.abs(values), initial=0.0)), 1e-300)
-            signed = signed or any(name is not None and message.scale_of(name) == "signed" for name in found.values())
+            signed = signed or any(message.scale_of(name) == "signed" for names in found.values() for name in names)
     return scores, signed
 
 
@@ -128,10 +130,16 @@ def score_or_none(score: float) -> float | None:
     return None if np.isnan(score) else float(score)
 
 
-def _features(message: SaliencyMap, target: str, key: str, size: int) -> str | None:
-    """Return the name of a vector's scores; where the policy's inputs bear names of its own, of those of its size."""
-    own = f"features/{target}/{key}" if key else f"features/{target}"
-    if own in message.arrays:
-        return own if message.arrays[own].size == size else None
-    others = (n for n, array in message.arrays.items() if n.startswith(f"features/{target}/") and array.size == size)
-    return None if key else next(others, None)
+def _features(message: SaliencyMap, target: str, key: str, size: int) -> tuple[str, ...]:
+    """Return the names of a vector's scores: several where each number is an input of its own; none if it has none.
+
+    Where the policy's inputs bear names of their own, those of the vector's size are taken.
+    """
+    start, sizes = f"features/{target}", {name: array.size for name, array in message.arrays.items()}
+    own = f"{start}/{key}" if key else start
+    if own in sizes or key:
+        return (own,) if sizes.get(own) == size else ()
+    numbers = tuple(f"{start}/{index}" for index in range(size))
+    if all(sizes.get(name) == 1 for name in numbers):
+        return numbers
+    return next(((name,) for name in sizes if name.startswith(f"{start}/") and sizes[name] == size), ())

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from agentwrap_export.arrays import tensor_to_array
 
 from .attribution import GradientMethod, GradientPart
 from .choices import Choices
 from .errors import SaliencyError, Unanswered
-from .layout import Channels, Kind, Layout, layout_of
+from .layout import Channels, Kind, Layout, layout_of, layout_of_entry
 from .maps import SaliencyMap
 from .method import Method, PerturbingMethod
 from .outputs import ACTOR_NAMES, CRITIC_NAMES
@@ -188,7 +188,7 @@ def choose_methods(
     named = None if method is None else method_class(method)
     defaults = {entry: method_class(DEFAULT_METHODS[layout.kind]) for entry, layout in layouts.items()}
     kinds = {entry: named or default for entry, default in defaults.items()}
-    fitting = {entry: kind for entry, kind in kinds.items() if layouts[entry].kind in kind.observations}
+    fitting = {entry: kind for entry, kind in kinds.items() if kind.suits(layouts[entry])}
     if not fitting:
         raise SaliencyError(_does_not_fit(method, layouts))
     for name in options:
@@ -204,20 +204,19 @@ def choose_methods(
 
 def _layouts(bound: BoundPolicy, channels: Channels) -> dict[str, Layout]:
     if WHOLE in bound.entries:
-        return {WHOLE: layout_of(tuple(bound.entries[WHOLE].shape), channels)}
-    continuous = {
-        entry: tensor
-        for entry, tensor in bound.entries.items()
-        if 1 <= tensor.ndim <= 4
-        and (tensor.is_floating_point() or tensor.dtype in (torch.uint8, torch.int8, torch.bool))
+        layout = layout_of(tuple(bound.entries[WHOLE].shape), channels)
+        return {WHOLE: replace(layout, discrete=layout.kind == "vector" and bound.is_discrete(WHOLE))}
+    found = {
+        entry: layout_of_entry(tuple(tensor.shape), tensor.dtype, channels) for entry, tensor in bound.entries.items()
     }
-    return {entry: layout_of(tuple(tensor.shape), channels) for entry, tensor in continuous.items()}
+    return {entry: layout for entry, layout in found.items() if layout is not None}
 
 
 def _does_not_fit(method: str | None, layouts: Mapping[str, Layout]) -> str:
     if not layouts:
         return "the observation has no entry that is an image or a vector of numbers"
     kinds = sorted({layout.kind for layout in layouts.values()})
-    others = sorted(name for name, kind in methods().items() if set(kinds) & set(kind.observations))
-    article = "an" if kinds[0] == "image" else "a"
-    return f"{method} does not explain {article} {' or '.join(kinds)} observation; {', '.join(others)} do"
+    whole = " of whole numbers that are looked up" if any(layout.discrete for layout in layouts.values()) else ""
+    others = sorted(name for name, kind in methods().items() if any(map(kind.suits, layouts.values())))
+    article, do = "an" if kinds[0] == "image" else "a", "does" if len(others) == 1 else "do"
+    return f"{method} does not explain {article} {' or '.join(kinds)} observation{whole}; {', '.join(others)} {do}"

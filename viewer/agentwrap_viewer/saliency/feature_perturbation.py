@@ -29,6 +29,7 @@ class FeaturePerturbation(PerturbingMethod):
     doc = "How much the raw outputs change when one feature is replaced by values it had at other times."
     source = "Breiman 2001 (permutation importance), for one observation; score of Greydanus et al. 2018"
     observations = ("vector",)
+    discrete = True
     accepts = ("actor", "critic", "chosen", "choice", "action")
     targets = ("actor", "critic")
 

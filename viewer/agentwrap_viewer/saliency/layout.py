@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -11,6 +11,9 @@ from .errors import SaliencyError
 
 Channels = Literal["auto", "first", "last", "none"]
 Kind = Literal["image", "vector"]
+
+#: Element types of numbers that count something out. Those of one byte are pixels and switches.
+_COUNTING = frozenset({torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64})
 
 
 @dataclass(frozen=True)
@@ -21,11 +24,13 @@ class Layout:
         shape: The observation's shape.
         axes: Axes of height and width, or None for a vector.
         stack: Axis along which frames follow one another, oldest first, or None.
+        discrete: Whether the numbers of a vector count something out: none between two of them means anything.
     """
 
     shape: tuple[int, ...]
     axes: tuple[int, int] | None
     stack: int | None = None
+    discrete: bool = False
 
     @property
     def kind(self) -> Kind:
@@ -54,6 +59,28 @@ class Layout:
         newest = kept.narrow(self.stack, self.shape[self.stack] - 1, 1)
         newest.copy_(change.narrow(self.stack, self.shape[self.stack] - 1, 1))
         return kept
+
+
+def is_counting(shape: tuple[int, ...], dtype: torch.dtype) -> bool:
+    """Whether elements may count something out: those of wide integers, and any integer that is alone."""
+    return dtype in _COUNTING or not (shape or dtype.is_floating_point)
+
+
+def layout_of_entry(shape: tuple[int, ...], dtype: torch.dtype, channels: Channels = "auto") -> Layout | None:
+    """Tell the layout of an entry of a dict or tuple; None where it is none that could be explained.
+
+    A number that is alone is a vector of one, for the other entries are there to compare it with. Integers that count
+    something out are a vector at most.
+
+    Args:
+        shape: Its shape, without batch axis.
+        dtype: Its element type.
+        channels: As for ``layout_of``.
+    """
+    counting = is_counting(shape, dtype)
+    if 0 in shape or len(shape) > (1 if counting else 4):
+        return None
+    return replace(layout_of(shape or (1,), channels), discrete=counting)
 
 
 def layout_of(shape: tuple[int, ...], channels: Channels = "auto") -> Layout:

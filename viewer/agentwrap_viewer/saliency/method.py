@@ -157,6 +157,8 @@ class Method(ABC):
         doc: What it computes, in a sentence.
         source: Paper or document.
         observations: Kinds of observation that it explains.
+        discrete: Whether of vectors it explains those too whose numbers count something out: all that it perturbs them
+            with was seen before, or is 0.
         scale: How scores are to be read. ``magnitude``: at least 0, which is no effect. ``signed``: above 0 for what
             raises the target, below for what lowers it. ``relative``: only differences between scores count.
         accepts: Targets it is defined for, of ``actor``, ``critic``, ``chosen``, ``action`` (an index) and ``choice``
@@ -172,6 +174,7 @@ class Method(ABC):
     doc: ClassVar[str] = ""
     source: ClassVar[str] = ""
     observations: ClassVar[tuple[Kind, ...]] = ("image",)
+    discrete: ClassVar[bool] = False
     scale: ClassVar[Literal["magnitude", "signed", "relative"]] = "magnitude"
     accepts: ClassVar[tuple[str, ...]] = ("chosen", "action")
     accepts_continuous: ClassVar[tuple[str, ...]] = ()
@@ -198,6 +201,11 @@ class Method(ABC):
             if name not in known:
                 raise SaliencyError(f"{cls.name} has no option {name!r}; it has {', '.join(known) or 'none'}")
         return cls(**{name: known[name].check(value) for name, value in options.items()})
+
+    @classmethod
+    def suits(cls, layout: Layout) -> bool:
+        """Whether it explains what is laid out so."""
+        return layout.kind in cls.observations and (cls.discrete or not layout.discrete)
 
     @property
     def values(self) -> dict[str, Any]:

@@ -207,6 +207,8 @@ def _history(subject: Subject, image: torch.Tensor) -> torch.Tensor:
         return image.new_empty((0, *image.shape))
     past = torch.as_tensor(np.asarray(history) if not isinstance(history, torch.Tensor) else history)
     past = past.to(image.device, torch.float32)
+    if past.ndim == image.numel() == 1:  # of a single number
+        past = past[:, None]
     if past.shape[1:] != image.shape:
         raise SaliencyError(f"history has shape {tuple(past.shape)}; wanted is (k, {', '.join(map(str, image.shape))})")
     return past

@@ -25,7 +25,7 @@ from .choices import Choices
 from .errors import NotIncremental, SaliencyError
 from .exported import replica_of
 from .incremental import Incremental
-from .layout import Layout
+from .layout import Layout, is_counting
 from .method import MaskedImages
 from .outputs import Outputs
 
@@ -43,6 +43,9 @@ _OWN_PLACES: Mapping[tuple[str | int, ...], str] = {(): "logits", (0,): "logits"
 
 #: Element types that a module was found to compute the same from as from float32, by entry.
 _SEEN: WeakKeyDictionary[torch.nn.Module, set[tuple[str, torch.dtype]]] = WeakKeyDictionary()
+
+#: Whether a module computes with floats in the place of an observation of integers.
+_TAKES_FLOATS: WeakKeyDictionary[torch.nn.Module, bool] = WeakKeyDictionary()
 
 #: How far a replica's outputs may be from the module's, as a share of the largest.
 _SAME = 1e-4
@@ -89,6 +92,9 @@ class BoundPolicy:
         self._single = not isinstance(observation, Mapping)
         arrays = observation if isinstance(observation, Mapping) else {WHOLE: observation}
         self.entries = {name: _as_tensor(name, array).to(self.device) for name, array in arrays.items()}
+        counting = {name: is_counting(tuple(each.shape), each.dtype) for name, each in self.entries.items()}
+        self._discrete = {name for name, counts in counting.items() if counts and name != WHOLE}
+        self._may_be_discrete = counting.get(WHOLE, False)
         self._state, self._state_axis, self.choices = state, state_axis, choices or Choices()
         self.policy = policy
         self._is_graph = not isinstance(policy, torch.nn.Module) and hasattr(policy, "graph")
@@ -123,7 +129,7 @@ class BoundPolicy:
     def _evaluated(self, entry: str, batch: torch.Tensor) -> Named:
         size = len(batch)
         inputs = {
-            name: batch if name == entry else _recordable(tensor)[None].expand(size, *tensor.shape)
+            name: self._rows(name, batch) if name == entry else _recordable(tensor)[None].expand(size, *tensor.shape)
             for name, tensor in self.entries.items()
         }
         try:
@@ -132,6 +138,41 @@ class BoundPolicy:
             raise
         except Exception as error:
             raise SaliencyError(f"the policy refuses {_describe(inputs)}: {error}") from error
+
+    def _rows(self, entry: str, batch: torch.Tensor) -> torch.Tensor:
+        """Turn a batch of an entry, float32 (B, n) also where that is a single number, into what the policy takes."""
+        tensor = self.entries[entry]
+        if not tensor.ndim:
+            batch = batch.reshape(len(batch))
+        return batch.round().to(tensor.dtype) if entry in self._discrete and not self._is_graph else batch
+
+    def is_discrete(self, entry: str) -> bool:
+        """Whether the policy looks an entry's numbers up, so that none between two of them means anything to it.
+
+        Integers in a dict are taken to be such. Those of an observation that is nothing else are where the policy
+        refuses floats.
+        """
+        if self._may_be_discrete and not self._takes_floats():
+            self._discrete.add(WHOLE)
+        self._may_be_discrete = False
+        return entry in self._discrete
+
+    def _takes_floats(self) -> bool:
+        """Whether the policy computes with floats where the observation is of integers."""
+        if self._is_graph:
+            return not hasattr(self.policy, "takes_floats") or bool(self.policy.takes_floats)
+        known = _TAKES_FLOATS.get(self.policy) if isinstance(self.policy, torch.nn.Module) else None
+        if known is None:
+            row = self.entries[WHOLE][None]
+            try:
+                self.evaluate(WHOLE, row.to(torch.float32))
+                known = True
+            except SaliencyError:
+                self.evaluate(WHOLE, row)  # or else it is the observation that it refuses
+                known = False
+            if isinstance(self.policy, torch.nn.Module):
+                _TAKES_FLOATS[self.policy] = known
+        return known
 
     def incremental(
         self, entry: str, layout: Layout, images: MaskedImages, clean: Outputs | None, *, low: bool = False

@@ -30,8 +30,8 @@ class Subject:
 
     @property
     def image(self) -> torch.Tensor:
-        """The entry, float32, contiguous."""
-        return self.bound.entries[self.entry].to(torch.float32).contiguous()
+        """The entry, float32, contiguous; one that is a single number as a vector."""
+        return self.bound.entries[self.entry].to(torch.float32).reshape(self.layout.shape).contiguous()
 
     @property
     def rows(self) -> int:
