@@ -8,6 +8,7 @@ takes a batch, and what it returns. ``module_box.py`` does the same for PyTorch'
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -85,6 +86,7 @@ class CallableBox:
     ) -> None:
         self._policy, self._space = policy, observation_space
         self._arrays = {_input_name(array): array for array in observation}
+        self._integers: dict[str, np.dtype[Any]] = {}  # of inputs in whose place floats mean nothing
         self.most_rows = 1
         row = {name: observation[array] for name, array in self._arrays.items()}
         with _undisturbed():
@@ -103,6 +105,10 @@ class CallableBox:
     def __call__(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
         """Compute the outputs, rows first."""
         rows = len(next(iter(arrays.values())))
+        arrays = {
+            name: np.rint(array).astype(self._integers[name]) if name in self._integers else array
+            for name, array in arrays.items()
+        }
         with _undisturbed():
             if self.most_rows > 1 and rows > 1:
                 return self._whole(arrays, rows)
@@ -158,7 +164,7 @@ class CallableBox:
         return leaves
 
     def _reshaped(self, name: str, leaf: Array, shape: tuple[int, ...]) -> Array:
-        if leaf.size != np.prod(shape, dtype=int):
+        if leaf.size != math.prod(shape):
             raise PolicyTypeError(f"the policy's {name} has shape {leaf.shape}, where {shape} was expected")
         return leaf.reshape(shape)
 
@@ -171,18 +177,29 @@ class CallableBox:
                 "the policy computes something else each time for one observation: it draws random numbers or keeps a "
                 "state; give a function of the observation alone"
             )
-        floats = {name: array.astype(np.float32) for name, array in row.items()}
+        for name, array in row.items():
+            if array.dtype.kind in "iu" and (_counts(array) or not self._takes_floats(row, name)):
+                self._integers[name] = array.dtype
+        floats = {name: array if name in self._integers else array.astype(np.float32) for name, array in row.items()}
         if any(array.dtype != np.float32 for array in row.values()) and not _same(first, self._one(floats)):
             raise PolicyTypeError(
                 "the policy computes something else from float32 observations than from the environment's of the same "
                 "values; perturbed ones are float32: let the policy convert and scale them whatever the dtype"
             )
 
+    def _takes_floats(self, row: Mapping[str, Array], name: str) -> bool:
+        """Whether the policy makes something of floats in the place of an input's integers: a table does not."""
+        try:
+            self._one({**row, name: row[name].astype(np.float32)})
+        except Exception:  # whatever it raises: it takes integers alone, and perturbed observations are rounded
+            return False
+        return True
+
     def _try_batch(self, row: Mapping[str, Array]) -> None:
         """Find out whether rows of a batch come out as they do alone, and which outputs have no rows."""
         rows = [{name: _varied(array, index) for name, array in row.items()} for index in range(3)]
-        alone = [self._one(each) for each in rows]
         try:
+            alone = [self._one(each) for each in rows]
             leaves = self._counted(self._leaves({name: np.stack([each[name] for each in rows]) for name in row}))
         except Exception:  # it does not take a batch
             return
@@ -238,8 +255,19 @@ def _assembled(space: gym.Space[Any], name: str, arrays: Mapping[str, Array]) ->
     if isinstance(space, gym.spaces.Dict):
         return {key: _assembled(entry, f"{name}/{key}", arrays) for key, entry in space.spaces.items()}
     if isinstance(space, gym.spaces.Tuple):
+        if name in arrays:  # of numbers alone, which travel as one array
+            return tuple(_number(entry, arrays[name][..., index]) for index, entry in enumerate(space.spaces))
         return tuple(_assembled(entry, f"{name}/{index}", arrays) for index, entry in enumerate(space.spaces))
-    return arrays.get(name)
+    found = arrays.get(name)
+    return found if found is None else _number(space, found)
+
+
+def _number(space: gym.Space[Any], found: Array) -> Any:
+    """Return a number as its space has it, no array: a policy may look it up in a dict."""
+    if not isinstance(space, gym.spaces.Discrete):
+        return found
+    whole = found if found.dtype.kind in "iu" else np.rint(found).astype(space.dtype)
+    return whole[()]
 
 
 def _plausible(leaves: list[tuple[str, Array]], action_space: gym.Space[Any]) -> bool:
@@ -261,8 +289,15 @@ def _sized(leaf: Array) -> str:
     return f"an array of shape {leaf.shape}" if leaf.shape else "a single number"
 
 
+def _counts(array: Array) -> bool:
+    """Whether an array's integers may count something out: pixels have one byte."""
+    return array.dtype.kind in "iu" and (array.itemsize > 1 or not array.ndim)
+
+
 def _varied(array: Array, index: int) -> Array:
-    """An observation as plausible: its elements moved along."""
+    """An observation as plausible: its elements moved along, or what is counted out counted back."""
+    if _counts(array):
+        return np.where(array > index, array - index, array)
     return np.roll(array.reshape(-1), index).reshape(array.shape).copy()
 
 

@@ -90,7 +90,12 @@ def _number_of_actions(env: gym.Env[Any, Any]) -> int | None:
 
 def _number_of_features(env: gym.Env[Any, Any]) -> int | None:
     """Count the elements of a vector observation, or of a dict's or tuple's entries that are vectors."""
-    return sum(_lengths(env.observation_space)) or None
+    space = env.observation_space
+    if isinstance(space, gym.spaces.MultiDiscrete | gym.spaces.MultiBinary) and len(space.shape) == 1:
+        return int(space.shape[0])
+    if isinstance(space, gym.spaces.Tuple) and all(part.shape == () for part in space.spaces):
+        return len(space.spaces) or None  # numbers alone are sent as one vector
+    return sum(_lengths(space)) or None
 
 
 def _lengths(space: gym.Space[Any]) -> Iterator[int]:

@@ -13,6 +13,7 @@ FEATURES: dict[str, tuple[str, ...]] = {
     "MountainCarContinuous": ("position", "velocity"),
     "Pendulum": ("cos θ", "sin θ", "angular velocity"),
     "Acrobot": ("cos θ1", "sin θ1", "cos θ2", "sin θ2", "angular velocity 1", "angular velocity 2"),
+    "Blackjack": ("player's sum", "dealer's card", "usable ace"),
     "LunarLander": (
         "x", "y", "velocity x", "velocity y", "angle", "angular velocity", "left leg contact", "right leg contact",
     ),

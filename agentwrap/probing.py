@@ -24,6 +24,9 @@ from .budget import PIECE, Budget, Pace
 #: Requests that may wait, one of each requester.
 MOST_REQUESTS = 4
 
+#: Most rows in a piece for a policy that takes one observation at a time.
+ROWS_ALONE = 64
+
 #: Share of the budget that the outputs of steps may take; the rest is for requests.
 OWN_SHARE = 0.5
 
@@ -73,7 +76,8 @@ class Probing:
 
     def open(self, box: BlackBox) -> None:
         """Begin to answer requests by calling this."""
-        self._box, self._pace = box, Pace(box.most_rows)
+        # one that takes a row at a time is given several all the same: keeping random states costs more than a row
+        self._box, self._pace = box, Pace(box.most_rows if box.most_rows > 1 else ROWS_ALONE)
 
     # What the publisher's thread calls.
 
@@ -158,12 +162,15 @@ class Probing:
             self.waiting = False
 
     def _advance(self, request: _Request) -> None:
-        """Compute the next piece. The last is filled up, for it to have one of the few sizes there are."""
-        rows, left = self._pace.rows, request.rows - request.done
+        """Compute the next piece. The last of a batch is filled up, for it to have one of the few sizes there are."""
+        assert self._box is not None
+        full, left = self._pace.rows, request.rows - request.done
+        rows = full if self._box.most_rows > 1 else min(full, left)
         here = slice(request.done, request.done + rows)
         piece = {name: _filled_up(array[here], rows) for name, array in request.arrays.items()}
         found, seconds = self._timed(piece)
-        self._note(rows, seconds)
+        if rows == full:
+            self._note(rows, seconds)
         request.found.append({name: array[:left] for name, array in found.items()})
         request.done += min(rows, left)
 

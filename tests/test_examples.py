@@ -46,6 +46,11 @@ def test_a_policy_in_numpy_is_found(tmp_path: Path) -> None:
     assert "generation  1:" in result.stdout and "agentwrap view" in result.stderr
 
 
+def test_a_table_is_learnt(tmp_path: Path) -> None:
+    result = run("q_table.py", "--hands", "2000", cwd=tmp_path)
+    assert "hand   2000:" in result.stdout and "agentwrap view" in result.stderr
+
+
 def test_a_policy_in_jax_learns(tmp_path: Path) -> None:
     pytest.importorskip("jax", reason='the example needs pip install "agentwrap-rl[jax]"')
     result = run("jax_policy.py", "--episodes", "21", cwd=tmp_path)

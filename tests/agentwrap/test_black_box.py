@@ -78,6 +78,44 @@ def test_dict_observations_are_put_together_again() -> None:
     np.testing.assert_allclose(found["logits"], [expected] * 2, atol=1e-5)
 
 
+HAND = spaces.Tuple((spaces.Discrete(32), spaces.Discrete(11), spaces.Discrete(2)))
+HANDS = np.array([[20, 5, 0], [13, 2, 1], [4, 10, 0]])
+TABLE = RNG.normal(size=(32, 11, 2, 3))
+LOOKED_UP = {tuple(index): TABLE[index] for index in np.ndindex(32, 11, 2)}
+
+
+@pytest.mark.parametrize(
+    ("policy", "batches"), [(lambda hand: TABLE[hand], True), (lambda hand: LOOKED_UP[hand], False)]
+)
+@pytest.mark.parametrize("dtype", [np.int64, np.float32])
+def test_tables_are_looked_up_with_the_numbers_of_a_tuple(policy: Any, batches: bool, dtype: Any) -> None:
+    both = box(policy, HAND, arrays={"observation": HANDS[0]})
+    assert (both.most_rows > 1) is batches
+    found = both({"observation": HANDS.astype(dtype)})["logits"]
+    np.testing.assert_allclose(found, TABLE[tuple(HANDS.T)])
+
+
+@pytest.mark.parametrize("table", [TABLE[0, 0], dict(enumerate(TABLE[0, 0]))])
+def test_tables_are_looked_up_with_a_number(table: Any) -> None:
+    looked_up = box(lambda state: table[state], spaces.Discrete(2), arrays={"observation": np.array(1)})
+    found = looked_up({"observation": np.array([0, 1, 1], np.float32)})["logits"]
+    np.testing.assert_allclose(found, TABLE[0, 0][[0, 1, 1]])
+
+
+def test_a_number_of_a_dict_is_looked_up() -> None:
+    space = spaces.Dict({"body": VECTOR, "mode": spaces.Discrete(2), "seen": spaces.MultiDiscrete([5, 2])})
+    arrays = {"observation/body": ROWS[0], "observation/mode": np.array(1), "observation/seen": np.array([4, 1])}
+
+    def policy(observation: Any) -> np.ndarray:
+        return (
+            observation["body"] @ WEIGHT * TABLE[0, 0][observation["mode"]] + TABLE[0, 1][observation["seen"][..., 1]]
+        )
+
+    both = box(policy, space, arrays=arrays)
+    found = both({name: np.stack([array] * 2).astype(np.float32) for name, array in arrays.items()})
+    np.testing.assert_allclose(found["logits"], [ROWS[0] @ WEIGHT * TABLE[0, 0][1] + TABLE[0, 1][1]] * 2, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("policy", "says"),
     [

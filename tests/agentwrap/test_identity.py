@@ -18,6 +18,12 @@ def test_gymnasiums_classics_have_names_for_all_they_observe_and_do(env_id):
     assert len(identity.action_meanings) == actions
 
 
+def test_numbers_of_a_tuple_are_named_as_a_vector_is():
+    env = gym.make("Blackjack-v1")
+    assert Identity(env).feature_names == ("player's sum", "dealer's card", "usable ace")
+    assert Identity(env, feature_names=("sum", "card", "ace")).feature_names == ("sum", "card", "ace")
+
+
 def test_tables_hold_different_names():
     for names in (*known.FEATURES.values(), *known.ACTIONS.values()):
         assert len(set(names)) == len(names)
