@@ -290,8 +290,8 @@ def _sized(leaf: Array) -> str:
 
 
 def _counts(array: Array) -> bool:
-    """Whether an array's integers may count something out: pixels have one byte."""
-    return array.dtype.kind in "iu" and (array.itemsize > 1 or not array.ndim)
+    """Whether integers may count something out: those of a vector that have more than a byte, and any that is alone."""
+    return array.dtype.kind in "iu" and (array.ndim == 0 or (array.ndim == 1 and array.itemsize > 1))
 
 
 def _varied(array: Array, index: int) -> Array:

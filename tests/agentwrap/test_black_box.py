@@ -95,6 +95,17 @@ def test_tables_are_looked_up_with_the_numbers_of_a_tuple(policy: Any, batches: 
     np.testing.assert_allclose(found, TABLE[tuple(HANDS.T)])
 
 
+def test_pictures_of_wide_integers_are_perturbed_in_floats() -> None:
+    image = np.arange(4).reshape(2, 2)
+    both = box(
+        lambda x: x.reshape(*x.shape[:-2], 4) @ WEIGHT,
+        spaces.Box(0, 9, (2, 2), np.int64),
+        arrays={"observation": image},
+    )
+    found = both({"observation": image[None] + np.float32(0.25)})["logits"]
+    np.testing.assert_allclose(found, [(image.reshape(4) + 0.25) @ WEIGHT], atol=1e-5)
+
+
 @pytest.mark.parametrize("table", [TABLE[0, 0], dict(enumerate(TABLE[0, 0]))])
 def test_tables_are_looked_up_with_a_number(table: Any) -> None:
     looked_up = box(lambda state: table[state], spaces.Discrete(2), arrays={"observation": np.array(1)})
