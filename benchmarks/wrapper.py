@@ -262,7 +262,7 @@ def measure_enduro(rounds: int, steps: int, view: bool) -> list[Row]:
                 bench.logged,
                 bench.again,
             )
-            turned = [*range(build % len(makers), len(makers)), *range(build % len(makers))]
+            turned = [(build + place) % len(makers) for place in range(len(makers))]
             made = {index: makers[index]() for index in turned}
             players = [made[index] for index in range(len(makers))]
             names = [player.name for player in players]

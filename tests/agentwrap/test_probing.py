@@ -102,6 +102,17 @@ def test_a_policy_sees_few_sizes_of_batches() -> None:
     assert len(asking.answers) == 6 and set(asking.box.calls) <= {2**power for power in range(10)}
 
 
+def test_a_policy_that_takes_one_observation_at_a_time_sees_several_and_none_twice() -> None:
+    asking = Asking(seconds_per_row=0.00005)
+    asking.box.most_rows = 1
+    asking.probing.open(asking.box)
+    for _ in range(4):
+        asking.ask(rows=48)
+        asking.steps(20)
+    assert sum(asking.box.calls) == 4 * 48 and max(asking.box.calls) > 8
+    assert len(asking.answers) == 4
+
+
 def test_without_a_step_nothing_is_called() -> None:
     asking = Asking()
     asking.ask(10)

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import A3CLSTM, DictObservation, Impala, Nature, Normalised, pixels
+from replicas import replica_of
 from torch import nn
 
 from agentwrap_export.export import export_policy
-from agentwrap_viewer.replica import Replica
 from agentwrap_viewer.saliency import Explanation, explain, refine
 from agentwrap_viewer.saliency.incremental.evaluator import LEVEL_IMAGES
 from agentwrap_viewer.saliency.incremental.geometry import Axis, grouped, partition, spans
@@ -32,12 +32,6 @@ class Dense:
 
     def __call__(self, inputs):
         return self._replica(inputs)
-
-
-def replica_of(module, *args, names=("logits", "value")):
-    policy = export_policy(module.eval(), args, {}, output_names=names, batched=True)
-    parameters = {name: tensor.detach().numpy() for name, tensor in policy.parameters.items()}
-    return Replica(policy.graph, policy.constants, parameters)
 
 
 def assert_same(one, other, *, tolerance=1e-4):

@@ -2,19 +2,12 @@ import numpy as np
 import pytest
 import torch
 from networks import Nature, pixels
-from torch import nn
+from replicas import replica_of
 
-from agentwrap_export.export import export_policy
-from agentwrap_viewer.replica import Replica
 from agentwrap_viewer.saliency.incremental import Incremental, evaluator
 from agentwrap_viewer.saliency.incremental import costs as costs_module
 from agentwrap_viewer.saliency.incremental.costs import costs
 from agentwrap_viewer.saliency.masks import patch_masks
-
-
-def replica_of(module: nn.Module, *args: torch.Tensor) -> Replica:
-    policy = export_policy(module.eval(), args, {}, output_names=("logits", "value"), batched=True)
-    return Replica(policy.graph, policy.constants, {name: t.detach().numpy() for name, t in policy.parameters.items()})
 
 
 @pytest.fixture

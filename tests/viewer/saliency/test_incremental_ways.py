@@ -7,10 +7,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from replicas import replica_of
 from torch import nn
 
-from agentwrap_export.export import export_policy
-from agentwrap_viewer.replica import Replica
 from agentwrap_viewer.saliency import explain
 from agentwrap_viewer.saliency.incremental import choices, costs, evaluator, maps, patches
 from agentwrap_viewer.saliency.incremental.costs import Costs
@@ -44,11 +43,6 @@ def network():
     return module.eval(), example
 
 
-def replica_of(module, example):
-    policy = export_policy(module, (example,), {}, output_names=("logits",), batched=True)
-    return Replica(policy.graph, policy.constants, {name: t.detach().numpy() for name, t in policy.parameters.items()})
-
-
 @pytest.mark.parametrize("frames", ["all", "newest"])
 @pytest.mark.parametrize("costs", COSTS)
 def test_maps_are_the_same_whatever_things_cost(network, costs, frames, monkeypatch):
@@ -61,7 +55,7 @@ def test_maps_are_the_same_whatever_things_cost(network, costs, frames, monkeypa
     if costs != "one product":
         monkeypatch.setattr(maps, "patches_of", lambda *_: None)
     options = {"stride": 4, "mask_sigma": 0.6, "frames": frames}
-    got = explain(replica_of(module, example), example[0], **options)
+    got = explain(replica_of(module, example, names=("logits",)), example[0], **options)
     expected = explain(lambda batch: module(batch), example[0], **options)
     assert (got.evaluation, expected.evaluation.partition(":")[0]) == ("incremental", "dense")
     assert set(taken) == ({"product"} if costs == "one product" else {"windows"})
@@ -78,7 +72,7 @@ def test_maps_are_the_same_in_blocks_of_any_size(network, numbers, threads, monk
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        got = explain(replica_of(module, example), example[0], stride=4, mask_sigma=0.6)
+        got = explain(replica_of(module, example, names=("logits",)), example[0], stride=4, mask_sigma=0.6)
     finally:
         torch.set_num_threads(before)
     expected = explain(lambda batch: module(batch), example[0], stride=4, mask_sigma=0.6)
@@ -112,7 +106,7 @@ def test_layout_is_the_faster_one_measured_and_maps_are_the_same(network, slow, 
     monkeypatch.setattr(maps, "patches_of", lambda *_: None)
     choices.channels_last.cache_clear()
     options = {"stride": 4, "mask_sigma": 0.6}
-    replica = replica_of(module, example)
+    replica = replica_of(module, example, names=("logits",))
     try:
         explain(replica, example[0], **options)
         once = len(measured)

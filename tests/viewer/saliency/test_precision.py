@@ -4,21 +4,15 @@ import numpy as np
 import pytest
 import torch
 from networks import Impala, Nature, pixels
+from replicas import replica_of
 from torch import nn
 
 from agentwrap.demo import load_policy, make_enduro, models_directory
-from agentwrap_export.export import export_policy
-from agentwrap_viewer.replica import Replica
 from agentwrap_viewer.saliency import SaliencyError, explain, refine
 from agentwrap_viewer.saliency.incremental import changes, flat, maps, refusal
 
 can_multiply = pytest.mark.skipif(bool(refusal(torch.device("cpu"))), reason="a processor without bfloat16")
 IMAGE = np.random.default_rng(0).uniform(0, 1, (1, 20, 20)).astype(np.float32)
-
-
-def replica_of(module, example, names=("logits", "value")):
-    policy = export_policy(module.eval(), (example,), {}, output_names=names, batched=True)
-    return Replica(policy.graph, policy.constants, {name: t.detach().numpy() for name, t in policy.parameters.items()})
 
 
 def error(policy, observation, **request):

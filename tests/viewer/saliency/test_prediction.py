@@ -66,10 +66,11 @@ def test_few_directions_tell_much_of_many_outputs():  # of unrelated ones, as no
 @pytest.mark.parametrize("target", ["critic", 2, ("critic", "chosen", 0)])
 def test_prediction_has_the_targets_that_are_asked_for(target):
     policy, image = made()
+    image = 10 * image  # what masks change is far above rounding then, whatever the processor
     first, whole = next(refine(policy, image, target=target, budget_ms=0)), explain(policy, image, target=target)
     for one, other in zip(*((m if isinstance(m, tuple) else (m,)) for m in (first, whole)), strict=True):
         assert one.target == other.target and one.refined == 0
-        np.testing.assert_allclose(one.grid, other.grid, rtol=0, atol=2e-3 * other.grid.max())  # rounding
+        np.testing.assert_allclose(one.grid, other.grid, rtol=0, atol=5e-4 * other.grid.max())
 
 
 class Steps(nn.Module):

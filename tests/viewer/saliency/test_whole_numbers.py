@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from replicas import replica_of
 from torch import nn
 
-from agentwrap_export.export import export_policy
-from agentwrap_viewer.replica import Replica
 from agentwrap_viewer.saliency import SaliencyError, explain
 
 
@@ -30,11 +29,6 @@ class ToFloat(nn.Module):
         return x.float()
 
 
-def replica_of(module, example):
-    policy = export_policy(module, (example,), {}, output_names=("logits",), batched=True)
-    return Replica(policy.graph, policy.constants, {name: t.detach().numpy() for name, t in policy.parameters.items()})
-
-
 COUNTS, SEEN = np.array([3, 1, 5]), np.array([[1, 1, 0], [5, 3, 2]])
 EXPECTED = [(0.5 * 2**2 + 0.5 * 2**2) / 2, (0.5 * 0**2 + 0.5 * 4**2) / 2, 0]
 
@@ -42,7 +36,7 @@ EXPECTED = [(0.5 * 2**2 + 0.5 * 2**2) / 2, (0.5 * 0**2 + 0.5 * 4**2) / 2, 0]
 @pytest.mark.parametrize("kind", ["module", "replica", "function"])
 def test_numbers_that_are_looked_up_are_replaced_by_others_that_were_seen(kind):
     module = Lookup().eval()
-    replica = replica_of(module, torch.from_numpy(COUNTS)[None])
+    replica = replica_of(module, torch.from_numpy(COUNTS)[None], names=("logits",))
     policy = {"module": module, "replica": replica, "function": lambda batch: module(batch)}[kind]
     found = explain(policy, COUNTS, history=SEEN, target="actor")
     assert found.method == "feature_perturbation"
@@ -67,7 +61,8 @@ def test_numbers_of_a_dict_are_replaced_alone_and_in_vectors(kind):
     observation = {"mode": np.int64(3), "seen": np.array([1, 5]), "on": np.float32(1)}
     policy = Both().eval()
     if kind == "replica":
-        policy = replica_of(policy, {name: torch.as_tensor(array)[None] for name, array in observation.items()})
+        rows = {name: torch.as_tensor(array)[None] for name, array in observation.items()}
+        policy = replica_of(policy, rows, names=("logits",))
     history = {"mode": SEEN[:, 0], "seen": SEEN[:, 1:], "on": np.zeros(1)}
     maps = explain(policy, observation, history=history, target=["actor"])
     assert {found.entry: found.grid.tolist() for found in maps} == {

@@ -109,16 +109,15 @@ def scores_of(message: SaliencyMap | None, sizes: Mapping[str, int]) -> tuple[di
         assert message is not None
         found = {key: _features(message, target, key, size) for key, size in sizes.items()}
         if any(found.values()):
-            values = np.concatenate(
-                [
-                    part
-                    for key, names in found.items()
-                    for part in ([_finite(message.arrays[n]) for n in names] or [np.full(sizes[key], np.nan)])
-                ]
-            )
+            values = np.concatenate([_joined(message, names, sizes[key]) for key, names in found.items()])
             scores[target] = values / max(float(np.nanmax(np.abs(values), initial=0.0)), 1e-300)
             signed = signed or any(message.scale_of(name) == "signed" for names in found.values() for name in names)
     return scores, signed
+
+
+def _joined(message: SaliencyMap, names: tuple[str, ...], size: int) -> NDArray[np.float64]:
+    """Return a vector's scores, of several arrays one after the other; NaN where there are none."""
+    return np.concatenate([_finite(message.arrays[name]) for name in names]) if names else np.full(size, np.nan)
 
 
 def _finite(scores: NDArray[Any]) -> NDArray[np.float64]:

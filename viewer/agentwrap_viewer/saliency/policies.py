@@ -92,9 +92,7 @@ class BoundPolicy:
         self._single = not isinstance(observation, Mapping)
         arrays = observation if isinstance(observation, Mapping) else {WHOLE: observation}
         self.entries = {name: _as_tensor(name, array).to(self.device) for name, array in arrays.items()}
-        counting = {name: is_counting(tuple(each.shape), each.dtype) for name, each in self.entries.items()}
-        self._discrete = {name for name, counts in counting.items() if counts and name != WHOLE}
-        self._may_be_discrete = counting.get(WHOLE, False)
+        self._discrete = {name for name in self.entries if name != WHOLE and self._counts(name)}
         self._state, self._state_axis, self.choices = state, state_axis, choices or Choices()
         self.policy = policy
         self._is_graph = not isinstance(policy, torch.nn.Module) and hasattr(policy, "graph")
@@ -152,10 +150,12 @@ class BoundPolicy:
         Integers in a dict are taken to be such. Those of an observation that is nothing else are where the policy
         refuses floats.
         """
-        if self._may_be_discrete and not self._takes_floats():
-            self._discrete.add(WHOLE)
-        self._may_be_discrete = False
+        if entry == WHOLE and self._counts(entry) and not self._takes_floats():
+            self._discrete.add(entry)
         return entry in self._discrete
+
+    def _counts(self, entry: str) -> bool:
+        return is_counting(tuple(self.entries[entry].shape), self.entries[entry].dtype)
 
     def _takes_floats(self) -> bool:
         """Whether the policy computes with floats where the observation is of integers."""
